@@ -1,0 +1,62 @@
+"""Object keys: the only place that knows a path. Pure functions, config → key.
+
+Derived data is addressed by what made it, so "does the object exist?" answers "is it done?".
+"""
+
+import hashlib
+import json
+import re
+
+from dcd.config import Frozen
+
+
+def digest(*parts: object, length: int = 12) -> str:
+    """Hex digest of JSON-able parts; pydantic models count by their canonical JSON."""
+    plain = [part.model_dump(mode="json") if isinstance(part, Frozen) else part for part in parts]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:length]
+
+
+def slug(text: str, max_length: int = 48) -> str:
+    """`text` as one safe path segment: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-max_length:] or "x"
+
+
+def pool_id(images: str, name: str | None = None) -> str:
+    """Name of an image source in the store. The same `images` give the same id, in every role."""
+    return name or f"{slug(images.rsplit('/', 1)[-1].split('*')[0], 32)}-{digest(images, length=8)}"
+
+
+def shards(pool: str) -> str:
+    return f"pools/{pool}/shards.parquet"
+
+
+def embeddings(pool: str, encoder_id: str, shard: str) -> str:
+    return f"embeddings/{pool}/{encoder_id}/{shard}.parquet"
+
+
+def rejects(pool: str, encoder_id: str, shard: str) -> str:
+    return f"rejects/{pool}/{encoder_id}/{shard}.parquet"
+
+
+def index(pool: str, encoder_id: str, index_id: str) -> str:
+    """Prefix of an index: `vectors.parquet`, faiss files and, written last, `index.json`."""
+    return f"index/{pool}/{encoder_id}/{index_id}"
+
+
+def selection(selection_id: str) -> str:
+    """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
+    return f"selections/{selection_id}"
+
+
+def cell(cell_id: str) -> str:
+    """Prefix of one trained and evaluated (method, seed): `model/` and, last, `predictions.parquet`."""
+    return f"cells/{cell_id}"
+
+
+def run(run_id: str, name: str) -> str:
+    """A file of a run: config.json, metrics.parquet, report.html, card.json, model/…"""
+    return f"runs/{run_id}/{name}"
+
+
+CHAMPION = "champion.json"
