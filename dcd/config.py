@@ -131,9 +131,9 @@ class CompareConfig(Frozen):
     whole_pool_max_images: int | None = Field(
         None, ge=1, description="whole_pool: a random draw of this many; default: all."
     )
-    selections: dict[
-        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig
-    ] = Field(default_factory=dict, description="Further selections, by method name.")
+    selections: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig] = Field(
+        default_factory=dict, description="Further selections, by method name."
+    )
 
 
 class RunnerConfig(Frozen):
@@ -183,14 +183,18 @@ def load_config(path: str | Path) -> RunConfig:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError([f"{path}: cannot be read ({err}); give the path of a YAML file"]) from err
+        raise ConfigError(
+            [f"{path}: cannot be read ({err}); give the path of a YAML file"]
+        ) from err
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as err:
         raise ConfigError([f"{path}: not valid YAML: {err}"]) from err
     if not isinstance(document, dict):
         raise ConfigError(
-            [f"{path}: expected a mapping with store, pool, train, …; found {type(document).__name__}"]
+            [
+                f"{path}: expected a mapping with store, pool, train, …; found {type(document).__name__}"
+            ]
         )
     return parse_config(document, str(path))
 

@@ -61,7 +61,9 @@ def sources(config: RunConfig) -> list[Source]:
     return list(found.values())
 
 
-def read_labels(data: DataConfig, place: str, *, several_per_image: bool = False) -> pa.Table | None:
+def read_labels(
+    data: DataConfig, place: str, *, several_per_image: bool = False
+) -> pa.Table | None:
     """The rows (image_id, label, mode) of a data set's labels table; None if it names none.
 
     `place` is the config section, for messages. `mode` is null where the table has no such
@@ -85,9 +87,7 @@ def read_labels(data: DataConfig, place: str, *, several_per_image: bool = False
             + "; check `labels` and `where`"
         )
     modes = rows["mode"] if "mode" in rows.column_names else pa.nulls(rows.num_rows)
-    labels = pa.table(
-        {"image_id": rows["image_id"], "label": rows[column], "mode": modes}
-    )
+    labels = pa.table({"image_id": rows["image_id"], "label": rows[column], "mode": modes})
     for name in ("image_id", "label"):
         if labels[name].null_count:
             raise LabelError(
@@ -126,7 +126,11 @@ def read_any_table(uri: str, place: str) -> pa.Table:
 
 
 def gather(
-    store: Store, source_id: str, encoder_id: str, shard_names: Iterable[str], labels: pa.Table | None,
+    store: Store,
+    source_id: str,
+    encoder_id: str,
+    shard_names: Iterable[str],
+    labels: pa.Table | None,
     place: str,
 ) -> pa.Table:
     """The labelled features of a split: schemas.labelled_features plus `shard`, sorted by image_id.

@@ -7,6 +7,8 @@ import hashlib
 import json
 import re
 
+import pyarrow as pa
+
 from dcd.config import Frozen
 
 
@@ -44,19 +46,33 @@ def index(pool: str, encoder_id: str, index_id: str) -> str:
     return f"index/{pool}/{encoder_id}/{index_id}"
 
 
+def split(split_id: str) -> str:
+    """The labelled features of one split."""
+    return f"splits/{split_id}.parquet"
+
+
 def selection(selection_id: str) -> str:
     """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
     return f"selections/{selection_id}"
 
 
 def cell(cell_id: str) -> str:
-    """Prefix of one trained and evaluated (method, seed): `model/` and, last, `predictions.parquet`."""
+    """Prefix of one (method, seed): `picks.parquet`, `model/`, and `predictions.parquet` last."""
     return f"cells/{cell_id}"
 
 
 def run(run_id: str, name: str) -> str:
     """A file of a run: config.json, metrics.parquet, report.html, card.json, model/…"""
     return f"runs/{run_id}/{name}"
+
+
+def table_digest(table: pa.Table) -> str:
+    """Digest of a table's rows, in their order; metadata and chunking do not count."""
+    bare = table.replace_schema_metadata(None).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, bare.schema) as writer:
+        writer.write_table(bare)
+    return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()[:12]
 
 
 CHAMPION = "champion.json"

@@ -92,6 +92,15 @@ def labelled_features(dim: int) -> pa.Schema:
     )
 
 
+PICKS = _schema(
+    ("image_id", pa.string()),
+    ("label", pa.string()),
+    ("source", pa.string()),  # pool, or the split that the image comes from
+    ("shard", pa.string()),
+    ("weight", pa.float32()),
+)
+
+
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
     """The table with exactly the columns of `schema`, in its order and types; metadata is kept.
 

@@ -137,7 +137,10 @@ class Store:
         """Publish a table as Parquet in one step, with `metadata` in its footer."""
         sink = pa.BufferOutputStream()
         described = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), **{k: v.encode() for k, v in (metadata or {}).items()}}
+            {
+                **(table.schema.metadata or {}),
+                **{k: v.encode() for k, v in (metadata or {}).items()},
+            }
         )
         pq.write_table(described, sink, compression=_COMPRESSION)
         self.write_bytes(key, sink.getvalue().to_pybytes())

@@ -1,0 +1,112 @@
+"""The methods of a comparison: what each adds to `train`. Pure: tables in, table out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import schemas
+from dcd.config import Baseline, RunConfig, SelectionConfig
+from dcd.selection import random_draw, random_in_label
+
+Draw = Literal["none", "selection", "random", "random_in_label", "whole_pool"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to enlarge the training set, by the name it carries in tables."""
+
+    name: str
+    draw: Draw
+    selection: SelectionConfig | None = None
+    with_error_sample: bool = False
+
+
+_BASELINES: dict[Baseline, Method] = {
+    "none": Method("none", "none"),
+    "error_sample": Method("error_sample", "none", with_error_sample=True),
+    "random": Method("random", "random"),
+    "random_in_label": Method("random_in_label", "random_in_label"),
+    "whole_pool": Method("whole_pool", "whole_pool"),
+}
+
+
+def methods(config: RunConfig) -> list[Method]:
+    """All methods of a run in table order: baselines, `selected`, further selections.
+
+    `none` is always there: it is the model that fails, and every verdict is against it.
+    """
+    names = [b for b in _BASELINES if b == "none" or b in config.compare.baselines]
+    with_errors = config.training.include_error_sample
+    return [
+        *(_BASELINES[name] for name in names),
+        Method("selected", "selection", config.selection, with_errors),
+        *(
+            Method(name, "selection", selection, with_errors)
+            for name, selection in config.compare.selections.items()
+        ),
+    ]
+
+
+def pool_picks(
+    method: Method,
+    rows: pa.Table,
+    reference: pa.Table,
+    whole_pool_max_images: int | None,
+    seed: int,
+) -> pa.Table:
+    """The pool images that a method adds: schemas.PICKS.
+
+    rows: image_id, label, shard of the pool without blocked content. reference: schemas.DEBUG_TRAIN
+    of `selected`; the random baselines draw as many images as it has (in each label).
+    """
+    rng = np.random.default_rng(seed)
+    match method.draw:
+        case "none":
+            drawn = rows.slice(0, 0)
+        case "selection":
+            drawn = reference
+        case "random":
+            drawn = random_draw(rows, reference.num_rows, rng)
+        case "random_in_label":
+            counts = reference.group_by("label").aggregate([([], "count_all")]).to_pylist()
+            drawn = random_in_label(rows, {c["label"]: c["count_all"] for c in counts}, rng)
+        case "whole_pool":
+            n = rows.num_rows if whole_pool_max_images is None else whole_pool_max_images
+            drawn = random_draw(rows, min(n, rows.num_rows), rng)
+    return _picks(drawn, "pool")
+
+
+def with_error_sample(picks: pa.Table, error_sample: pa.Table) -> pa.Table:
+    """The picks and every error-sample image beside them."""
+    return pa.concat_tables([picks, _picks(error_sample, "error_sample")])
+
+
+def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:
+    """Share of picks whose label is right; None without picks or without true labels.
+
+    Error-sample labels are true by definition. true_labels: image_id, label.
+    """
+    from_pool = picks.filter(pc.equal(picks["source"], "pool"))
+    if picks.num_rows == 0 or (true_labels is None and from_pool.num_rows):
+        return None
+    n_right = picks.num_rows - from_pool.num_rows
+    if true_labels is not None and from_pool.num_rows:
+        truth = true_labels["label"].take(
+            pc.index_in(from_pool["image_id"], value_set=true_labels["image_id"].combine_chunks())
+        )
+        known = pc.is_valid(truth)
+        if not pc.all(known).as_py():
+            return None
+        n_right += pc.sum(pc.equal(truth, from_pool["label"])).as_py()
+    return n_right / picks.num_rows
+
+
+def _picks(rows: pa.Table, source: str) -> pa.Table:
+    n = rows.num_rows
+    table = rows.select(["image_id", "label", "shard"])
+    table = table.append_column("source", pa.repeat(source, n))
+    table = table.append_column("weight", pa.array(np.ones(n, np.float32)))
+    return schemas.conform(table, schemas.PICKS, "picks")

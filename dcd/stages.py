@@ -1,0 +1,173 @@
+"""The stages before training, over one store. A stage whose output exists does nothing.
+
+Each returns a small record: what it made, how much, and whether it was already there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import keys
+from dcd.config import DataConfig, EncoderConfig, SelectionConfig, Split
+from dcd.datasets import Source, gather, read_labels
+from dcd.embedding import ShardStats, embed_images, publish, published
+from dcd.encoders import load_encoder
+from dcd.errors import DataError
+from dcd.index import IndexInfo, build_index, pool_rows
+from dcd.pool import Shard, list_shards, read_shard, shards_table
+from dcd.selection import debug_train, in_label_neighbors
+from dcd.store import Store
+
+# Raised whenever a stage's output would change for the same inputs.
+_SPLIT_FORMAT = 1
+_SELECTION_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """One embedded shard; `reused` when it was already published."""
+
+    stats: ShardStats
+    reused: bool
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """A gathered split: `id` names it in the store. n_labelled - n_images were never embedded."""
+
+    id: str
+    split: Split
+    source: Source
+    n_labelled: int
+    n_images: int
+    reused: bool
+
+
+@dataclass(frozen=True)
+class SelectionInfo:
+    """A selection: `id` names its neighbors and debug_train in the store."""
+
+    id: str
+    n_failures: int
+    n_picks: int
+    reused: bool
+
+
+def list_source(store: Store, source: Source) -> list[Shard]:
+    """List the shards of a source and note them in the store. Raises DataError if there are none."""
+    shards = list_shards(source.data)
+    store.write_table(keys.shards(source.id), shards_table(shards))
+    return shards
+
+
+def embed_shard(
+    store: Store,
+    source: Source,
+    shard: Shard,
+    config: EncoderConfig,
+    encoder_id: str,
+    on_images: Callable[[int], None] | None = None,
+) -> ShardOutcome:
+    """Embed one shard and publish it, unless it is there for the same etag and encoder."""
+    done = published(store, source.id, encoder_id, shard)
+    if done is not None:
+        return ShardOutcome(done, reused=True)
+    encoder = load_encoder(config)
+    embedded = embed_images(shard.name, read_shard(shard, source.data), encoder, on_images)
+    return ShardOutcome(
+        publish(store, source.id, encoder.encoder_id, shard, embedded), reused=False
+    )
+
+
+def cluster_pool(
+    store: Store, source: Source, encoder_id: str, shards: Sequence[Shard], pool: DataConfig
+) -> IndexInfo:
+    """Rewrite the pool's embeddings clustered by label; the labels table, if any, goes first."""
+    labels = read_labels(pool, "pool", several_per_image=True)
+    index = build_index(store, source.id, encoder_id, [shard.name for shard in shards], labels)
+    if index.n_rows == 0:
+        raise DataError(
+            f"pool: none of the images of {pool.images} could be embedded and has a label; "
+            "see the rejects and check `labels` and `where`"
+        )
+    return index
+
+
+def gather_split(
+    store: Store,
+    split: Split,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    data: DataConfig,
+) -> SplitInfo:
+    """Join a split's embeddings with its labels, once for the same images, labels and encoder."""
+    labels = read_labels(data, split)
+    content = None if labels is None else keys.table_digest(labels)
+    etags = [[shard.name, shard.etag] for shard in shards]
+    split_id = keys.digest("split", _SPLIT_FORMAT, source.id, encoder_id, etags, content)
+    key = keys.split(split_id)
+    reused = store.exists(key)
+    if not reused:
+        table = gather(store, source.id, encoder_id, [s.name for s in shards], labels, split)
+        n_labelled = table.num_rows if labels is None else labels.num_rows
+        counts = {"n_labelled": str(n_labelled), "n_images": str(table.num_rows)}
+        store.write_table(key, table, metadata=counts)
+    counts = store.read_metadata(key)
+    return SplitInfo(
+        split_id, split, source, int(counts["n_labelled"]), int(counts["n_images"]), reused
+    )
+
+
+def blocked_content(store: Store, splits: Mapping[Split, SplitInfo]) -> pa.Table:
+    """Content that no method may take from the pool: (content_hash, reason), one row a content."""
+    tables = []
+    for split, info in splits.items():
+        hashes = store.read_table(keys.split(info.id), ["content_hash"]).combine_chunks()
+        tables.append(hashes.append_column("reason", pa.repeat(f"in {split}", hashes.num_rows)))
+    every = pa.concat_tables(tables)
+    return (
+        every.group_by("content_hash", use_threads=False)
+        .aggregate([("reason", "min")])
+        .rename_columns(["content_hash", "reason"])
+    )
+
+
+def free_rows(store: Store, index: IndexInfo, blocked: pa.Table) -> pa.Table:
+    """The pool's rows without blocked content: what the random baselines draw from."""
+    rows = pool_rows(store, index)
+    taken = pc.is_in(rows["content_hash"], value_set=blocked["content_hash"])
+    return rows.filter(pc.invert(taken))
+
+
+def select(
+    store: Store,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+) -> SelectionInfo:
+    """Search the neighbours of every failure and publish neighbors and debug_train."""
+    selection_id = keys.digest(
+        "selection",
+        _SELECTION_FORMAT,
+        index.index_id,
+        sorted([split, info.id] for split, info in splits.items()),
+        config,
+    )
+    prefix = keys.selection(selection_id)
+    failures = store.read_table(keys.split(splits["error_sample"].id))
+    reused = store.exists(f"{prefix}/debug_train.parquet")
+    if reused:
+        picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id"])
+    else:
+        blocked = blocked_content(store, splits)
+        neighbors = in_label_neighbors(store, index, failures, blocked, config.k)
+        rows = pool_rows(store, index)
+        shards = store.read_table(keys.shards(index.pool))
+        picks = debug_train(neighbors, rows, shards)
+        described = {"config": config.model_dump_json(), "index_id": index.index_id}
+        store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
+        store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
+    return SelectionInfo(selection_id, failures.num_rows, picks.num_rows, reused)
