@@ -4,13 +4,15 @@ They are the flow parameters as well, so the Prefect UI draws their forms from t
 descriptions. Nothing here touches a file; `dcd.validate` checks what needs a look at the data.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dcd.errors import ConfigError
+from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
 
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout"]
 SPLITS: tuple[Split, ...] = ("train", "test", "error_sample", "debug_val", "debug_heldout")
@@ -27,31 +29,53 @@ BASELINES: tuple[Baseline, ...] = (
 
 
 class Frozen(BaseModel):
-    """Immutable, hashable, and strict about unknown keys."""
+    """Immutable, hashable, and strict about unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Inputs stay out of pydantic's own messages: a secret in the wrong file is never echoed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+def _without_credentials(uri: str) -> str:
+    _, scheme, rest = uri.partition("://")
+    if scheme and "@" in rest.split("/", 1)[0]:
+        raise ValueError(
+            "credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return uri
+
+
+# A local path or s3://…; relative paths count from the current directory.
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
 
 
 class DataConfig(Frozen):
     """Where a labelled set of images is and which of its images count."""
 
-    images: str = Field(
+    images: Uri = Field(
         description="URI or glob of WebDataset tars or Parquet files, or a folder of class "
         "folders. '{seed}' stands for the seed of the run."
     )
-    labels: str | None = Field(
-        None,
+    labels: Uri | None = Field(
+        default=None,
         description="Parquet or CSV table keyed by image_id; replaces the labels in `images`. "
         "'{seed}' stands for the seed of the run.",
     )
     label_column: str | None = Field(
-        None, description="Label column; default: label in a table, weak_label beside the images."
+        default=None,
+        description="Label column; default: label in a table, weak_label beside the images.",
     )
     where: str | None = Field(
-        None, description="SQL predicate over the labels table: the rows that belong to this set."
+        default=None,
+        description="SQL predicate over the labels table: the rows that belong to this set.",
     )
-    id_column: str = Field("image_id", description="Column of image ids in Parquet images.")
-    image_column: str = Field("image", description="Column of image bytes in Parquet images.")
+    id_column: str = Field(default="image_id", description="Column of image ids in Parquet images.")
+    image_column: str = Field(
+        default="image", description="Column of image bytes in Parquet images."
+    )
 
     def at_seed(self, seed: int) -> Self:
         """This data set for one seed: `{seed}` filled in wherever it stands."""
@@ -67,10 +91,12 @@ class PoolConfig(DataConfig):
     """The huge, weakly labelled pool."""
 
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._-]+$", description="Name in the store; default: from `images`."
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Name in the store; default: from `images`.",
     )
-    true_labels: str | None = Field(
-        None,
+    true_labels: Uri | None = Field(
+        default=None,
         description="Table image_id, label with true labels, where known. Only used to report "
         "label precision; no selector sees it.",
     )
@@ -79,57 +105,62 @@ class PoolConfig(DataConfig):
 class EncoderConfig(Frozen):
     """The network whose penultimate layer measures likeness, and that is retrained."""
 
-    model: str = Field("tf_efficientnet_lite0", description="Any timm model name.")
+    model: str = Field(default="tf_efficientnet_lite0", description="Any timm model name.")
     weights: Literal["auto", "bundled", "pretrained", "random"] = Field(
-        "auto",
+        default="auto",
         description="bundled: from an installed package; pretrained: timm's hub; random: "
         "untrained. auto: bundled where it exists, else pretrained.",
     )
-    checkpoint: str | None = Field(
-        None, description="Weights file (.safetensors, .pt, .pth); goes before `weights`."
+    checkpoint: Uri | None = Field(
+        default=None, description="Weights file (.safetensors, .pt, .pth); goes before `weights`."
     )
     input_size: int | None = Field(
-        None, ge=16, le=2048, description="Pixels a side; default: the size of the weights."
+        default=None, ge=16, le=2048, description="Pixels a side; default: the size of the weights."
     )
     crop_pct: float | None = Field(
-        None, gt=0, le=1, description="Centre-crop share; default: that of the weights."
+        default=None, gt=0, le=1, description="Centre-crop share; default: that of the weights."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the hardware has it."
+        default="auto", description="auto: bf16 where the hardware has it."
     )
     backend: Literal["auto", "openvino", "torch"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: int | None = Field(None, ge=1, description="Default: from the memory at hand.")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Default: from the memory at hand."
+    )
 
 
 class SelectionConfig(Frozen):
     """Which pool images to take for the failures."""
 
-    k: int = Field(20, ge=1, description="Nearest in-label pool images per failure.")
+    k: int = Field(default=20, ge=1, description="Nearest in-label pool images per failure.")
 
 
 class TrainingConfig(Frozen):
     """How the model is retrained on train + picks."""
 
     mode: Literal["head", "full"] = Field(
-        "head", description="head: the classifier on cached features; full: the whole network."
+        default="head",
+        description="head: the classifier on cached features; full: the whole network.",
     )
     include_error_sample: bool = Field(
-        False, description="Train on the error sample too, beside the picks."
+        default=False, description="Train on the error sample too, beside the picks."
     )
-    l2: float = Field(1e-3, gt=0, description="head: l2 penalty on standardised features.")
-    epochs: int = Field(5, ge=1, description="full: passes over the training images.")
-    batch_size: int = Field(64, ge=2, description="full: images a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="full: peak learning rate (AdamW).")
-    weight_decay: float = Field(0.02, ge=0, description="full: AdamW weight decay.")
+    l2: float = Field(default=1e-3, gt=0, description="head: l2 penalty on standardised features.")
+    epochs: int = Field(default=5, ge=1, description="full: passes over the training images.")
+    batch_size: int = Field(default=64, ge=2, description="full: images a step.")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="full: peak learning rate (AdamW)."
+    )
+    weight_decay: float = Field(default=0.02, ge=0, description="full: AdamW weight decay.")
 
 
 class CompareConfig(Frozen):
     """What is trained and evaluated beside the selection."""
 
-    baselines: tuple[Baseline, ...] = Field(BASELINES, description="Baselines to run.")
+    baselines: tuple[Baseline, ...] = Field(default=BASELINES, description="Baselines to run.")
     whole_pool_max_images: int | None = Field(
-        None, ge=1, description="whole_pool: a random draw of this many; default: all."
+        default=None, ge=1, description="whole_pool: a random draw of this many; default: all."
     )
     selections: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig] = Field(
         default_factory=dict, description="Further selections, by method name."
@@ -140,14 +171,24 @@ class RunnerConfig(Frozen):
     """How many shards are worked on at once, and where."""
 
     kind: Literal["thread", "process"] = "thread"
-    max_workers: int = Field(2, ge=1)
+    max_workers: int = Field(default=2, ge=1)
+
+
+class EmbedConfig(Frozen):
+    """One `embed-pool` run."""
+
+    store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
+    pool: PoolConfig
+    encoder: EncoderConfig = EncoderConfig()
 
 
 class RunConfig(Frozen):
     """One `debug-model` run: the whole loop."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of the run id.")
-    store: str = Field(description="Folder or s3://bucket/prefix for everything derived.")
+    name: str = Field(
+        default="run", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of the run id."
+    )
+    store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
     pool: PoolConfig
     train: DataConfig
     test: DataConfig
@@ -158,7 +199,7 @@ class RunConfig(Frozen):
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()
 
     @model_validator(mode="after")
@@ -188,26 +229,40 @@ def load_config(path: str | Path) -> RunConfig:
         ) from err
     try:
         document = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as err:
-        raise ConfigError([f"{path}: not valid YAML: {err}"]) from err
+        raise ConfigError([explain_yaml(str(path), err)]) from err
     if not isinstance(document, dict):
-        raise ConfigError(
-            [
-                f"{path}: expected a mapping with store, pool, train, …; found {type(document).__name__}"
-            ]
-        )
-    return parse_config(document, str(path))
+        found = type(document).__name__
+        raise ConfigError([f"{path}: expected a mapping with store, pool, train, …; found {found}"])
+    if repeated := repeated_keys(root):
+        raise ConfigError([f"{path}:{problem}" for problem in repeated])
+    return parse_config(document, str(path), line_numbers(root))
 
 
-def parse_config(document: dict[str, object], origin: str) -> RunConfig:
-    """Validate a parsed document. Raises ConfigError; `origin` heads every line of it."""
+def parse_config(
+    document: dict[str, object],
+    origin: str,
+    lines: Mapping[tuple[int | str, ...], int] | None = None,
+) -> RunConfig:
+    """Validate a parsed document. Raises ConfigError with one line per fault.
+
+    `origin` heads every line, followed by the fault's line where `lines` has it.
+    """
     try:
         return RunConfig.model_validate(document)
     except ValidationError as err:
-        raise ConfigError([_explain(origin, fault) for fault in err.errors()]) from err
+        faults = err.errors(include_url=False)
+        raise ConfigError(
+            [explain_fault(_with_line(origin, lines, f["loc"]), f, RunConfig) for f in faults]
+        ) from err
 
 
-def _explain(origin: str, fault: object) -> str:
-    from dcd.suggest import explain_fault
-
-    return explain_fault(origin, fault, RunConfig)
+def _with_line(
+    origin: str, lines: Mapping[tuple[int | str, ...], int] | None, loc: tuple[int | str, ...]
+) -> str:
+    """`config.yaml:12`; a missing key has the line of its section."""
+    for end in range(len(loc), 0, -1):
+        if lines and loc[:end] in lines:
+            return f"{origin}:{lines[loc[:end]]}"
+    return origin

@@ -120,9 +120,8 @@ def read_any_table(uri: str, place: str) -> pa.Table:
     except FileNotFoundError as err:
         raise DataError(f"{place}: {uri}: no such file; expected a Parquet or CSV table") from err
     except (OSError, pa.ArrowInvalid) as err:
-        raise DataError(
-            f"{place}: {uri}: cannot be read as a {'CSV' if '.csv' in uri else 'Parquet'} table: {err}"
-        ) from err
+        form = "CSV" if ".csv" in uri else "Parquet"
+        raise DataError(f"{place}: {uri}: cannot be read as a {form} table: {err}") from err
 
 
 def gather(

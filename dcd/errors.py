@@ -33,6 +33,18 @@ class CountMismatch(DataError):
     """Counts that must reconcile do not: something was lost or written twice."""
 
 
+class EmbeddingFailed(DCDError):
+    """Shards that could not be embedded; `failures` holds one line a shard."""
+
+    def __init__(self, source: str, failures: list[str], n_shards: int):
+        self.failures = failures
+        lines = "\n".join(f"  {failure}" for failure in failures)
+        super().__init__(
+            f"{source}: {len(failures)} of {n_shards} shards could not be embedded; the others "
+            f"are done and stay. Mend the cause and run again, only these are redone:\n{lines}"
+        )
+
+
 class EncoderError(DCDError):
     """An encoder cannot be built: unknown model, weights that do not fit, no such device."""
 

@@ -3,6 +3,7 @@
 Source of the layout: the design's table of contracts; README, "The store".
 """
 
+import numpy as np
 import pyarrow as pa
 
 from dcd.errors import SchemaMismatch
@@ -99,6 +100,13 @@ PICKS = _schema(
     ("shard", pa.string()),
     ("weight", pa.float32()),
 )
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    """The embedding column of a table: (N, D) float32."""
+    dim = table.schema.field("embedding").type.list_size
+    flat = table["embedding"].combine_chunks().flatten()
+    return flat.to_numpy(zero_copy_only=False).reshape(-1, dim).astype(np.float32)
 
 
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:

@@ -56,7 +56,7 @@ class SelectionInfo:
 
 
 def list_source(store: Store, source: Source) -> list[Shard]:
-    """List the shards of a source and note them in the store. Raises DataError if there are none."""
+    """List the shards of a source and note them in the store. DataError if there are none."""
     shards = list_shards(source.data)
     store.write_table(keys.shards(source.id), shards_table(shards))
     return shards

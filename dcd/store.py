@@ -4,8 +4,11 @@ All writes publish in one step: a reader sees the whole object or none. S3 setti
 standard `AWS_*` environment variables, the same for fsspec, pyarrow and DuckDB.
 """
 
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,22 +173,37 @@ def _arrow_filesystem(
     return pafs.S3FileSystem(region=region, **options)
 
 
-class _temporary_beside:
+_TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, may go away by itself: network and 5xx."""
+    while error is not None:
+        response = getattr(error, "response", None)  # botocore's ClientError
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return status in _TRANSIENT_STATUS
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        if isinstance(error, OSError) and not isinstance(error, _FINAL):
+            return error.errno in (None, errno.EIO, errno.EAGAIN, errno.EBUSY)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _temporary_beside(path: str) -> Iterator[Path]:
     """A temporary path in the folder of `path`, so that os.replace stays on one filesystem."""
-
-    def __init__(self, path: str):
-        handle, name = tempfile.mkstemp(
-            dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.", suffix=".tmp"
-        )
-        os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
-        self.temporary = Path(name)
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, *_: object) -> None:
-        self.temporary.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(
+        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.", suffix=".tmp"
+    )
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 @lru_cache

@@ -1,1 +1,1 @@
-
+"""Thin Prefect tasks around the pure functions of `dcd`: retries, names, progress."""

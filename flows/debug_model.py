@@ -1,0 +1,121 @@
+"""The `debug-model` flow: the paper's method from the pool to the figures.
+
+Singla, Chegini, Moayeri, Feizi: Data-Centric Debugging, arXiv 2211.09859.
+"""
+
+from collections.abc import Mapping
+
+from prefect import flow
+
+from dcd.cells import CellPlan
+from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
+from dcd.datasets import source_of, sources
+from dcd.index import IndexInfo
+from dcd.methods import Method, methods
+from dcd.runs import Evidence, RunInfo, StageRecord
+from dcd.stages import SelectionInfo, SplitInfo
+from flows.embed_pool import EmbeddedSource, embed_pool, runner_of, summary
+from tasks import debugging, progress
+
+
+@flow(name="debug-model", flow_run_name="debug {config.name}")
+def debug_model(config: RunConfig) -> RunInfo:
+    """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
+    embedded = embed_sources(config)
+    pool = embedded[source_of(config.pool).id]
+    index = debugging.cluster_pool(
+        config.store, pool.source, pool.encoder_id, pool.shards, config.pool
+    )
+
+    splits = {seed: gather_splits(config, seed, embedded) for seed in config.seeds}
+    selections = {seed: select_all(config, index, splits[seed]) for seed in config.seeds}
+
+    plans = [
+        plan_cell(config, method, seed, pool, index, splits[seed], selections[seed])
+        for seed in config.seeds
+        for method in methods(config)
+    ]
+    progress.started("train", len(plans), "models")
+    futures = [debugging.run_cell.submit(config.store, plan) for plan in plans]
+    cells = [future.result() for future in futures]
+    n_reused = sum(cell.reused for cell in cells)
+    progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
+
+    evidence = Evidence(
+        pool=pool.source,
+        encoder_id=pool.encoder_id,
+        index=index,
+        shards=pool.shards,
+        splits=splits,
+        selections={seed: of_seed["selected"] for seed, of_seed in selections.items()},
+        cells=tuple(cells),
+        stages=tuple(
+            StageRecord(f"embed {e.source.id}", summary(e), e.seconds) for e in embedded.values()
+        ),
+    )
+    return debugging.write_run(config.store, config, evidence)
+
+
+def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
+    """Embed every distinct image source once, the pool first; by source id."""
+    embed = embed_pool.with_options(task_runner=runner_of(config.runner))
+    return {
+        source.id: embed(
+            EmbedConfig(
+                store=config.store,
+                pool=PoolConfig(name=source.id, **source.data.model_dump()),
+                encoder=config.encoder,
+            )
+        )
+        for source in sources(config)
+    }
+
+
+def gather_splits(
+    config: RunConfig, seed: int, embedded: Mapping[str, EmbeddedSource]
+) -> dict[Split, SplitInfo]:
+    """Join every split of a seed with its labels."""
+    by_images = {source.data.images: source for source in sources(config)}
+    gathered: dict[Split, SplitInfo] = {}
+    for split in SPLITS:
+        data = config.dataset(split, seed)
+        if data is not None:
+            source = embedded[by_images[data.images].id]
+            gathered[split] = debugging.gather_split(
+                config.store, split, source.source, source.encoder_id, source.shards, data
+            )
+    return gathered
+
+
+def select_all(
+    config: RunConfig, index: IndexInfo, splits: Mapping[Split, SplitInfo]
+) -> dict[str, SelectionInfo]:
+    """Run every selection of the config for one seed; by method name."""
+    return {
+        method.name: debugging.select(config.store, index, splits, method.selection)
+        for method in methods(config)
+        if method.selection is not None
+    }
+
+
+def plan_cell(
+    config: RunConfig,
+    method: Method,
+    seed: int,
+    pool: EmbeddedSource,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    selections: Mapping[str, SelectionInfo],
+) -> CellPlan:
+    """One method at one seed; baselines draw as many images as `selected` picked."""
+    return CellPlan(
+        method=method,
+        seed=seed,
+        pool=pool.source,
+        index=index,
+        splits=splits,
+        selection=selections.get(method.name, selections["selected"]),
+        encoder=config.encoder,
+        training=config.training,
+        whole_pool_max_images=config.compare.whole_pool_max_images,
+    )

@@ -1,0 +1,100 @@
+"""The `embed-pool` flow: every image of a source as a vector, shard by shard, exactly once."""
+
+import time
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.futures import wait
+
+from dcd.config import EmbedConfig, RunnerConfig
+from dcd.datasets import Source, source_of
+from dcd.errors import EmbeddingFailed
+from dcd.pool import Shard
+from tasks import embedding, progress
+from tasks.embedding import Batch, FailedShard
+
+_MAX_TASKS = 1000  # a Prefect server slows down above about 2,000 task runs in one flow run
+
+
+@dataclass(frozen=True)
+class EmbeddedSource:
+    """An embedded image source; n_images = n_embedded + n_rejected."""
+
+    source: Source
+    encoder_id: str
+    shards: tuple[Shard, ...]
+    n_images: int
+    n_embedded: int
+    n_rejected: int
+    n_reused_shards: int
+    seconds: float
+
+
+@flow(name="embed-pool", flow_run_name="embed {config.pool.images}")
+def embed_pool(config: EmbedConfig) -> EmbeddedSource:
+    """Embed what is not embedded yet. Raises EmbeddingFailed naming every shard that failed."""
+    start = time.monotonic()
+    source = source_of(config.pool)
+    encoder_id = embedding.encoder_id(config.encoder)
+    shards = embedding.list_shards(config.store, source)
+    counts = [shard.n_images for shard in shards]
+    total = None if None in counts else sum(n for n in counts if n is not None)
+    progress.started(source.id, total, "images")
+
+    batches = batched(shards, _MAX_TASKS)
+    futures = [
+        embedding.embed_shards.submit(config.store, source, batch, config.encoder, encoder_id)
+        for batch in batches
+    ]
+    wait(futures)
+
+    done, failed = [], []
+    for batch, future in zip(batches, futures, strict=True):
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, Batch):
+            done += outcome.done
+            failed += outcome.failed
+        else:
+            failed += [FailedShard(s.name, f"{type(outcome).__name__}: {outcome}") for s in batch]
+    if failed:
+        raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))
+
+    result = EmbeddedSource(
+        source,
+        encoder_id,
+        tuple(shards),
+        sum(d.stats.n_images for d in done),
+        sum(d.stats.n_embedded for d in done),
+        sum(d.stats.n_rejected for d in done),
+        sum(d.reused for d in done),
+        time.monotonic() - start,
+    )
+    progress.finished(source.id, summary(result))
+    return result
+
+
+def batched(shards: list[Shard], max_batches: int) -> list[list[Shard]]:
+    """The shards in order, in at most `max_batches` batches of nearly equal size."""
+    n = min(len(shards), max_batches)
+    bounds = [len(shards) * i // n for i in range(n + 1)]
+    return [shards[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def summary(embedded: EmbeddedSource) -> str:
+    """What the stage made, in a few words."""
+    fresh = len(embedded.shards) - embedded.n_reused_shards
+    return (
+        f"{embedded.n_embedded:,} images embedded, {embedded.n_rejected:,} rejected; "
+        f"{fresh} of {len(embedded.shards)} shards new"
+    )
+
+
+def runner_of(config: RunnerConfig):
+    """The Prefect task runner that the config names."""
+    if config.kind == "process":
+        from prefect.task_runners import ProcessPoolTaskRunner
+
+        return ProcessPoolTaskRunner(max_workers=config.max_workers)
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    return ThreadPoolTaskRunner(max_workers=config.max_workers)

@@ -1,0 +1,65 @@
+"""Tasks from the embedded pool to the report."""
+
+from collections.abc import Mapping, Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from dcd import cells, runs, stages
+from dcd.cells import CellInfo, CellPlan
+from dcd.config import DataConfig, RunConfig, SelectionConfig, Split
+from dcd.datasets import Source
+from dcd.index import IndexInfo
+from dcd.pool import Shard
+from dcd.runs import Evidence, RunInfo
+from dcd.stages import SelectionInfo, SplitInfo
+from dcd.store import Store
+from tasks import progress
+from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
+
+_RETRY = {
+    "retries": RETRIES,
+    "retry_delay_seconds": RETRY_DELAYS_S,
+    "retry_jitter_factor": RETRY_JITTER_FACTOR,
+    "retry_condition_fn": transient,
+    # The stage's own output object decides what is done, not Prefect's cache.
+    "cache_policy": NO_CACHE,
+}
+
+
+@task(name="cluster-pool", **_RETRY)
+def cluster_pool(
+    store: str, source: Source, encoder_id: str, shards: Sequence[Shard], pool: DataConfig
+) -> IndexInfo:
+    return stages.cluster_pool(Store(store), source, encoder_id, shards, pool)
+
+
+@task(name="gather-split", task_run_name="gather {split}", **_RETRY)
+def gather_split(
+    store: str,
+    split: Split,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    data: DataConfig,
+) -> SplitInfo:
+    return stages.gather_split(Store(store), split, source, encoder_id, shards, data)
+
+
+@task(name="select", **_RETRY)
+def select(
+    store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+) -> SelectionInfo:
+    return stages.select(Store(store), index, splits, config)
+
+
+@task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **_RETRY)
+def run_cell(store: str, plan: CellPlan) -> CellInfo:
+    cell = cells.run_cell(Store(store), plan)
+    progress.advanced("train")
+    return cell
+
+
+@task(name="report", **_RETRY)
+def write_run(store: str, config: RunConfig, evidence: Evidence) -> RunInfo:
+    return runs.write_run(Store(store), config, evidence)
