@@ -1,0 +1,196 @@
+"""Faults in a configuration document, explained: the place, what was found, the mend."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+Place = tuple[int | str, ...]
+
+# By pydantic's error type, filled in from the fault's context.
+_EXPECTED = {
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list, such as [a, b]",
+    "dict_type": "expected a section of key: value pairs",
+    "greater_than": "expected a number above {gt}",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than": "expected a number below {lt}",
+    "less_than_equal": "expected {le} or less",
+    "string_too_short": "expected at least {min_length} characters",
+    "string_pattern_mismatch": "expected text of the form {pattern}",
+    "too_short": "expected at least {min_length} items",
+    "string_type": "expected text (put the value in quotes)",
+}
+
+
+def closest(word: str, choices: list[str]) -> str | None:
+    """The choice that `word` most likely meant; None if none is near."""
+    near = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def explain_fault(origin: str, fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """One line for one pydantic fault: origin, dotted place, what was found, the mend.
+
+    `origin` is the file, with its line if known. The value of an unknown key is never shown: it
+    may be a secret that was put into the wrong file.
+    """
+    loc = tuple(part for part in fault["loc"] if part != "[key]")
+    message = _message(fault, loc, model)
+    return ": ".join(part for part in (origin, dotted(loc), message) if part)
+
+
+def explain_yaml(path: str, err: yaml.YAMLError) -> str:
+    """One line for a text that is no YAML: file, line, what the parser saw, the usual mend."""
+    line, saw = "", " ".join(str(err).split())
+    if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
+        line = f":{err.problem_mark.line + 1}"
+        saw = " ".join(filter(None, (err.context, err.problem)))
+    return (
+        f"{path}{line}: not valid YAML: {saw}; indent with spaces, and put values that hold "
+        "{, }, :, # or * in quotes"
+    )
+
+
+def dotted(loc: Place) -> str:
+    """`compare.baselines[0]` for the location of a fault."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def line_numbers(root: yaml.Node | None) -> dict[Place, int]:
+    """The line, counted from 1, on which every key and list item of a YAML document stands."""
+    return {loc: node.start_mark.line + 1 for loc, node in _nodes(root, ())}
+
+
+def repeated_keys(root: yaml.Node | None) -> list[str]:
+    """One line for every key that stands twice: YAML itself would silently keep the last."""
+    seen: dict[Place, int] = {}
+    problems = []
+    for loc, node in _nodes(root, ()):
+        line = node.start_mark.line + 1
+        if loc in seen:
+            problems.append(
+                f"{line}: {dotted(loc)}: stands already on line {seen[loc]}; keep one of the two"
+            )
+        seen.setdefault(loc, line)
+    return problems
+
+
+def _nodes(node: yaml.Node | None, loc: Place) -> Iterator[tuple[Place, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*loc, key.value), key
+            yield from _nodes(value, (*loc, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            yield (*loc, position), value
+            yield from _nodes(value, (*loc, position))
+
+
+def _message(fault: ErrorDetails, loc: Place, model: type[BaseModel]) -> str:
+    kind, context, found = fault["type"], fault.get("ctx", {}), fault["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(str(loc[-1]), loc[:-1], model)
+    if kind == "missing":
+        return f"is missing; add `{loc[-1]}:`{_meaning(loc, model)}"
+    if kind in ("model_type", "model_attributes_type"):
+        section = _model_at(model, loc)
+        keys = f" with keys such as {_listing(list(section.model_fields)[:5])}" if section else ""
+        return f"expected a section{keys}; found {_shown(found)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        choices = _choices(context["expected"])
+        guess = closest(found, choices) if isinstance(found, str) else None
+        mend = f"did you mean '{guess}'?" if guess else "take one of them"
+        return f"expected {context['expected']}; found {_shown(found)}; {mend}"
+    expected = _EXPECTED.get(kind, fault["msg"]).format(**context)
+    return f"{expected}; found {_shown(found)}"
+
+
+def _unknown_key(key: str, parent: Place, model: type[BaseModel]) -> str:
+    section = _model_at(model, parent)
+    known = list(section.model_fields) if section else []
+    if guess := closest(key, known):
+        return f"unknown key; did you mean '{guess}'?"
+    homes = [place for place in _homes(key, model) if place != parent]
+    if len(homes) == 1:
+        return f"unknown key here; it belongs {_where(homes[0])}"
+    return f"unknown key; remove it or take one of {_listing(known)}"
+
+
+def _homes(key: str, model: type[BaseModel]) -> list[Place]:
+    """The sections, one level deep, that know a key; the top level is ()."""
+    homes: list[Place] = [()] if key in model.model_fields else []
+    for name, field in model.model_fields.items():
+        section = _model_in(field.annotation)
+        if section and key in section.model_fields:
+            homes.append((name,))
+    return homes
+
+
+def _where(section: Place) -> str:
+    return f"under '{dotted(section)}'" if section else "at the top level"
+
+
+def _meaning(loc: Place, model: type[BaseModel]) -> str:
+    section = _model_at(model, loc[:-1])
+    field = section.model_fields.get(str(loc[-1])) if section else None
+    if field is None:
+        return ""
+    if nested := _model_in(field.annotation):
+        required = [name for name, inner in nested.model_fields.items() if inner.is_required()]
+        return f" with {_listing(required)}" if required else ""
+    return f" ({field.description.split('. ')[0].rstrip('.')})" if field.description else ""
+
+
+def _model_at(model: type[BaseModel], loc: Place) -> type[BaseModel] | None:
+    """The section at a place; None where no section stands."""
+    annotation: Any = model
+    for part in loc:
+        if section := _model_in(annotation):
+            field = section.model_fields.get(str(part))
+            annotation = field.annotation if field else None
+        else:  # a dict key or list position: what the container holds
+            held = [kind for kind in get_args(annotation) if kind is not Ellipsis]
+            annotation = held[-1] if held else None
+    return _model_in(annotation)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field annotated so holds itself, not inside a container."""
+    candidates = [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        candidates = list(get_args(annotation))
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _choices(expected: str) -> list[str]:
+    return [part.strip("' ") for part in expected.replace(" or ", ", ").split(",")]
+
+
+def _listing(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _shown(found: object) -> str:
+    if isinstance(found, Mapping):
+        return "a section"
+    if isinstance(found, list | tuple):
+        return f"a list of {len(found)}"
+    text = "nothing" if found is None else repr(found)
+    return text if len(text) <= 60 else f"{text[:57]}…"
