@@ -12,9 +12,10 @@ from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.datasets import source_of, sources
 from dcd.index import IndexInfo
 from dcd.methods import Method, methods
-from dcd.runs import Evidence, RunInfo, StageRecord
+from dcd.runs import Evidence, RunInfo
 from dcd.stages import SelectionInfo, SplitInfo
-from flows.embed_pool import EmbeddedSource, embed_pool, runner_of, summary
+from dcd.summary import StageCount
+from flows.embed_pool import EmbeddedSource, embed_pool, runner_of
 from tasks import debugging, progress
 
 
@@ -46,11 +47,15 @@ def debug_model(config: RunConfig) -> RunInfo:
         encoder_id=pool.encoder_id,
         index=index,
         shards=pool.shards,
+        rejects=tuple(
+            (e.source.id, shard) for e in embedded.values() for shard in e.shards_with_rejects
+        ),
         splits=splits,
         selections={seed: of_seed["selected"] for seed, of_seed in selections.items()},
         cells=tuple(cells),
         stages=tuple(
-            StageRecord(f"embed {e.source.id}", summary(e), e.seconds) for e in embedded.values()
+            StageCount(f"embed {e.source.id}", e.n_embedded, "images", e.seconds)
+            for e in embedded.values()
         ),
     )
     return debugging.write_run(config.store, config, evidence)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 from prefect import flow
 from prefect.futures import wait
@@ -27,6 +28,7 @@ class EmbeddedSource:
     n_embedded: int
     n_rejected: int
     n_reused_shards: int
+    shards_with_rejects: tuple[str, ...]
     seconds: float
 
 
@@ -67,6 +69,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
         sum(d.stats.n_embedded for d in done),
         sum(d.stats.n_rejected for d in done),
         sum(d.reused for d in done),
+        tuple(d.stats.shard for d in done if d.stats.n_rejected),
         time.monotonic() - start,
     )
     progress.finished(source.id, summary(result))
@@ -77,7 +80,7 @@ def batched(shards: list[Shard], max_batches: int) -> list[list[Shard]]:
     """The shards in order, in at most `max_batches` batches of nearly equal size."""
     n = min(len(shards), max_batches)
     bounds = [len(shards) * i // n for i in range(n + 1)]
-    return [shards[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [shards[a:b] for a, b in pairwise(bounds)]
 
 
 def summary(embedded: EmbeddedSource) -> str:
