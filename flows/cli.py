@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -69,8 +71,6 @@ def _check(config: RunConfig) -> None:
 
 def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:
     configure_prefect(verbose)
-    from contextlib import nullcontext
-
     from dcd.runs import read_metrics
     from flows.debug_model import debug_model
     from flows.terminal import Bars, summary_table
@@ -105,16 +105,15 @@ def configure_prefect(verbose: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-class _explained:
+@contextmanager
+def _explained() -> Iterator[None]:
     """Turn an expected error into its message and an exit code; anything else keeps its trace."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, ConfigError):
-            for problem in error.problems:
-                typer.secho(problem, err=True, fg="red")
-            raise typer.Exit(_EXIT_BAD_CONFIG) from None
-        if isinstance(error, DCDError):
-            typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
-            raise typer.Exit(_EXIT_FAILED) from None
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.secho(problem, err=True, fg="red")
+        raise typer.Exit(_EXIT_BAD_CONFIG) from None
+    except DCDError as error:
+        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
+        raise typer.Exit(_EXIT_FAILED) from None

@@ -70,7 +70,5 @@ def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
 
 
 def _score(score: Score) -> str:
-    value, low, high = (
-        100 * x for x in (score.accuracy.value, score.accuracy.low, score.accuracy.high)
-    )
-    return f"{value:.1f} ({low:.1f}–{high:.1f})"
+    found = score.accuracy
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"

@@ -1,0 +1,45 @@
+# make demo, make test: each sets up .venv by itself. Only Python >= 3.11 and a package index needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test check lint types contracts slow format clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/dcd demo $(if $(JSON),--json $(JSON))
+
+test: install
+	$(BIN)/python -m pytest
+
+check: lint types contracts test
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install
+	$(BIN)/pyright
+
+contracts: install
+	$(BIN)/lint-imports
+
+# What `make test` leaves out: needs Chromium and up to an hour on two cores.
+slow: install
+	$(BIN)/python -m pytest -m "(slow or s3 or browser) and not gpu"
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) demo
