@@ -1,0 +1,100 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dcd import schemas
+from dcd.config import SelectionConfig
+from dcd.methods import Method, label_precision, methods, pool_picks, with_error_sample
+from tests.case import write_case
+
+
+@pytest.fixture
+def rows() -> pa.Table:
+    return pa.table(
+        {
+            "image_id": [f"i{n}" for n in range(40)],
+            "label": ["cat", "dog"] * 20,
+            "shard": ["a"] * 40,
+        }
+    )
+
+
+@pytest.fixture
+def selected() -> pa.Table:
+    return pa.table(
+        {
+            "image_id": ["i0", "i2", "i1"],
+            "label": ["cat", "cat", "dog"],
+            "shard": ["a"] * 3,
+            "uri": ["a.tar"] * 3,
+            "min_distance": pa.array([0.1, 0.2, 0.3], pa.float32()),
+            "n_queries": pa.array([1, 1, 2], pa.int32()),
+        }
+    )
+
+
+def draw(name, rows, selected, seed=0, whole=None):
+    return pool_picks(Method(name, name), rows, selected, whole, seed)
+
+
+def test_none_adds_nothing(rows, selected):
+    assert draw("none", rows, selected).num_rows == 0
+
+
+def test_random_draws_as_many_as_selected_without_repeats(rows, selected):
+    ids = draw("random", rows, selected)["image_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 3
+    assert set(ids) <= set(rows["image_id"].to_pylist())
+
+
+def test_random_in_label_draws_as_many_in_each_label(rows, selected):
+    labels = draw("random_in_label", rows, selected)["label"].to_pylist()
+    assert sorted(labels) == ["cat", "cat", "dog"]
+
+
+def test_whole_pool_takes_everything_or_a_bounded_draw(rows, selected):
+    assert draw("whole_pool", rows, selected).num_rows == 40
+    assert draw("whole_pool", rows, selected, whole=7).num_rows == 7
+    assert draw("whole_pool", rows, selected, whole=99).num_rows == 40
+
+
+def test_a_draw_depends_on_its_seed_alone(rows, selected):
+    assert draw("random", rows, selected, seed=1) == draw("random", rows, selected, seed=1)
+    assert draw("random", rows, selected, seed=1) != draw("random", rows, selected, seed=2)
+
+
+def test_selection_takes_what_was_selected(rows, selected):
+    picks = pool_picks(Method("selected", "selection", SelectionConfig()), rows, selected, None, 0)
+    assert picks["image_id"].to_pylist() == ["i0", "i2", "i1"]
+    assert picks["weight"].to_pylist() == [1, 1, 1]
+
+
+def test_label_precision_counts_error_samples_as_right(rows, selected):
+    picks = draw("selection", rows, selected)
+    truth = pa.table({"image_id": ["i0", "i1", "i2"], "label": ["cat", "cat", "cat"]})
+    assert label_precision(picks, truth) == pytest.approx(2 / 3)
+    errors = pa.table({"image_id": ["e"], "label": ["dog"], "shard": ["b"]})
+    assert label_precision(with_error_sample(picks, errors), truth) == pytest.approx(3 / 4)
+
+
+def test_label_precision_is_unknown_without_truth_or_picks(rows, selected):
+    picks = draw("selection", rows, selected)
+    assert label_precision(picks, None) is None
+    assert label_precision(schemas.PICKS.empty_table(), None) is None
+    half = pa.table({"image_id": ["i0"], "label": ["cat"]})
+    assert label_precision(picks, half) is None
+
+
+def test_error_sample_alone_is_right_even_where_truth_is_unknown():
+    errors = pa.table({"image_id": ["e"], "label": ["dog"], "shard": ["b"]})
+    picks = with_error_sample(schemas.PICKS.empty_table(), errors)
+    assert label_precision(picks, None) == 1
+
+
+def test_methods_keep_none_and_put_further_selections_last(tmp_path):
+    from dcd.config import load_config
+
+    compare = {"baselines": ["random"], "selections": {"wide": {"k": 9}}}
+    config = load_config(write_case(tmp_path, compare=compare))
+    assert [m.name for m in methods(config)] == ["none", "random", "selected", "wide"]
+    assert np.all([m.selection is None for m in methods(config)[:2]])

@@ -1,0 +1,84 @@
+import json
+
+import pyarrow.compute as pc
+import pytest
+
+from dcd.config import load_config
+from dcd.store import Store
+from flows.debug_model import debug_model
+from tests.case import LABELS, N_SHARDS, write_case
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, prefect_home):
+    """The tiny case, run once."""
+    config = load_config(write_case(tmp_path_factory.mktemp("case")))
+    return config, debug_model(config)
+
+
+def test_every_method_is_evaluated_at_every_seed(first):
+    config, info = first
+    metrics = Store(config.store).read_table(f"runs/{info.run_id}/metrics.parquet")
+    overall = metrics.filter(pc.is_null(metrics["mode"])).to_pylist()
+    found = {(row["model"], row["seed"], row["split"]) for row in overall}
+    methods = ("none", "error_sample", "random", "random_in_label", "whole_pool", "selected")
+    splits = ("test", "debug_heldout")
+    assert {(m, s, split) for m in methods for s in (0, 1) for split in splits} <= found
+    modes = {row["mode"] for row in metrics.to_pylist() if row["split"] == "debug_heldout"}
+    assert modes == {None, *(f"dark {label}" for label in LABELS)}
+
+
+def test_the_report_and_a_model_are_written(first):
+    config, info = first
+    store = Store(config.store)
+    assert b"<html" in store.read_bytes(f"runs/{info.run_id}/report.html")[:200]
+    assert store.exists(f"runs/{info.run_id}/model/seed0/model.safetensors")
+    card = json.loads(store.read_bytes(f"runs/{info.run_id}/card.json"))
+    assert card["run_id"] == info.run_id
+    assert card["config"]["selection"]["k"] == 2
+
+
+def test_every_pick_has_its_failure_rank_and_distance(first):
+    config, info = first
+    neighbors = Store(config.store).read_table(f"runs/{info.run_id}/neighbors.parquet")
+    kept = neighbors.filter(neighbors["kept"]).to_pylist()
+    assert len(kept) == 2 * 3 * len(LABELS)  # k for every failure
+    assert all(row["label"] in row["error_image_id"] for row in kept)
+    assert all(row["distance"] >= 0 for row in kept)
+
+
+def test_a_second_run_redoes_nothing(first):
+    config, info = first
+    store = Store(config.store)
+    before = modified(store)
+    again = debug_model(config)
+    assert again.run_id == info.run_id
+    changed = {key for key, time in modified(store).items() if before.get(key) != time}
+    assert {key.split("/")[0] for key in changed} <= {"runs", "pools"}
+
+
+def test_another_k_redoes_selection_and_training_only(first):
+    config, info = first
+    store = Store(config.store)
+    before = modified(store)
+    selection = config.selection.model_copy(update={"k": 3})
+    again = debug_model(config.model_copy(update={"selection": selection}))
+    assert again.run_id != info.run_id
+    new = {key.split("/")[0] for key in modified(store) if key not in before}
+    assert new == {"selections", "cells", "runs"}
+    baselines = [key for key in modified(store) if key.startswith("cells/") and key not in before]
+    cells = {key.split("/")[1] for key in baselines}
+    # selected, random and random_in_label draw another number; none, error_sample, whole_pool stay
+    assert len(cells) == 3 * len(config.seeds)
+
+
+def test_embeddings_reconcile_with_the_pool(first):
+    config, _ = first
+    store = Store(config.store)
+    keys = [k for k in store.keys_under("embeddings/colours") if k.endswith(".parquet")]
+    assert len(keys) == N_SHARDS
+    assert sum(store.read_table(key, ["image_id"]).num_rows for key in keys) == 72
+
+
+def modified(store: Store) -> dict[str, float]:
+    return {key: store.fs.info(store.path(key))["mtime"] for key in store.keys_under("")}
