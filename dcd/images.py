@@ -1,0 +1,173 @@
+"""Decoding of images that nobody vouches for, and the preprocessing that encoders expect.
+
+The only module that decodes. Accepted are JPEG, PNG, WebP, GIF and BMP; of an animation the
+first frame. Whatever cannot be decoded whole raises BadImage with a reason.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+from dcd.errors import DCDError
+
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB; also where Pillow starts to warn
+_MAX_SCAN_PIXELS = 2_000_000_000  # a progressive JPEG costs time for each scan over each pixel
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_ORIENTATION = 0x0112
+
+_INTERPOLATION = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+}
+_OTHER_CONTENT = (
+    (b"<!doctype html", "HTML"),
+    (b"<html", "HTML"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+    (b"%pdf", "PDF"),
+    (b"%!ps", "PostScript"),
+    (b"ii*\0", "TIFF"),
+    (b"mm\0*", "TIFF"),
+    (b"8bps", "Photoshop"),
+    (b"pk\3\4", "ZIP"),
+    (b"\x1f\x8b", "gzip"),
+    (b"{", "JSON"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+
+
+class BadImage(DCDError):
+    """These bytes give no image. `reason` is short and the same for the same bytes."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an encoder wants its images. `mean` and `std` are per RGB channel, of values in 0–1."""
+
+    input_size: int
+    crop_pct: float
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The image as (H, W, 3) uint8 RGB, upright by its EXIF orientation.
+
+    Transparency is composited on white, 16-bit samples are scaled to 8, colour profiles are
+    ignored. Raises BadImage, and nothing else, if the bytes are no complete image of an accepted
+    format or have more than `MAX_PIXELS` pixels (checked before anything is decoded).
+    """
+    if not data:
+        raise BadImage("zero bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_cost(image, data)
+            if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image):
+                return _decode_jpeg(data)
+            return _decode_any(image)
+    except BadImage:
+        raise
+    except UnidentifiedImageError as err:
+        raise BadImage(_unidentified(data)) from err
+    except Image.DecompressionBombError as err:
+        raise BadImage("too many pixels") from err
+    except Exception as err:  # decoders raise nearly every type on hostile bytes
+        raise BadImage(_reason(err)) from err
+
+
+def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """(H, W, 3) uint8 to (S, S, 3) uint8: shorter side to S / crop_pct, antialiased, centre crop.
+
+    The same pixels as timm's evaluation transform, on uint8 instead of PIL images.
+    Normalisation happens in the encoder's graph.
+    """
+    size = preprocess.input_size
+    short = int(size / preprocess.crop_pct)
+    image = _trim(image)
+    height, width = image.shape[:2]
+    scaled = (
+        (short, max(short, short * width // height))
+        if height <= width
+        else (max(short, short * height // width), short)
+    )
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = resize(pixels, list(scaled), _INTERPOLATION[preprocess.interpolation], antialias=True)
+    top, left = (round((side - size) / 2) for side in scaled)
+    cropped = pixels[:, top : top + size, left : left + size]
+    return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+
+def _trim(image: np.ndarray) -> np.ndarray:
+    """The centre of a very long image: the crop never sees its ends, so they need no resizing."""
+    height, width = image.shape[:2]
+    keep = 4 * min(height, width)
+    top, left = max(0, height - keep) // 2, max(0, width - keep) // 2
+    return image[top : top + keep, left : left + keep]
+
+
+def _check_cost(image: Image.Image, data: bytes) -> None:
+    """Refuse what would take too much memory or time, by its header."""
+    n_pixels = image.width * image.height
+    if n_pixels > MAX_PIXELS:
+        raise BadImage(
+            f"too many pixels: {image.width}×{image.height}, at most {MAX_PIXELS} allowed"
+        )
+    if image.format == "JPEG":
+        n_scans = data.count(b"\xff\xda")  # inside a scan, 0xff is always followed by a zero
+        if n_scans > 1 and n_scans * n_pixels > _MAX_SCAN_PIXELS:
+            raise BadImage(f"too many scans: {n_scans} over {image.width}×{image.height} pixels")
+
+
+def _is_upright(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) == 1
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    # torch warns about read-only buffers, hence the copy: microseconds against the decoding.
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels = decode_jpeg(encoded, mode=ImageReadMode.RGB)
+    assert isinstance(pixels, torch.Tensor)
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def _decode_any(image: Image.Image) -> np.ndarray:
+    """Every accepted format and mode, through Pillow."""
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it
+        grey = np.asarray(image).astype(np.uint32)
+        return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, layer)
+    return np.array(image.convert("RGB"))
+
+
+def _unidentified(data: bytes) -> str:
+    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if data[4:8] == b"ftyp":
+        found = f"{data[8:12].decode('ascii', 'replace')} (HEIC, AVIF or video)"
+    else:
+        found = next((name for magic, name in _OTHER_CONTENT if head.startswith(magic)), None)
+    wanted = "not a readable JPEG, PNG, WebP, GIF or BMP"
+    return f"{wanted}: looks like {found}" if found else wanted
+
+
+def _reason(err: Exception) -> str:
+    """The decoder's words in one short line, without code positions."""
+    text = " ".join(str(err).split())
+    text = text.rpartition("csrc/")[2].partition(" ")[2] or text
+    return f"cannot be decoded: {text or type(err).__name__}"[:200]

@@ -1,0 +1,222 @@
+"""Parquet files with a column of encoded images, read row group by row group."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcd.config import DataConfig
+from dcd.errors import DataError
+from dcd.ranged import RangedFile
+from dcd.records import (
+    LABEL_COLUMNS,
+    MAX_IMAGE_BYTES,
+    MAX_TEXT_CHARS,
+    RawImage,
+    Reject,
+    Shard,
+    label_text,
+    short_id,
+)
+
+# The name that img2dataset gives its image column is the format it encoded to.
+_OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
+_DEFAULT_IMAGE = DataConfig.model_fields["image_column"].default
+_DEFAULT_ID = DataConfig.model_fields["id_column"].default
+_BATCH_BYTES = 32 * 2**20
+_READ_BYTES = 4 * 2**20
+_UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns hold what; `id` and `label` are None where there is no such column."""
+
+    image: str
+    id: str | None
+    label: str | None
+
+    def names(self) -> list[str]:
+        return [name for name in (self.image, self.id, self.label) if name]
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """`n_rows` rows that could not be read."""
+
+    n_rows: int
+    reason: str
+
+
+def open_parquet(uri: str) -> pq.ParquetFile:
+    """Raises an `_UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
+    return pq.ParquetFile(RangedFile(uri), pre_buffer=False, buffer_size=_READ_BYTES)
+
+
+def count_rows(uri: str) -> int | None:
+    """Rows by the footer; None if the file is damaged."""
+    try:
+        return open_parquet(uri).metadata.num_rows
+    except _UNREADABLE:
+        return None
+
+
+def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
+    """The images of a Parquet file in row order. A damaged row group costs only its rows.
+
+    Raises DataError if the columns are not there.
+    """
+    try:
+        file = open_parquet(shard.uri)
+    except _UNREADABLE as err:
+        yield Reject(shard.name, "read", f"not a readable Parquet file: {err}"[:200])
+        return
+    columns = _columns(file.schema_arrow, data, shard.uri)
+    first_row = 0
+    for group in range(file.num_row_groups):
+        row = first_row
+        for batch in _batches(file, group, columns):
+            if isinstance(batch, _Damage):
+                for lost in range(row, row + batch.n_rows):
+                    yield Reject(f"{shard.name}/{lost}", "read", batch.reason)
+            else:
+                yield from _rows(batch, columns, shard.name, row)
+                row += batch.num_rows
+        first_row += file.metadata.row_group(group).num_rows
+
+
+def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Iterator[RawImage]:
+    """Only the wanted images: ids are read first, then the row groups that hold them."""
+    file = open_parquet(shard.uri)
+    columns = _columns(file.schema_arrow, data, shard.uri)
+    first_row = 0
+    for group in range(file.num_row_groups):
+        n_rows = file.metadata.row_group(group).num_rows
+        last = max(_wanted_rows(file, group, columns, shard.name, first_row, wanted), default=-1)
+        row = first_row
+        for batch in _batches(file, group, columns) if last >= 0 else ():
+            if isinstance(batch, _Damage) or row > last:
+                break
+            for image in _rows(batch, columns, shard.name, row, wanted):
+                if isinstance(image, RawImage):
+                    yield image
+            row += batch.num_rows
+        first_row += n_rows
+
+
+def _wanted_rows(
+    file: pq.ParquetFile,
+    group: int,
+    columns: _Columns,
+    shard: str,
+    first_row: int,
+    wanted: Collection[str],
+) -> Iterator[int]:
+    """Row numbers within the file, from the id column alone."""
+    if columns.id is None:
+        rows = range(first_row, first_row + file.metadata.row_group(group).num_rows)
+        yield from (row for row in rows if f"{shard}/{row}" in wanted)
+        return
+    ids = file.read_row_group(group, columns=[columns.id], use_threads=False).column(0)
+    for row, value in enumerate(ids.to_pylist(), first_row):
+        if value is not None and _id_text(value) in wanted:
+            yield row
+
+
+def _columns(schema: pa.Schema, data: DataConfig, uri: str) -> _Columns:
+    names = set(schema.names)
+    image = data.image_column
+    if image not in names and image == _DEFAULT_IMAGE:
+        image = next((name for name in _OTHER_IMAGE_COLUMNS if name in names), image)
+    if image not in names:
+        raise DataError(
+            f"{uri}: has no image column {data.image_column!r}; found {schema.names}; "
+            "name the column of image bytes as image_column"
+        )
+    if not _holds_bytes(schema.field(image).type):
+        raise DataError(
+            f"{uri}: column {image!r} is {schema.field(image).type}, expected binary or "
+            "struct<bytes: binary, path: string>; name the column of image bytes as image_column"
+        )
+    if data.id_column not in names and data.id_column != _DEFAULT_ID:
+        raise DataError(f"{uri}: has no id column {data.id_column!r}; found {schema.names}")
+    labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
+    return _Columns(
+        image=image,
+        id=data.id_column if data.id_column in names else None,
+        label=next((name for name in labels if name in names), None),
+    )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _batches(
+    file: pq.ParquetFile, group: int, columns: _Columns
+) -> Iterator[pa.RecordBatch | _Damage]:
+    """A row group in batches of about `_BATCH_BYTES`; ends with the damage where there is any."""
+    meta = file.metadata.row_group(group)
+    batch_rows = max(1, _BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size))
+    batches = file.iter_batches(
+        batch_size=min(batch_rows, 1024),
+        row_groups=[group],
+        columns=columns.names(),
+        use_threads=False,
+    )
+    n_read = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except _UNREADABLE as err:
+            yield _Damage(meta.num_rows - n_read, f"damaged row group {group}: {err}"[:200])
+            return
+        if batch is None:
+            return
+        n_read += batch.num_rows
+        yield batch
+
+
+def _rows(
+    batch: pa.RecordBatch,
+    columns: _Columns,
+    shard: str,
+    first_row: int,
+    wanted: Collection[str] | None = None,
+) -> Iterator[RawImage | Reject]:
+    """The rows of a batch; image bytes become Python objects one at a time."""
+    image = batch.column(columns.image)
+    if pa.types.is_struct(image.type):
+        # `field` ignores the struct's own validity; a null struct has null bytes all the same.
+        image = image.field("bytes")
+    ids = batch.column(columns.id).to_pylist() if columns.id else [None] * batch.num_rows
+    labels = batch.column(columns.label).to_pylist() if columns.label else [None] * batch.num_rows
+    for offset, (value, label) in enumerate(zip(ids, labels, strict=True)):
+        by_row = f"{shard}/{first_row + offset}"
+        if columns.id and value is None:
+            yield Reject(by_row, "read", f"no id in column {columns.id!r}")
+            continue
+        image_id = by_row if value is None else _id_text(value)
+        if wanted is None or image_id in wanted:
+            yield _image(image_id, image[offset], label)
+
+
+def _image(image_id: str, scalar: pa.Scalar, label: object) -> RawImage | Reject:
+    if not scalar.is_valid:
+        return Reject(short_id(image_id), "read", "no image bytes")
+    if len(image_id) > MAX_TEXT_CHARS:
+        return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+    n_bytes = scalar.as_buffer().size
+    if n_bytes > MAX_IMAGE_BYTES:
+        return Reject(image_id, "read", f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed")
+    try:
+        return RawImage(image_id, scalar.as_py(), label_text(label))
+    except ValueError as err:
+        return Reject(image_id, "label", f"unreadable label: {err}"[:200])
+
+
+def _id_text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
