@@ -1,0 +1,224 @@
+"""The verdict of a run in plain words: what rose, what it cost, and which baseline did better.
+
+A change is called a rise or a fall only if its 95 % interval excludes zero.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from dcd.stats import Interval
+from dcd.summary import (
+    MethodSummary,
+    ModeSummary,
+    Outcomes,
+    RunRecord,
+    difference,
+    mode_rows,
+    outcomes,
+    summary_rows,
+)
+
+Change = Literal["rose", "fell", "unclear"]
+
+_HEADLINES: dict[tuple[Change, Change], str] = {
+    ("rose", "rose"): "The failures are mended, and test improved as well",
+    ("rose", "unclear"): "The failures are mended, with no clear change on test",
+    ("rose", "fell"): "The failures are mended, but test accuracy fell",
+    ("unclear", "rose"): "The failures are not clearly mended, though test improved",
+    ("unclear", "unclear"): "No clear effect, neither on the failures nor on test",
+    ("unclear", "fell"): "The failures are not clearly mended, and test accuracy fell",
+    ("fell", "rose"): "The failures got worse, though test improved",
+    ("fell", "unclear"): "The failures got worse",
+    ("fell", "fell"): "The failures got worse, and test accuracy fell",
+}
+
+
+def verdict(record: RunRecord) -> tuple[str, ...]:
+    """Sentences, the weightiest first; the first one is the headline."""
+    rows = summary_rows(record)
+    return verdict_of(record, rows, mode_rows(record))
+
+
+def verdict_of(
+    record: RunRecord, rows: Sequence[MethodSummary], modes: Sequence[ModeSummary]
+) -> tuple[str, ...]:
+    """`verdict` from rows that are already there."""
+    by_name = {row.method: row for row in rows}
+    none, selected = by_name["none"], by_name["selected"]
+    rivals = [row for row in rows if row.role in ("baseline", "variant")]
+    margins = _margins(record, rivals)
+    sentences = [
+        _headline(selected, [r for r in rivals if r.role == "baseline"], margins),
+        _change_sentence("On images like your failures (debug_heldout)", none, selected, True),
+        _change_sentence("On test", none, selected, False),
+        *_rival_sentences(selected, rivals, margins),
+        *_keeper_sentence(selected, rivals),
+        _picks_sentence(record, selected),
+        *_mode_sentence(modes),
+    ]
+    return tuple(sentences)
+
+
+def change(gain: Interval) -> Change:
+    """What a 95 % interval of a difference allows to say."""
+    if gain.low > 0:
+        return "rose"
+    return "fell" if gain.high < 0 else "unclear"
+
+
+def percent(share: float) -> str:
+    """0.605 → '60.5 %'."""
+    return f"{100 * share:.1f} %"
+
+
+def points(difference: float) -> str:
+    """0.198 → '+19.8', in percentage points."""
+    rounded = round(100 * difference, 1)
+    return "0.0" if rounded == 0 else f"{rounded:+.1f}".replace("-", "−")
+
+
+def interval(found: Interval) -> str:
+    """The bounds of a difference in points: '+14.2 to +25.4'."""
+    return f"{points(found.low)} to {points(found.high)}"
+
+
+def _margins(record: RunRecord, rivals: Sequence[MethodSummary]) -> dict[str, Interval]:
+    """By how much `selected` is ahead of each rival on debug_heldout."""
+
+    def of(method: str) -> Outcomes:
+        return outcomes(record.predictions, method, "debug_heldout")
+
+    selected = of("selected")
+    return {row.method: difference(selected, of(row.method)) for row in rivals}
+
+
+def _gain(row: MethodSummary, on_heldout: bool) -> Interval:
+    gain = (row.debug_heldout if on_heldout else row.test).gain
+    assert gain is not None, f"{row.method} has no gain over itself"
+    return gain
+
+
+def _headline(
+    selected: MethodSummary, baselines: Sequence[MethodSummary], margins: dict[str, Interval]
+) -> str:
+    text = _HEADLINES[change(_gain(selected, True)), change(_gain(selected, False))]
+    better = [row.method for row in baselines if change(margins[row.method]) == "fell"]
+    if better:
+        text += f"; {_listed(better)} did better on the failures"
+    return f"{text}."
+
+
+def _change_sentence(
+    where: str, none: MethodSummary, selected: MethodSummary, on_heldout: bool
+) -> str:
+    was = (none.debug_heldout if on_heldout else none.test).accuracy.value
+    now = (selected.debug_heldout if on_heldout else selected.test).accuracy.value
+    gain = _gain(selected, on_heldout)
+    verb = {"rose": "rose", "fell": "fell", "unclear": "went"}[change(gain)]
+    seeds = f"over {none.n_seeds} seeds" if none.n_seeds > 1 else "one seed"
+    sentence = (
+        f"{where} accuracy {verb} from {percent(was)} to {percent(now)}: "
+        f"{points(gain.value)} points (95 % interval {interval(gain)}, {seeds})"
+    )
+    if change(gain) == "unclear":
+        sentence += "; that tells neither a gain nor a loss"
+    return f"{sentence}."
+
+
+def _rival_sentences(
+    selected: MethodSummary, rivals: Sequence[MethodSummary], margins: dict[str, Interval]
+) -> list[str]:
+    baselines = [row for row in rivals if row.role == "baseline"]
+    if not baselines:
+        return ["No baseline ran beside it, so whether simpler data does as well is not known."]
+    better = [row for row in baselines if change(margins[row.method]) == "fell"]
+    level = [row for row in baselines if change(margins[row.method]) == "unclear"]
+    sentences = []
+    for row in better:
+        sentences.append(f"{_standing(row, margins)}: that is better.")
+    for row in level:
+        sentences.append(f"{_standing(row, margins)}: the two cannot be told apart.")
+    if not better and not level:
+        closest = max(baselines, key=lambda row: row.debug_heldout.accuracy.value)
+        which = "The baseline" if len(baselines) == 1 else f"All {len(baselines)} baselines"
+        sentences.append(
+            f"{which} did worse on debug_heldout; the closest, {closest.method}, reached "
+            f"{percent(closest.debug_heldout.accuracy.value)}, and the selection is "
+            f"{points(margins[closest.method].value)} points ahead "
+            f"({interval(margins[closest.method])})."
+        )
+    dominating = [
+        row.method
+        for row in rivals
+        if row.debug_heldout.accuracy.value > selected.debug_heldout.accuracy.value
+        and row.test.accuracy.value > selected.test.accuracy.value
+    ]
+    if dominating:
+        sentences.append(f"Ahead on both debug_heldout and test: {_listed(dominating)}.")
+    return sentences
+
+
+def _standing(row: MethodSummary, margins: dict[str, Interval]) -> str:
+    behind = Interval(
+        -margins[row.method].value, -margins[row.method].high, -margins[row.method].low
+    )
+    return (
+        f"The baseline {row.method} reached {percent(row.debug_heldout.accuracy.value)} on "
+        f"debug_heldout, {points(behind.value)} points against the selection ({interval(behind)})"
+    )
+
+
+def _keeper_sentence(selected: MethodSummary, rivals: Sequence[MethodSummary]) -> list[str]:
+    """Where the selection costs test accuracy: the best method that does not."""
+    if change(_gain(selected, False)) != "fell":
+        return []
+    keepers = [row for row in rivals if change(_gain(row, False)) != "fell"]
+    if not keepers:
+        return ["Every other method lost test accuracy too."] if rivals else []
+    best = max(keepers, key=lambda row: row.debug_heldout.accuracy.value)
+    return [
+        f"Of the methods without a clear loss on test, {best.method} did best on debug_heldout: "
+        f"{percent(best.debug_heldout.accuracy.value)}, with "
+        f"{percent(best.test.accuracy.value)} on test."
+    ]
+
+
+def _picks_sentence(record: RunRecord, selected: MethodSummary) -> str:
+    n_failures = record.error_sample.num_rows
+    picks = 0 if selected.n_picks is None else selected.n_picks
+    sentence = f"For {n_failures:,} failures {picks:,.0f} images of the pool were picked"
+    if selected.n_seeds > 1:
+        sentence += " (mean over seeds)"
+    if selected.label_precision is not None:
+        sentence += f"; {percent(selected.label_precision)} of them carry the right label"
+    return f"{sentence}."
+
+
+def _mode_sentence(modes: Sequence[ModeSummary]) -> list[str]:
+    if len(modes) < 2:
+        return []
+    worse = [row for row in modes if row.gain.value < 0]
+    if worse:
+        count = f"{len(worse)} of {len(modes)} failure modes"
+        return [f"Worse than before on {count}; most on {_change_of(worse[0])}."]
+    return [
+        f"None of the {len(modes)} failure modes got worse; least gained {_change_of(modes[0])}."
+    ]
+
+
+def _change_of(row: ModeSummary) -> str:
+    return (
+        f"{mode_name(row.mode, row.label)}, "
+        f"{percent(row.none.value)} to {percent(row.selected.value)}"
+    )
+
+
+def mode_name(mode: str | None, label: str | None) -> str:
+    """'deer, mode 2'; the part that is not known is left out."""
+    if mode is None:
+        return label or "all"
+    return f"mode {mode}" if label is None else f"{label}, mode {mode}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
