@@ -44,11 +44,11 @@ def write_case(folder: Path, seeds: tuple[int, ...] = (0, 1), **overrides: objec
     for role, n_per_label, dark in roles:
         for label in LABELS:
             for i in range(n_per_label):
-                own.append(
-                    {"image_id": f"{role}-{label}-{i}", "image": png(rng, label, dark)}
-                )
+                own.append({"image_id": f"{role}-{label}-{i}", "image": png(rng, label, dark)})
                 mode = f"dark {label}" if dark else None
-                rows.append({"image_id": own[-1]["image_id"], "role": role, "label": label, "mode": mode})
+                rows.append(
+                    {"image_id": own[-1]["image_id"], "role": role, "label": label, "mode": mode}
+                )
     pq.write_table(pa.Table.from_pylist(own), folder / "own.parquet")
     for seed in seeds:
         pq.write_table(pa.Table.from_pylist(rows), folder / f"seed{seed}.parquet")
