@@ -39,7 +39,7 @@ class Reject:
     """An image that could not be used, and why."""
 
     image_id: str
-    stage: Literal["read", "decode", "label"]
+    stage: Literal["read", "decode", "embed", "label"]
     reason: str
 
 

@@ -1,0 +1,199 @@
+"""Encoders: a timm network up to its penultimate layer, its preprocessing and its fingerprint."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import timm
+import torch
+from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, split_model_name_tag
+from torch import nn
+
+from dcd import backends, keys, weights
+from dcd.config import EncoderConfig
+from dcd.errors import EncoderError
+from dcd.images import Preprocess
+
+PIXELS = "pixels"  # not a network: the resized image itself, flattened; a baseline
+_PIXELS_INPUT_SIZE = 32
+_RANDOM_WEIGHTS_SEED = 0
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One encoder, ready to use from any number of threads.
+
+    encoder_id: timm name + hash of weights, preprocessing and precision; one path segment.
+    dim: D, the length of an embedding.
+    batch_size: images that one call of `embed` should get.
+    embed: (B, S, S, 3) uint8, B ≤ batch_size → (B, D) float32, the penultimate layer.
+    """
+
+    encoder_id: str
+    dim: int
+    preprocess: Preprocess
+    batch_size: int
+    embed: Callable[[np.ndarray], np.ndarray]
+
+
+_loading = threading.Lock()
+_loaded: dict[EncoderConfig, Encoder] = {}
+
+
+def load_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder of a config; loaded once per process, compiled at its first batch.
+
+    Raises EncoderError: unknown model, weights that do not fit or cannot be had, a device or
+    precision that this machine lacks.
+    """
+    with _loading:
+        if config not in _loaded:
+            _loaded[config] = _load_encoder(config)
+        return _loaded[config]
+
+
+def _load_encoder(config: EncoderConfig) -> Encoder:
+    preprocess = preprocess_of(config)
+    runtime = backends.resolve(config)
+    network = load_network(config)
+    dim = _output_dim(network, preprocess, config.model)
+    batch_size = config.batch_size or backends.default_batch_size(network, preprocess, runtime)
+    identity = keys.digest(weights.fingerprint(network), asdict(preprocess), runtime.precision)
+    return Encoder(
+        encoder_id=f"{keys.slug(config.model)}-{identity}",
+        dim=dim,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        embed=backends.build(network, preprocess, runtime, batch_size),
+    )
+
+
+def preprocess_of(config: EncoderConfig) -> Preprocess:
+    """The preprocessing that belongs to the model's weights, with the config's overrides.
+
+    Loads no weights. Raises EncoderError for an unknown model.
+    """
+    if config.model == PIXELS:
+        size = config.input_size or _PIXELS_INPUT_SIZE
+        return Preprocess(size, config.crop_pct or 1.0, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    cfg = _pretrained_cfg(config.model)
+    return Preprocess(
+        input_size=config.input_size or cfg.input_size[-1],
+        crop_pct=config.crop_pct or cfg.crop_pct,
+        interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
+        mean=_rgb(cfg.mean),
+        std=_rgb(cfg.std),
+    )
+
+
+def load_network(config: EncoderConfig, num_classes: int = 0) -> nn.Module:
+    """The timm network in fp32 and eval mode, (B, 3, S, S) float32 → (B, D), or → (B, num_classes).
+
+    With num_classes the head is new, drawn from torch's global generator; everything below it
+    comes from the weights of the config. Raises EncoderError as `load_encoder` does.
+    """
+    if config.model == PIXELS:
+        if num_classes:
+            raise EncoderError(f"{PIXELS} has no network to train; choose a timm model")
+        return nn.Flatten()
+    _pretrained_cfg(config.model)
+    source = config.weights
+    if source == "auto":
+        source = "bundled" if weights.has_bundled(config.model) else "pretrained"
+    if config.checkpoint:
+        network = _with_state(config, weights.read_checkpoint(config.checkpoint), config.checkpoint)
+    elif source == "bundled":
+        state = weights.read_bundled(config.model, _create(config))
+        network = _with_state(config, state, "bundled weights")
+    elif source == "pretrained":
+        network = _pretrained(config)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_RANDOM_WEIGHTS_SEED)
+            network = _create(config)
+    if num_classes:
+        cast(Any, network).reset_classifier(num_classes)
+    return network.eval()
+
+
+def _pretrained_cfg(model: str) -> PretrainedCfg:
+    """What timm knows of a model's weights: input size, normalisation, names of the head."""
+    cfg = get_pretrained_cfg(model) if is_model(split_model_name_tag(model)[0]) else None
+    if cfg is None:
+        close = timm.list_models(f"*{split_model_name_tag(model)[0]}*", include_tags=True)[:5]
+        hint = f"; did you mean one of {close}?" if close else ""
+        raise EncoderError(f"{model}: not a model that timm {timm.__version__} knows{hint}")
+    return cfg
+
+
+def _rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _create(
+    config: EncoderConfig, pretrained: bool = False, overlay: dict[str, object] | None = None
+) -> nn.Module:
+    """A headless network of the config's architecture and input size."""
+    fixed = _pretrained_cfg(config.model).fixed_input_size
+    size: dict[str, Any] = {"img_size": config.input_size} if fixed and config.input_size else {}
+    try:
+        return timm.create_model(
+            config.model, pretrained, pretrained_cfg_overlay=overlay, num_classes=0, **size
+        )
+    except (AssertionError, ValueError) as err:
+        raise EncoderError(
+            f"{config.model}: cannot be built at {config.input_size} px: {err}"
+        ) from err
+
+
+def _with_state(config: EncoderConfig, state: weights.StateDict, origin: str) -> nn.Module:
+    """The network with these weights; timm's own filter adapts names and position embeddings."""
+    heads = _pretrained_cfg(config.model).classifier or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    fitted = {
+        name: tensor
+        for name, tensor in weights.fit_names(state, _create(config)).items()
+        if not name.startswith(tuple(f"{head}." for head in heads))
+    }
+    # num_classes=0 declares the weights headless, so that timm loads them strictly.
+    overlay = {"state_dict": fitted, "num_classes": 0, "label_offset": 0}
+    try:
+        return _create(config, True, overlay)
+    except RuntimeError as err:
+        raise EncoderError(
+            f"{origin}: does not fit {config.model}. {_abridge(str(err))} "
+            "Give the weights of this architecture, or the architecture of these weights"
+        ) from err
+
+
+def _abridge(message: str, max_length: int = 1500) -> str:
+    text = " ".join(message.split())
+    return text if len(text) <= max_length else f"{text[:max_length]} …"
+
+
+def _pretrained(config: EncoderConfig) -> nn.Module:
+    try:
+        return _create(config, True)
+    except (OSError, RuntimeError, ValueError) as err:
+        raise EncoderError(
+            f"{config.model}: its pretrained weights cannot be had from timm's hub "
+            f"({type(err).__name__}: {_abridge(str(err), 300)}); give a file in "
+            "encoder.checkpoint, or choose a bundled model such as tf_efficientnet_lite0"
+        ) from err
+
+
+def _output_dim(network: nn.Module, preprocess: Preprocess, model: str) -> int:
+    size = preprocess.input_size
+    try:
+        with torch.inference_mode():
+            out = network(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError) as err:
+        raise EncoderError(f"{model}: does not take images of {size} px: {err}") from err
+    if out.ndim != 2:
+        raise EncoderError(
+            f"{model}: expected one vector an image, found {tuple(out.shape)}; choose another model"
+        )
+    return out.shape[1]
