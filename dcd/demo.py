@@ -26,11 +26,12 @@ from dcd.images import decode, to_input
 SEEDS = (0, 1, 2)
 ENCODER = EncoderConfig(model="tf_efficientnet_lite0", input_size=64, crop_pct=1.0)
 
-_N_POOL, _N_SHARDS = 3500, 7
+_N_POOL, _N_SHARDS = 3000, 6
 _N_STYLES = 4
 _N_MODES = 4
 _TRAIN_PER_CLASS = 20
 _ERROR_SAMPLE, _DEBUG_VAL = 10, 6  # images a mode; the rest is debug_heldout
+_MIN_MODE = 36  # images of a mode outside the pool, so that debug_heldout has at least 20
 _WRONG_LABELS = 0.4
 
 
@@ -94,13 +95,11 @@ def load_digits() -> Digits:
 def splits(digits: Digits, seed: int) -> pa.Table:
     """The roles of one seed: image_id, role, label, mode. Modes are (digit, style) pairs."""
     rng = np.random.default_rng([seed, 1])
-    failing_digits = rng.choice(10, _N_MODES, replace=False)
-    modes = [(digit, rng.integers(_N_STYLES)) for digit in failing_digits]
+    is_pool = np.arange(len(digits.labels)) < _N_POOL
     mode_of = np.full(len(digits.labels), -1)
-    for mode, (digit, style) in enumerate(modes):
+    for mode, (digit, style) in enumerate(_modes(digits, ~is_pool, rng)):
         mode_of[(digits.labels == digit) & (digits.styles == style)] = mode
     rows: list[tuple[int, str]] = []
-    is_pool = np.arange(len(digits.labels)) < _N_POOL
     for digit in range(10):
         usable = np.flatnonzero(is_pool & (digits.labels == digit) & (mode_of < 0))
         rows += [(i, "train") for i in rng.choice(usable, _TRAIN_PER_CLASS, replace=False)]
@@ -123,6 +122,15 @@ def splits(digits: Digits, seed: int) -> pa.Table:
             ],
         }
     )
+
+
+def _modes(digits: Digits, outside: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Failing (digit, style) pairs: one a digit, common enough outside the pool to be measured."""
+    counts = np.zeros((10, _N_STYLES), np.int64)
+    np.add.at(counts, (digits.labels[outside], digits.styles[outside]), 1)
+    common = counts >= _MIN_MODE
+    failing = rng.choice(np.flatnonzero(common.any(axis=1)), _N_MODES, replace=False)
+    return [(int(d), int(rng.choice(np.flatnonzero(common[d])))) for d in failing]
 
 
 def demo_config(folder: Path) -> dict[str, object]:
