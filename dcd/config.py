@@ -170,8 +170,19 @@ class CompareConfig(Frozen):
 class RunnerConfig(Frozen):
     """How many shards are worked on at once, and where."""
 
-    kind: Literal["thread", "process"] = "thread"
-    max_workers: int = Field(default=2, ge=1)
+    kind: Literal["thread", "process", "ray", "dask"] = Field(
+        "thread", description="ray and dask need the extra of that name."
+    )
+    max_workers: int = Field(2, ge=1, description="Shards in flight; ray and dask: local CPUs.")
+    address: str | None = Field(
+        None, description="ray, dask: an existing cluster; default: one on this machine."
+    )
+
+    @model_validator(mode="after")
+    def _address_has_a_cluster(self) -> Self:
+        if self.address is not None and self.kind not in ("ray", "dask"):
+            raise ValueError(f"address: a {self.kind} runner has no cluster; remove it")
+        return self
 
 
 class EmbedConfig(Frozen):
@@ -180,6 +191,7 @@ class EmbedConfig(Frozen):
     store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
     pool: PoolConfig
     encoder: EncoderConfig = EncoderConfig()
+    runner: RunnerConfig = RunnerConfig()
 
 
 class RunConfig(Frozen):

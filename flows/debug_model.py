@@ -15,7 +15,8 @@ from dcd.methods import Method, methods
 from dcd.runs import Evidence, RunInfo
 from dcd.stages import SelectionInfo, SplitInfo
 from dcd.summary import StageCount
-from flows.embed_pool import EmbeddedSource, embed_pool, runner_of
+from flows.embed_pool import EmbeddedSource, embed_pool
+from flows.runners import runner_of
 from tasks import debugging, progress
 
 

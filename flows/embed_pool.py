@@ -7,7 +7,7 @@ from itertools import pairwise
 from prefect import flow
 from prefect.futures import wait
 
-from dcd.config import EmbedConfig, RunnerConfig
+from dcd.config import EmbedConfig
 from dcd.datasets import Source, source_of
 from dcd.errors import EmbeddingFailed
 from dcd.pool import Shard
@@ -90,14 +90,3 @@ def summary(embedded: EmbeddedSource) -> str:
         f"{embedded.n_embedded:,} images embedded, {embedded.n_rejected:,} rejected; "
         f"{fresh} of {len(embedded.shards)} shards new"
     )
-
-
-def runner_of(config: RunnerConfig):
-    """The Prefect task runner that the config names."""
-    if config.kind == "process":
-        from prefect.task_runners import ProcessPoolTaskRunner
-
-        return ProcessPoolTaskRunner(max_workers=config.max_workers)
-    from prefect.task_runners import ThreadPoolTaskRunner
-
-    return ThreadPoolTaskRunner(max_workers=config.max_workers)

@@ -1,0 +1,52 @@
+"""The Prefect task runner that a config names."""
+
+from typing import Any
+
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from dcd.config import RunnerConfig
+from dcd.errors import ConfigError
+
+# Ray finds its own address by asking the network, which fails on closed ones.
+_LOCAL_RAY = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+
+
+def runner_of(config: RunnerConfig) -> TaskRunner[Any]:
+    """Raises ConfigError if the extra that the runner needs is not installed."""
+    try:
+        match config.kind:
+            case "thread":
+                return ThreadPoolTaskRunner(max_workers=config.max_workers)
+            case "process":
+                return ProcessPoolTaskRunner(max_workers=config.max_workers)
+            case "ray":
+                return _ray(config)
+            case "dask":
+                return _dask(config)
+    except ModuleNotFoundError as err:
+        raise ConfigError(
+            [f"runner.kind: {config.kind} needs {err.name}; install the extra '{config.kind}'"]
+        ) from err
+
+
+def _ray(config: RunnerConfig) -> TaskRunner[Any]:
+    from prefect_ray import RayTaskRunner
+
+    if config.address is not None:
+        return RayTaskRunner(address=config.address)
+    return RayTaskRunner(init_kwargs={"num_cpus": config.max_workers, **_LOCAL_RAY})
+
+
+def _dask(config: RunnerConfig) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
+    if config.address is not None:
+        return DaskTaskRunner(address=config.address)
+    # One thread a worker: the encoder itself uses the cores.
+    return DaskTaskRunner(
+        cluster_kwargs={
+            "n_workers": config.max_workers,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+        }
+    )
