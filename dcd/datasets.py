@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from dcd import keys, schemas, sql
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.errors import DataError, LabelError
+from dcd.filesystems import locate
 from dcd.pool import fetch_images, shards_from_table
-from dcd.store import Store, locate
+from dcd.store import Store
 
 _LABELS = pa.schema(
     [

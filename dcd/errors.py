@@ -1,7 +1,7 @@
 """The exception tree.
 
 Every message names the object, what was expected, what was found and what to do.
-Catch `DCDError` at the outermost boundary only.
+Catch `DCDError` at the outermost boundary only. All survive pickling, so that they cross processes.
 """
 
 
@@ -13,8 +13,11 @@ class ConfigError(DCDError):
     """The configuration cannot be run. `problems` holds one line per fault."""
 
     def __init__(self, problems: list[str]):
+        super().__init__(problems)
         self.problems = problems
-        super().__init__("\n".join(problems))
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class DataError(DCDError):
@@ -37,11 +40,15 @@ class EmbeddingFailed(DCDError):
     """Shards that could not be embedded; `failures` holds one line a shard."""
 
     def __init__(self, source: str, failures: list[str], n_shards: int):
-        self.failures = failures
-        lines = "\n".join(f"  {failure}" for failure in failures)
-        super().__init__(
-            f"{source}: {len(failures)} of {n_shards} shards could not be embedded; the others "
-            f"are done and stay. Mend the cause and run again, only these are redone:\n{lines}"
+        super().__init__(source, failures, n_shards)
+        self.source, self.failures, self.n_shards = source, failures, n_shards
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {failure}" for failure in self.failures)
+        return (
+            f"{self.source}: {len(self.failures)} of {self.n_shards} shards could not be embedded; "
+            "the others are done and stay. Mend the cause and run again, only these are redone:\n"
+            f"{lines}"
         )
 
 
@@ -59,3 +66,18 @@ class LeakError(DCDError):
 
 class StoreError(DCDError):
     """The object store refused a request or cannot be reached."""
+
+
+class StoreRefused(StoreError):
+    """The credentials do not give `right`; None where they are missing or wrong themselves."""
+
+    def __init__(self, message: str, right: str | None = None):
+        super().__init__(message, right)
+        self.message, self.right = message, right
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StoreUnavailable(StoreError):
+    """The object store cannot be reached or is busy: the same request may succeed later."""

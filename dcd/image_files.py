@@ -13,6 +13,7 @@ from fsspec.spec import AbstractFileSystem
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, StoreError
+from dcd.filesystems import Located, locate
 from dcd.parquet_images import open_parquet
 from dcd.records import (
     LABEL_COLUMNS,
@@ -24,7 +25,6 @@ from dcd.records import (
     label_text,
     short_id,
 )
-from dcd.store import Located, locate
 
 PIECE_IMAGES = 10_000
 _IN_FLIGHT = 32

@@ -76,3 +76,9 @@ def table_digest(table: pa.Table) -> str:
 
 
 CHAMPION = "champion.json"
+PROBES = ".probe"
+
+
+def probe(token: str) -> str:
+    """A small object that the start-up probe writes and deletes."""
+    return f"{PROBES}/{token}"

@@ -12,11 +12,11 @@ from fsspec.spec import AbstractFileSystem
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, StoreError
+from dcd.filesystems import locate
 from dcd.image_files import PIECE_IMAGES, class_files, count_manifest, piece_etag
 from dcd.keys import digest, slug
 from dcd.parquet_images import count_rows, open_parquet
 from dcd.records import Format, Shard, clean_id
-from dcd.store import locate
 from dcd.webdataset import IMAGE_SUFFIXES
 
 _ARCHIVES: dict[str, Format] = {

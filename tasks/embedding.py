@@ -13,7 +13,8 @@ from dcd.encoders import load_encoder
 from dcd.errors import DCDError
 from dcd.pool import Shard
 from dcd.stages import ShardOutcome
-from dcd.store import Store, is_transient
+from dcd.store import Store
+from dcd.store_errors import is_transient
 from tasks import progress
 from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
 

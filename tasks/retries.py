@@ -5,7 +5,7 @@ from typing import Any
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from dcd.store import is_transient
+from dcd.store_errors import is_transient
 
 RETRIES = 4
 RETRY_DELAYS_S = exponential_backoff(backoff_factor=2)
