@@ -60,7 +60,7 @@ def metrics_table(predictions: pa.Table, n_picks: int, label_precision: float | 
     correct = pc.equal(predictions["label"], predictions["predicted"])
     outcomes = predictions.select(keys).append_column("correct", correct)
     everywhere = outcomes.set_column(3, "mode", pa.nulls(outcomes.num_rows, pa.string()))
-    by_mode = outcomes.filter(pc.is_valid(outcomes["mode"]))
+    by_mode = outcomes.filter(outcomes["mode"].is_valid())
     groups = (
         pa.concat_tables([everywhere, by_mode])
         .group_by(keys, use_threads=False)

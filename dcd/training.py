@@ -78,7 +78,8 @@ def train_head(
     penalty = l2 / 2 if binary else l2
     model = LogisticRegression(C=1 / (penalty * weight.sum()), tol=1e-4, max_iter=2000)
     model.fit(standardised, target, sample_weight=weight)
-    w, b = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
+    w = np.asarray(model.coef_, np.float64)
+    b = np.asarray(model.intercept_, np.float64)
     if binary:
         w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
 
