@@ -5,6 +5,9 @@ first frame. Whatever cannot be decoded whole raises BadImage with a reason.
 """
 
 import io
+import threading
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +21,18 @@ from torchvision.transforms.v2.functional import resize
 from dcd.errors import DCDError
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; also where Pillow starts to warn
-_MAX_SCAN_PIXELS = 2_000_000_000  # a progressive JPEG costs time for each scan over each pixel
+_LARGE_PIXELS = 2**24
+_MAX_SCAN_PIXELS = 4_000_000_000  # about five seconds: each scan of a JPEG visits each pixel
+_MIN_SCAN_BYTES = 10
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _ORIENTATION = 0x0112
+
+# `decode` refuses such images itself; the warning would name every size anew.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# At up to 14 bytes a pixel, several large images at once would burst a worker's memory.
+_one_large_image = threading.Lock()
 
 _INTERPOLATION = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -74,9 +86,11 @@ def decode(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_cost(image, data)
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_upright(image):
-                return _decode_jpeg(data)
-            return _decode_any(image)
+            is_large = image.width * image.height > _LARGE_PIXELS
+            with _one_large_image if is_large else nullcontext():
+                if image.format in _JPEGS and image.mode in ("RGB", "L") and _is_upright(image):
+                    return _decode_jpeg(data)
+                return _decode_any(image)
     except BadImage:
         raise
     except UnidentifiedImageError as err:
@@ -98,9 +112,7 @@ def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     image = _trim(image)
     height, width = image.shape[:2]
     scaled = (
-        (short, max(short, short * width // height))
-        if height <= width
-        else (max(short, short * height // width), short)
+        (short, short * width // height) if height <= width else (short * height // width, short)
     )
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     pixels = resize(pixels, list(scaled), _INTERPOLATION[preprocess.interpolation], antialias=True)
@@ -124,9 +136,10 @@ def _check_cost(image: Image.Image, data: bytes) -> None:
         raise BadImage(
             f"too many pixels: {image.width}×{image.height}, at most {MAX_PIXELS} allowed"
         )
-    if image.format == "JPEG":
+    # Counting costs a tenth of the decoding, so only where the budget could be passed.
+    if image.format in _JPEGS and len(data) // _MIN_SCAN_BYTES * n_pixels > _MAX_SCAN_PIXELS:
         n_scans = data.count(b"\xff\xda")  # inside a scan, 0xff is always followed by a zero
-        if n_scans > 1 and n_scans * n_pixels > _MAX_SCAN_PIXELS:
+        if n_scans * n_pixels > _MAX_SCAN_PIXELS:
             raise BadImage(f"too many scans: {n_scans} over {image.width}×{image.height} pixels")
 
 
@@ -150,9 +163,10 @@ def _decode_any(image: Image.Image) -> np.ndarray:
         grey = np.asarray(image).astype(np.uint32)
         return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, layer)
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        image = white
     return np.array(image.convert("RGB"))
 
 
@@ -167,7 +181,8 @@ def _unidentified(data: bytes) -> str:
 
 
 def _reason(err: Exception) -> str:
-    """The decoder's words in one short line, without code positions."""
+    """The decoder's words in one short line, without the place in torchvision's sources."""
     text = " ".join(str(err).split())
-    text = text.rpartition("csrc/")[2].partition(" ")[2] or text
+    if text.startswith("decode_jpeg, "):
+        text = text.split(", ", 2)[-1]
     return f"cannot be decoded: {text or type(err).__name__}"[:200]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.ranged import RangedFile
+from dcd.ranged import open_object
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_IMAGE_BYTES,
@@ -51,7 +51,7 @@ class _Damage:
 
 def open_parquet(uri: str) -> pq.ParquetFile:
     """Raises an `_UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
-    return pq.ParquetFile(RangedFile(uri), pre_buffer=False, buffer_size=_READ_BYTES)
+    return pq.ParquetFile(open_object(uri), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
 def count_rows(uri: str) -> int | None:

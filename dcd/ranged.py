@@ -1,29 +1,41 @@
 """Byte ranges of one object as a file: the only way the readers touch a shard's bytes."""
 
 import io
+import stat
+from pathlib import Path
 
 from dcd.errors import DataError, StoreError
-from dcd.store import locate
+from dcd.filesystems import Located, locate
+
+
+def open_object(uri: str) -> io.RawIOBase:
+    """An object for reading, unbuffered and seekable; wrap it in `io.BufferedReader` for small reads.
+
+    Raises DataError if there is no such object, StoreError if the store refuses.
+    """
+    located = locate(uri)
+    try:
+        if "file" not in located.fs.protocol:
+            return RangedFile(uri, located, located.fs.info(located.path)["size"])
+        if not stat.S_ISREG(Path(located.path).stat().st_mode):  # opening a pipe would hang
+            raise DataError(f"{uri}: not a regular file")
+        return open(located.path, "rb", buffering=0)
+    except FileNotFoundError as err:
+        raise DataError(f"{uri}: was listed but is gone; list the shards again") from err
+    except OSError as err:
+        raise StoreError(f"{uri}: cannot be opened: {err}") from err
 
 
 class RangedFile(io.RawIOBase):
-    """A read-only, seekable view of an object; every read is one range request.
+    """A remote object of `size` bytes; every read is one range request.
 
     An answer that is shorter than asked raises StoreError, so that a cut connection is never
-    mistaken for a truncated archive. Wrap it in `io.BufferedReader` for small reads.
+    mistaken for a truncated archive.
     """
 
-    def __init__(self, uri: str):
-        """Raises DataError if there is no such object, StoreError if the store refuses."""
-        self._uri = uri
-        located = locate(uri)
-        self._fs, self._path = located.fs, located.path
-        try:
-            self.size: int = self._fs.info(self._path)["size"]
-        except FileNotFoundError as err:
-            raise DataError(f"{uri}: was listed but is gone; list the shards again") from err
-        except OSError as err:
-            raise StoreError(f"{uri}: cannot be opened: {err}") from err
+    def __init__(self, uri: str, located: Located, size: int):
+        self._uri, self._fs, self._path = uri, located.fs, located.path
+        self.size = size
         self._position = 0
 
     def readable(self) -> bool:
@@ -42,14 +54,13 @@ class RangedFile(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         view = memoryview(buffer).cast("B")
-        data = self._fetch(min(len(view), self.size - self._position))
+        data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
-    def readall(self) -> bytes:
-        return self._fetch(self.size - self._position)
-
-    def _fetch(self, n_bytes: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        left = self.size - self._position
+        n_bytes = left if size < 0 else min(size, left)
         if n_bytes <= 0:
             return b""
         start, end = self._position, self._position + n_bytes

@@ -1,0 +1,168 @@
+"""Decoding of the hostile corpus, fuzzing, and preprocessing against timm's own transform."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile, ImageOps
+from timm.data.transforms_factory import create_transform
+
+from dcd.images import MAX_PIXELS, BadImage, Preprocess, decode, to_input
+from tests.dcd.hostile import IMAGES, Hostile, encoded, noise, oriented, scene
+
+HALF = (0.5, 0.5, 0.5)
+DECODABLE = [case.data for case in IMAGES if case.reason is None]
+
+
+def outcome(data: bytes) -> str | bytes:
+    """The pixels, or the reason; any other exception is a failure."""
+    try:
+        pixels = decode(data)
+    except BadImage as err:
+        return err.reason
+    assert (pixels.dtype, pixels.ndim, pixels.shape[2]) == (np.uint8, 3, 3)
+    return pixels.tobytes()
+
+
+@pytest.mark.parametrize("case", IMAGES, ids=lambda case: case.name)
+def test_every_hostile_image_is_decoded_or_rejected_as_it_should(case: Hostile):
+    if case.reason is not None:
+        with pytest.raises(BadImage) as raised:
+            decode(case.data)
+        assert case.reason in raised.value.reason
+        assert len(raised.value.reason) <= 200
+        assert "object at" not in raised.value.reason
+        assert raised.value.reason == outcome(case.data), "the same bytes, the same reason"
+        return
+    pixels = decode(case.data)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (*(case.shape or ()), 3)
+    assert np.abs(pixels[0, 0].astype(int) - case.colour).max() <= 6
+
+
+def test_the_corpus_leaves_pillow_as_it_was():
+    max_pixels = Image.MAX_IMAGE_PIXELS
+    for case in IMAGES:
+        outcome(case.data)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert max_pixels == Image.MAX_IMAGE_PIXELS
+
+
+def test_threads_decode_the_same_as_one():
+    alone = [outcome(case.data) for case in IMAGES]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(outcome, [case.data for case in IMAGES] * 3))
+    assert together == alone * 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int):
+    data = oriented(orientation)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data), np.asarray(upright))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("quality", [30, 95])
+def test_jpegs_decode_as_in_pillow(subsampling: int, quality: int):
+    picture = noise(131, 77).resize((331, 177))
+    data = encoded(picture, "JPEG", subsampling=subsampling, quality=quality)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(decode(data) - expected).max() <= 1
+
+
+def test_large_images_decode_whole():
+    side = 4200  # above the size that goes one at a time
+    data = encoded(Image.new("L", (side, side), 99), "PNG")
+    assert side * side < MAX_PIXELS
+    assert decode(data).shape == (side, side, 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=300))
+def test_random_bytes_raise_nothing_but_bad_image(data: bytes):
+    outcome(data)
+    outcome(b"\xff\xd8\xff\xe0" + data)
+    outcome(b"\x89PNG\r\n\x1a\n" + data)
+    outcome(b"RIFF\x40\0\0\0WEBP" + data)
+    outcome(b"GIF89a" + data)
+    outcome(b"BM" + data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    seed=st.sampled_from(
+        [data for data in DECODABLE if len(data) < 10_000]
+        + [encoded(scene(), "JPEG", quality=95, progressive=p) for p in (True, False)]
+    ),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=6)), min_size=1, max_size=8
+    ),
+)
+def test_mutated_images_raise_nothing_but_bad_image(
+    seed: bytes, edits: list[tuple[float, int, bytes]]
+):
+    data = bytearray(seed)
+    for place, kind, content in edits:
+        at = int(place * len(data))
+        if kind == 0:
+            data[at : at + len(content)] = content
+        elif kind == 1:
+            data[at:at] = content
+        elif kind == 2:
+            del data[at : at + len(content)]
+        else:
+            data[at:] = content
+    assert outcome(bytes(data))
+
+
+@pytest.mark.parametrize("shape", [(300, 466), (466, 300), (224, 224), (40, 60), (97, 380)])
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "interpolation"),
+    [(224, 0.875, "bicubic"), (96, 0.9, "bilinear"), (288, 1.0, "bicubic")],
+)
+def test_to_input_gives_the_pixels_of_timms_transform(shape, size, crop_pct, interpolation):
+    height, width = shape
+    picture = noise(max(width // 4, 8), max(height // 4, 8)).resize((width, height))
+    reference = create_transform(
+        (3, size, size),
+        is_training=False,
+        interpolation=interpolation,
+        crop_pct=crop_pct,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    expected = np.asarray(reference(picture)).transpose(1, 2, 0) * 255  # pyright: ignore
+    found = to_input(np.array(picture), Preprocess(size, crop_pct, interpolation, HALF, HALF))
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
+    difference = np.abs(found - expected)
+    assert difference.max() <= 2.01
+    assert difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (2, 30_000), (3, 7)])
+def test_to_input_takes_every_shape(shape: tuple[int, int]):
+    image = np.full((*shape, 3), 200, np.uint8)
+    found = to_input(image, Preprocess(224, 0.875, "bicubic", HALF, HALF))
+    assert found.shape == (224, 224, 3)
+    assert (found == 200).all()
+
+
+def test_the_ends_of_a_panorama_do_not_matter():
+    across = np.linspace(0, 6 * np.pi, 1500)  # waves: a shift of a whole pixel would show
+    picture = np.full((200, 1500, 3), 127 + 120 * np.sin(across)[None, :, None]).astype(np.uint8)
+    preprocess = Preprocess(64, 0.875, "bilinear", HALF, HALF)
+    whole = create_transform(
+        (3, 64, 64),
+        is_training=False,
+        interpolation="bilinear",
+        crop_pct=0.875,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    expected = np.asarray(whole(Image.fromarray(picture))).transpose(1, 2, 0) * 255  # pyright: ignore
+    assert np.abs(to_input(picture, preprocess) - expected).mean() < 2
