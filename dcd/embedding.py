@@ -19,7 +19,7 @@ import torch
 from dcd import keys, schemas
 from dcd.backends import cores
 from dcd.encoders import Encoder
-from dcd.errors import CountMismatch
+from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
 from dcd.images import BadImage, decode, to_input
 from dcd.records import RawImage, Reject, Shard
 from dcd.store import Store
@@ -144,7 +144,7 @@ def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardSt
     key = keys.embeddings(pool, encoder_id, shard.name)
     try:
         found = store.read_metadata(key)
-    except (FileNotFoundError, pa.ArrowInvalid):  # absent, or no Parquet at all
+    except (ObjectNotFound, ObjectUnreadable):
         return None
     wanted = {
         "code_format": str(CODE_FORMAT),

@@ -68,6 +68,14 @@ class StoreError(DCDError):
     """The object store refused a request or cannot be reached."""
 
 
+class ObjectNotFound(StoreError):
+    """There is no object under this key."""
+
+
+class ObjectUnreadable(StoreError):
+    """The object is there, but it is not in the form that it should have."""
+
+
 class StoreRefused(StoreError):
     """The credentials do not give `right`; None where they are missing or wrong themselves."""
 

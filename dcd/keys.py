@@ -33,6 +33,11 @@ def shards(pool: str) -> str:
     return f"pools/{pool}/shards.parquet"
 
 
+def failed_shards(pool: str, encoder_id: str) -> str:
+    """The shards that the latest run could not embed, with reasons, as JSON."""
+    return f"pools/{pool}/failed-{encoder_id}.json"
+
+
 def embeddings(pool: str, encoder_id: str, shard: str) -> str:
     return f"embeddings/{pool}/{encoder_id}/{shard}.parquet"
 

@@ -9,7 +9,13 @@ from typing import Literal
 import pyarrow as pa
 from botocore import exceptions as boto
 
-from dcd.errors import StoreError, StoreRefused, StoreUnavailable
+from dcd.errors import (
+    ObjectNotFound,
+    ObjectUnreadable,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 Right = Literal["list", "read", "write", "delete"]
 
@@ -74,7 +80,7 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     if code in _NO_BUCKET:
         return StoreError(f"{uri}: there is no such bucket; create it or mend the URL")
     if isinstance(err, FileNotFoundError):
-        return StoreError(f"{uri}: no such object")
+        return ObjectNotFound(f"{uri}: no such object")
     if is_transient(err):
         return StoreUnavailable(
             f"{uri}: the store cannot be reached or is busy ({_brief(err)}); try again, or check "
@@ -83,7 +89,7 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     if isinstance(err, FileExistsError | NotADirectoryError):
         return StoreError(f"{uri}: a file stands where a folder is needed; remove or rename it")
     if isinstance(err, pa.ArrowInvalid):
-        return StoreError(
+        return ObjectUnreadable(
             f"{uri}: is no readable Parquet object ({_brief(err)}); delete it and run again"
         )
     return StoreError(f"{uri}: cannot {right} it: {_brief(err)}")

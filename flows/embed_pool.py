@@ -11,8 +11,9 @@ from dcd.config import EmbedConfig
 from dcd.datasets import Source, source_of
 from dcd.errors import EmbeddingFailed
 from dcd.pool import Shard
+from dcd.pool_status import FailedShard
 from tasks import embedding, progress
-from tasks.embedding import Batch, FailedShard
+from tasks.embedding import Batch
 
 _MAX_TASKS = 1000  # a Prefect server slows down above about 2,000 task runs in one flow run
 
@@ -58,6 +59,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
             failed += outcome.failed
         else:
             failed += [FailedShard(s.name, f"{type(outcome).__name__}: {outcome}") for s in batch]
+    embedding.note_failures(config.store, source, encoder_id, failed)
     if failed:
         raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))
 

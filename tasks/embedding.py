@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dcd import stages
+from dcd import pool_status, stages
 from dcd.config import EncoderConfig
 from dcd.datasets import Source
 from dcd.encoders import load_encoder
 from dcd.errors import DCDError
 from dcd.pool import Shard
+from dcd.pool_status import FailedShard
 from dcd.stages import ShardOutcome
 from dcd.store import Store
 from dcd.store_errors import is_transient
 from tasks import progress
 from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
-
-
-@dataclass(frozen=True)
-class FailedShard:
-    """A shard that could not be embedded, and why."""
-
-    shard: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -90,3 +83,10 @@ def embed_shards(
     if interrupted is not None:
         raise interrupted
     return Batch(tuple(done), tuple(failed))
+
+
+@task(name="note-failures", cache_policy=NO_CACHE)
+def note_failures(
+    store: str, source: Source, encoder_id: str, failed: Sequence[FailedShard]
+) -> None:
+    pool_status.note_failures(Store(store), source.id, encoder_id, failed)

@@ -12,10 +12,6 @@ RETRY_DELAYS_S = exponential_backoff(backoff_factor=2)
 RETRY_JITTER_FACTOR = 0.5
 
 
-async def transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure of a task run may go away by itself."""
-    try:
-        await state.result(raise_on_failure=True)
-    except Exception as error:
-        return is_transient(error)
-    return False
+def transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether the failure of a task run may go away by itself; `state.data` is its exception."""
+    return isinstance(state.data, BaseException) and is_transient(state.data)
