@@ -93,6 +93,17 @@ def labelled_features(dim: int) -> pa.Schema:
     )
 
 
+def clustered(dim: int) -> pa.Schema:
+    """Vectors of an index: rows sorted by (weak_label, image_id)."""
+    return _schema(
+        ("weak_label", pa.string()),
+        ("image_id", pa.string()),
+        ("shard", pa.string()),
+        ("content_hash", CONTENT_HASH),
+        ("embedding", pa.list_(pa.field("element", pa.float16(), nullable=False), dim)),
+    )
+
+
 PICKS = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),
