@@ -1,19 +1,18 @@
 """Images that are objects of their own: folders of class folders, and manifests of URIs."""
 
-import hashlib
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from fsspec.spec import AbstractFileSystem
 
 from dcd.config import DataConfig
-from dcd.errors import DataError, StoreError
+from dcd.errors import DataError, ObjectNotFound, StoreError
 from dcd.filesystems import Located, locate
+from dcd.objects import Object, find_objects, open_object, read_range, stat_object
 from dcd.parquet_images import open_parquet
 from dcd.records import (
     LABEL_COLUMNS,
@@ -25,6 +24,7 @@ from dcd.records import (
     label_text,
     short_id,
 )
+from dcd.store_errors import explained
 
 PIECE_IMAGES = 10_000
 _IN_FLIGHT = 32
@@ -41,52 +41,41 @@ class _Entry:
     problem: str | None = None
 
 
-def class_files(fs: AbstractFileSystem, path: str) -> dict[str, Mapping]:
-    """Files of one class folder, sorted, as path → listing entry; hidden ones are skipped.
+def class_pieces(root: Located, files: Iterable[Object]) -> Iterator[tuple[str, int, list[Object]]]:
+    """The sorted files below a folder as (class, piece number, at most 10,000 files).
 
-    A trailing slash stands for the files directly in the folder, which have no class.
+    The class is the first folder below the root; "" stands for the files that lie in none.
     """
-    if path.endswith("/"):
-        found = {entry["name"]: entry for entry in fs.ls(path.rstrip("/"), detail=True)}
-    else:
-        found = fs.find(path, detail=True)
-    return {
-        name: found[name]
-        for name in sorted(found)
-        if found[name]["type"] != "directory" and not posixpath.basename(name).startswith(".")
-    }
-
-
-def piece_etag(files: Mapping[str, Mapping], etag: Callable[[str, Mapping], str]) -> str:
-    """One digest of the names, sizes and versions of a piece's files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path, entry in files.items():
-        digest.update(f"{path}\0{entry['size']}\0{etag(path, entry)}\n".encode("utf-8", "replace"))
-    return digest.hexdigest()
+    classes: dict[str, list[Object]] = {}
+    for item in files:
+        label, slash, _ = item.path[len(root.path) + 1 :].partition("/")
+        classes.setdefault(label if slash else "", []).append(item)
+    for label, members in sorted(classes.items()):
+        for piece, start in enumerate(range(0, len(members), PIECE_IMAGES)):
+            yield label, piece, members[start : start + PIECE_IMAGES]
 
 
 def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[RawImage | Reject]:
     """The files of one piece of a class folder; the label is the folder's name."""
     uri, _, piece = shard.uri.rpartition("#")
-    located = locate(uri.rstrip("/"))
-    label = posixpath.basename(uri) or None
-    folder = located.path + ("" if label else "/")
+    folder = locate(uri.rstrip("/"))
+    label = posixpath.basename(uri)
+    below = len(folder.path) + 1
+    files = find_objects(folder)
+    if not label:
+        files = [item for item in files if "/" not in item.path[below:]]
     start = int(piece) * PIECE_IMAGES
-    prefix = f"{label}/" if label else ""
-    below = len(located.path) + 1
     entries = (
         _Entry(
-            image_id=clean_id(prefix + path[below:]),
-            location=Located(located.fs, path),
-            label=label and clean_id(label),
-            n_bytes=entry["size"],
-            problem=None if entry["type"] == "file" else "not a regular file",
+            image_id=clean_id(posixpath.join(label, item.path[below:])),
+            location=Located(folder.fs, item.path),
+            label=clean_id(label) or None,
+            n_bytes=item.n_bytes,
+            problem=None if item.is_regular else "not a regular file",
         )
-        for path, entry in islice(
-            class_files(located.fs, folder).items(), start, start + PIECE_IMAGES
-        )
+        for item in files[start : start + PIECE_IMAGES]
     )
-    return _read_all(entry for entry in entries if wanted is None or entry.image_id in wanted)
+    return _read_all(entries, wanted)
 
 
 def read_manifest(
@@ -99,9 +88,9 @@ def read_manifest(
     labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
     entries = (
         _manifest_entry(row, f"{shard.name}/{number}", data.id_column, labels, uri)
-        for number, row in enumerate(rows, start)
+        for number, row in enumerate(rows)
     )
-    return _read_all(entry for entry in entries if wanted is None or entry.image_id in wanted)
+    return _read_all(entries, wanted)
 
 
 def count_manifest(uri: str) -> int:
@@ -111,28 +100,24 @@ def count_manifest(uri: str) -> int:
 
 def _manifest_rows(uri: str) -> Iterator[dict[str, object]]:
     try:
-        if uri.lower().endswith(".csv"):
-            located = locate(uri)
-            with located.fs.open(located.path, "rb", cache_type="readahead") as file:
-                names = pacsv.open_csv(file).schema.names
-                file.seek(0)
-                text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-                for batch in pacsv.open_csv(file, convert_options=text):
-                    yield from _checked(batch, uri).to_pylist()
-        else:
-            for batch in open_parquet(uri).iter_batches(use_threads=False):
-                yield from _checked(batch, uri).to_pylist()
+        for batch in _manifest_batches(uri):
+            if "uri" not in batch.schema.names:
+                raise DataError(
+                    f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
+                    f"found {batch.schema.names}"
+                )
+            yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as err:
         raise DataError(f"{uri}: not a readable manifest: {err}") from err
 
 
-def _checked(batch: pa.RecordBatch, uri: str) -> pa.RecordBatch:
-    if "uri" not in batch.schema.names:
-        raise DataError(
-            f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
-            f"found {batch.schema.names}"
-        )
-    return batch
+def _manifest_batches(uri: str) -> Iterable[pa.RecordBatch]:
+    """CSV columns are text, whatever they look like: 007 is an id."""
+    if not uri.lower().endswith(".csv"):
+        return open_parquet(uri).iter_batches(use_threads=False)
+    names = pacsv.open_csv(open_object(uri)).schema.names
+    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    return pacsv.open_csv(open_object(uri), convert_options=as_text)
 
 
 def _manifest_entry(
@@ -151,36 +136,37 @@ def _manifest_entry(
         return _Entry(image_id, None, label, problem=str(err))
 
 
-def _read_all(entries: Iterator[_Entry]) -> Iterator[RawImage | Reject]:
+def _read_all(
+    entries: Iterator[_Entry], wanted: frozenset[str] | None
+) -> Iterator[RawImage | Reject]:
     """Read in order, `_IN_FLIGHT` at a time, so that an object store's latency is shared."""
+    if wanted is not None:
+        entries = (entry for entry in entries if entry.image_id in wanted)
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="dcd-read") as threads:
         while window := list(islice(entries, _IN_FLIGHT)):
             yield from threads.map(_read_one, window)
 
 
 def _read_one(entry: _Entry) -> RawImage | Reject:
+    """Raises StoreError where the store fails; what is wrong with the image becomes a reject."""
     image_id = short_id(entry.image_id)
-    if entry.location is None or entry.problem:
-        return Reject(image_id, "read", entry.problem or "no location")
-    fs, path = entry.location.fs, entry.location.path
+    problem, n_bytes, location = entry.problem, entry.n_bytes, entry.location
+    if location is None or problem:
+        return Reject(image_id, "read", problem or "no location")
     try:
-        n_bytes = entry.n_bytes
         if n_bytes is None:
-            info = fs.info(path)
-            if info["type"] != "file":
-                return Reject(image_id, "read", "not a regular file")
-            n_bytes = info["size"]
+            with explained(location.path, "read"):
+                found = stat_object(location)
+            n_bytes = found.n_bytes
+            problem = None if found.is_regular else "not a regular file"
         if n_bytes > MAX_IMAGE_BYTES:
-            return Reject(image_id, "read", f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed")
-        data = fs.cat_file(path, start=0, end=n_bytes) if n_bytes else b""
-        if not isinstance(data, bytes) or len(data) != n_bytes:
-            raise StoreError(f"{path}: got {len(data)} of {n_bytes} bytes; try again")
-        return RawImage(image_id, data, label_text(entry.label))
-    except FileNotFoundError:
+            problem = f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
+        if problem:
+            return Reject(image_id, "read", problem)
+        data = read_range(location.path, location, 0, n_bytes)
+    except ObjectNotFound:
         return Reject(image_id, "read", "no such object")
-    except PermissionError:
-        return Reject(image_id, "read", "permission denied")
-    except OSError as err:
-        raise StoreError(f"{path}: cannot be read: {err}") from err
+    try:
+        return RawImage(image_id, data, label_text(entry.label))
     except ValueError as err:
         return Reject(image_id, "label", f"unreadable label: {err}"[:200])

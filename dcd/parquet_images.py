@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.ranged import open_object
+from dcd.objects import open_object
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_IMAGE_BYTES,

@@ -33,8 +33,8 @@ __all__ = [
 def read_shard(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
     """Every image of a shard, or why it is none, in a stable order.
 
-    An id that occurs again becomes a reject. Raises DataError if the shard is gone or lacks its
-    columns, StoreError if the store fails; damage inside the shard becomes rejects.
+    Damage inside the shard becomes rejects, and so does an id that occurs again. Raises DataError
+    if columns are missing, StoreError if the shard is gone or the store fails.
     """
     seen: set[str] = set()
     for image in _open(shard, data):

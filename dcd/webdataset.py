@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dcd.config import DataConfig
-from dcd.ranged import open_object
+from dcd.objects import open_object
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_IMAGE_BYTES,
