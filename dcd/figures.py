@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
@@ -73,7 +74,7 @@ def trade_off(rows: Sequence[MethodSummary], size: Size) -> str:
     return _inline(drawn.getvalue(), _description(rows))
 
 
-_NO_METADATA = {key: None for key in ("Creator", "Date", "Format", "Type")}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def _frame(size: Size) -> tuple[float, float, float, float]:
@@ -135,7 +136,8 @@ def _draw_method(axes: Axes, row: MethodSummary) -> None:
 
 def _label_points(figure: Figure, axes: Axes, rows: Sequence[MethodSummary]) -> None:
     """Name every point beside it, where the name covers least; far names get a leader line."""
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes.autoscale_view()  # the limits are lazy; transData would still be that of empty axes
     to_pixels = axes.transData.transform
     taken: list[tuple[Bbox, float]] = []
     for row in rows:
@@ -155,6 +157,7 @@ def _label_points(figure: Figure, axes: Axes, rows: Sequence[MethodSummary]) -> 
             at,
             (0, 0),
             textcoords="offset points",
+            va="bottom",
             color=_COLORS[row.role] if row.role != "baseline" else _INK,
             fontweight="bold" if row.role == "selected" else "normal",
             zorder=6,
@@ -217,8 +220,8 @@ def _inline(svg: str, description: str) -> str:
         svg = svg.replace(color, variable)
     head = f'<svg role="img" aria-label="{html.escape(description)}" '
     view = re.search(r'viewBox="[^"]*"', svg)
-    body = svg[svg.index(">") + 1 :]
-    return f'{head}{view[0] if view else ""} stroke-linejoin="round">{re.sub(r">\s+<", "><", body)}'
+    body = re.sub(r">\s+<", "><", svg[svg.index(">") + 1 :])
+    return f'{head}{view[0] if view else ""} stroke-linejoin="round">{body}'
 
 
 def _presentation_attributes(style: re.Match[str]) -> str:
@@ -231,6 +234,6 @@ def _presentation_attributes(style: re.Match[str]) -> str:
             attributes.append(f'font-size="{size[0] if size else "12px"}"')
             if value.startswith(("bold", "700")):
                 attributes.append('font-weight="600"')
-        else:
+        elif name != "font-family":
             attributes.append(f'{name}="{value}"')
     return "".join(f" {attribute}" for attribute in attributes)

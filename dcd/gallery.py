@@ -79,12 +79,12 @@ def plan_gallery(
 ) -> Gallery:
     """Group failures by label and mode and choose which to show.
 
-    Shown: the first failures of every group by image_id, in turns, up to `max_failures` in all;
-    of each the `max_picks` nearest picks.
+    Shown: the first failures of every group, in turns, up to `max_failures` in all, those that
+    the model does get wrong before others, by image_id; of each the `max_picks` nearest picks.
     """
     picks = _picks_by_failure(neighbors)
     members: dict[tuple[str, str | None], list[Failure]] = {}
-    for row in sorted(error_sample.to_pylist(), key=lambda row: row["image_id"]):
+    for row in sorted(error_sample.to_pylist(), key=_by_failure):
         found = picks.get(row["image_id"], [])
         n_kept = sum(pick.kept for pick in found)
         failure = Failure(
@@ -142,6 +142,10 @@ def within(gallery: Gallery, album: Album) -> Gallery:
 
     groups = tuple(replace(g, failures=trimmed(g.failures)) for g in gallery.groups)
     return replace(gallery, groups=groups)
+
+
+def _by_failure(row: dict[str, str | None]) -> tuple[bool, str]:
+    return row["predicted"] == row["label"], row["image_id"] or ""
 
 
 def _picks_by_failure(neighbors: pa.Table) -> dict[str, list[Pick]]:

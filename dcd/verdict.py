@@ -21,15 +21,15 @@ from dcd.summary import (
 Change = Literal["rose", "fell", "unclear"]
 
 _HEADLINES: dict[tuple[Change, Change], str] = {
-    ("rose", "rose"): "The failures are mended, and test improved as well",
-    ("rose", "unclear"): "The failures are mended, with no clear change on test",
-    ("rose", "fell"): "The failures are mended, but test accuracy fell",
-    ("unclear", "rose"): "The failures are not clearly mended, though test improved",
-    ("unclear", "unclear"): "No clear effect, neither on the failures nor on test",
-    ("unclear", "fell"): "The failures are not clearly mended, and test accuracy fell",
-    ("fell", "rose"): "The failures got worse, though test improved",
-    ("fell", "unclear"): "The failures got worse",
-    ("fell", "fell"): "The failures got worse, and test accuracy fell",
+    ("rose", "rose"): "Better on the failures, and better on test",
+    ("rose", "unclear"): "Better on the failures, with no clear change on test",
+    ("rose", "fell"): "Better on the failures, but worse on test",
+    ("unclear", "rose"): "No clear change on the failures, but better on test",
+    ("unclear", "unclear"): "No clear change, neither on the failures nor on test",
+    ("unclear", "fell"): "No clear change on the failures, and worse on test",
+    ("fell", "rose"): "Worse on the failures, though better on test",
+    ("fell", "unclear"): "Worse on the failures, with no clear change on test",
+    ("fell", "fell"): "Worse on the failures and on test",
 }
 
 
@@ -49,8 +49,10 @@ def verdict_of(
     margins = _margins(record, rivals)
     sentences = [
         _headline(selected, [r for r in rivals if r.role == "baseline"], margins),
-        _change_sentence("On images like your failures (debug_heldout)", none, selected, True),
-        _change_sentence("On test", none, selected, False),
+        _change_sentence(
+            "On images like your failures (debug_heldout) accuracy", none, selected, True
+        ),
+        _change_sentence("On test it", none, selected, False),
         *_rival_sentences(selected, rivals, margins),
         *_keeper_sentence(selected, rivals),
         _picks_sentence(record, selected),
@@ -104,7 +106,7 @@ def _headline(
     text = _HEADLINES[change(_gain(selected, True)), change(_gain(selected, False))]
     better = [row.method for row in baselines if change(margins[row.method]) == "fell"]
     if better:
-        text += f"; {_listed(better)} did better on the failures"
+        text += f"; {_listed(better)} beat it on the failures"
     return f"{text}."
 
 
@@ -117,7 +119,7 @@ def _change_sentence(
     verb = {"rose": "rose", "fell": "fell", "unclear": "went"}[change(gain)]
     seeds = f"over {none.n_seeds} seeds" if none.n_seeds > 1 else "one seed"
     sentence = (
-        f"{where} accuracy {verb} from {percent(was)} to {percent(now)}: "
+        f"{where} {verb} from {percent(was)} to {percent(now)}: "
         f"{points(gain.value)} points (95 % interval {interval(gain)}, {seeds})"
     )
     if change(gain) == "unclear":
@@ -133,19 +135,24 @@ def _rival_sentences(
         return ["No baseline ran beside it, so whether simpler data does as well is not known."]
     better = [row for row in baselines if change(margins[row.method]) == "fell"]
     level = [row for row in baselines if change(margins[row.method]) == "unclear"]
-    sentences = []
-    for row in better:
-        sentences.append(f"{_standing(row, margins)}: that is better.")
-    for row in level:
-        sentences.append(f"{_standing(row, margins)}: the two cannot be told apart.")
+    sentences = [
+        f"The baseline {row.method} did better on debug_heldout: {_reached(row)}, "
+        f"{_size(margins[row.method])} more."
+        for row in better
+    ]
+    sentences += [
+        f"The baseline {row.method} cannot be told apart from it on debug_heldout: {_reached(row)}; "
+        f"the selection is at {points(margins[row.method].value)} points against it "
+        f"(95 % interval {interval(margins[row.method])})."
+        for row in level
+    ]
     if not better and not level:
         closest = max(baselines, key=lambda row: row.debug_heldout.accuracy.value)
         which = "The baseline" if len(baselines) == 1 else f"All {len(baselines)} baselines"
+        nearest = "it" if len(baselines) == 1 else f"the closest, {closest.method},"
         sentences.append(
-            f"{which} did worse on debug_heldout; the closest, {closest.method}, reached "
-            f"{percent(closest.debug_heldout.accuracy.value)}, and the selection is "
-            f"{points(margins[closest.method].value)} points ahead "
-            f"({interval(margins[closest.method])})."
+            f"{which} did worse on debug_heldout; {nearest} reached {_reached(closest)}, "
+            f"{_size(margins[closest.method])} less."
         )
     dominating = [
         row.method
@@ -158,13 +165,15 @@ def _rival_sentences(
     return sentences
 
 
-def _standing(row: MethodSummary, margins: dict[str, Interval]) -> str:
-    behind = Interval(
-        -margins[row.method].value, -margins[row.method].high, -margins[row.method].low
-    )
+def _reached(row: MethodSummary) -> str:
+    return percent(row.debug_heldout.accuracy.value)
+
+
+def _size(margin: Interval) -> str:
+    """A margin without its sign: '9.2 points (95 % interval 6.6 to 11.9)'."""
+    low, high = sorted((abs(margin.low), abs(margin.high)))
     return (
-        f"The baseline {row.method} reached {percent(row.debug_heldout.accuracy.value)} on "
-        f"debug_heldout, {points(behind.value)} points against the selection ({interval(behind)})"
+        f"{100 * abs(margin.value):.1f} points (95 % interval {100 * low:.1f} to {100 * high:.1f})"
     )
 
 
@@ -186,7 +195,7 @@ def _keeper_sentence(selected: MethodSummary, rivals: Sequence[MethodSummary]) -
 def _picks_sentence(record: RunRecord, selected: MethodSummary) -> str:
     n_failures = record.error_sample.num_rows
     picks = 0 if selected.n_picks is None else selected.n_picks
-    sentence = f"For {n_failures:,} failures {picks:,.0f} images of the pool were picked"
+    sentence = f"For {n_failures:,} failures {picks:,.0f} images were added to train"
     if selected.n_seeds > 1:
         sentence += " (mean over seeds)"
     if selected.label_precision is not None:

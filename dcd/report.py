@@ -1,0 +1,157 @@
+"""One self-contained HTML page about a run: no script, no network, every string escaped.
+
+The page carries its own content security policy: images only from data URIs, and only the one
+style sheet whose hash it names. So nothing that a label or an id holds can run or load anything.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from dcd import figures, gallery, verdict as words
+from dcd.config import RunConfig
+from dcd.summary import (
+    Lineage,
+    MethodSummary,
+    RunRecord,
+    StageCount,
+    mode_rows,
+    summary_rows,
+)
+from dcd.thumbnails import album
+from dcd.verdict import verdict
+
+__all__ = ["Lineage", "RunRecord", "StageCount", "render", "summary_rows", "verdict"]
+
+MAX_FAILURES = 120
+MAX_PICKS = 24
+MAX_PICTURE_BYTES = 2_200_000
+MAX_REASONS = 30
+MAX_OPEN_GROUPS = 12
+MAX_TEXT_CHARS = 120
+
+_HOME = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class RejectReason:
+    """Images rejected for one reason, in one stage; `example` is one of them."""
+
+    stage: str
+    reason: str
+    n: int
+    example: str
+
+
+def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[str, bytes]]) -> str:
+    """The report of a run as HTML.
+
+    image_bytes: the encoded images of some ids, asked for a few hundred at a time. An image that
+    it leaves out, or that does not decode, is shown as a placeholder. Picks beyond the page's
+    budget of picture bytes are counted, not shown. The same record gives the same page.
+    """
+    rows = summary_rows(record)
+    modes = mode_rows(record)
+    planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
+    pictures = album(gallery.pictures(planned), image_bytes, MAX_PICTURE_BYTES)
+    css = (_HOME / "report.css").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            record=record,
+            rows=rows,
+            modes=modes,
+            verdict=words.verdict_of(record, rows, modes),
+            about={row.method: describe(row, record.config) for row in rows},
+            wide=Markup(figures.trade_off(rows, figures.WIDE)),
+            narrow=Markup(figures.trade_off(rows, figures.NARROW)),
+            gallery=gallery.within(planned, pictures),
+            max_open_groups=MAX_OPEN_GROUPS,
+            pictures=pictures.uris,
+            rejects=reject_reasons(record)[:MAX_REASONS],
+            n_reject_reasons=len(reject_reasons(record)),
+            config_yaml=yaml.safe_dump(
+                record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            ),
+            css=Markup(css),
+            css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+        )
+    )
+
+
+def describe(row: MethodSummary, config: RunConfig) -> str:
+    """What a method adds to train, in a few words."""
+    compare = config.compare
+    match row.method:
+        case "none":
+            return "the failing model: train alone"
+        case "error_sample":
+            return "the failures themselves"
+        case "random":
+            return "as many pool images, drawn at random"
+        case "random_in_label":
+            return "as many of each label, drawn at random"
+        case "whole_pool":
+            drawn = compare.whole_pool_max_images
+            return (
+                "every pool image" if drawn is None else f"{drawn:,} pool images, drawn at random"
+            )
+        case method:
+            selection = compare.selections.get(method, config.selection)
+            settings = (f"{name} {value}" for name, value in selection if value is not None)
+            return f"nearest in-label pool images: {', '.join(settings)}"
+
+
+def reject_reasons(record: RunRecord) -> list[RejectReason]:
+    """Rejected images counted by stage and reason, the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for row in record.rejects.to_pylist():
+        key = row["stage"], row["reason"]
+        counts[key] += 1
+        where = f"{row['shard']}: {row['image_id']}"
+        example[key] = min(example.get(key, where), where)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [RejectReason(*key, n, example[key]) for key, n in ordered]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HOME),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        points=words.points,
+        interval=words.interval,
+        change=words.change,
+        mode_name=lambda row: words.mode_name(row.mode, row.label),
+        brief=_brief,
+        distance=_distance,
+        unbroken=lambda text: text.replace(" %", "\u00a0%"),
+    )
+    return environment
+
+
+def _brief(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """A text that may be of any length, cut in the middle: the ends tell most."""
+    if len(text) <= max_chars:
+        return text
+    half = max_chars // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def _distance(l2: float) -> str:
+    """About three figures, with as many decimals as its neighbours."""
+    return f"{l2:.0f}" if l2 >= 100 else f"{l2:.1f}" if l2 >= 10 else f"{l2:.2f}"
