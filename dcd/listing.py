@@ -149,15 +149,18 @@ def _is_manifest(uri: str, data: DataConfig) -> bool:
     return "uri" in names and data.image_column not in names
 
 
+def _suffix(path: str) -> str | None:
+    return next((suffix for suffix in _ARCHIVES if path.lower().endswith(suffix)), None)
+
+
 def _format(path: str) -> Format | None:
-    lower = path.lower()
-    return next((kind for suffix, kind in _ARCHIVES.items() if lower.endswith(suffix)), None)
+    suffix = _suffix(path)
+    return _ARCHIVES[suffix] if suffix else None
 
 
 def _name(relative: str) -> str:
     """A path segment that depends on this path alone; altered names get a digest of the path."""
     stem = relative.lstrip("/")
-    for suffix in (".tar", ".parquet", ".csv"):
-        stem = stem.removesuffix(suffix)
+    stem = stem[: len(stem) - len(_suffix(stem) or "")]
     safe = slug(stem)
     return safe if safe == stem else f"{safe}-{digest(clean_id(relative), length=8)}"
