@@ -147,12 +147,55 @@ class TrainingConfig(Frozen):
         default=False, description="Train on the error sample too, beside the picks."
     )
     l2: float = Field(default=1e-3, gt=0, description="head: l2 penalty on standardised features.")
+    debug_train_weight: float = Field(
+        default=1.0, gt=0, description="Weight of an added image in the loss; a train image has 1."
+    )
+    class_weighting: Literal["none", "balanced"] = Field(
+        default="none", description="balanced: every class has the same total weight in the loss."
+    )
+    val_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="full: share of train held out to choose the epoch and the ensemble.",
+    )
     epochs: int = Field(default=5, ge=1, description="full: passes over the training images.")
     batch_size: int = Field(default=64, ge=2, description="full: images a step.")
     learning_rate: float = Field(
         default=1e-3, gt=0, description="full: peak learning rate (AdamW)."
     )
     weight_decay: float = Field(default=0.02, ge=0, description="full: AdamW weight decay.")
+    warmup_share: float = Field(
+        default=0.1, ge=0, lt=1, description="full: share of the steps with a rising learning rate."
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="full: learning rate of a layer over that of the next."
+    )
+    max_grad_norm: float | None = Field(
+        default=1.0, gt=0, description="full: gradients are clipped to this norm; null: never."
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="full: keep a moving average of the weights, and use that; null: none.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="full: stop after so many epochs without a better score on val and debug_val.",
+    )
+    augmentation: Literal["none", "crop", "crop_flip", "rand_augment"] = Field(
+        default="crop_flip",
+        description="full: random crops of at least 60 % of the area, mirroring, RandAugment.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="full: auto is bf16 on a GPU that has it, else fp32."
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: float = Field(
+        default=60, ge=0, description="full: seconds between checkpoints, to resume after a kill."
+    )
 
 
 class CompareConfig(Frozen):

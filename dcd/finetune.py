@@ -1,42 +1,54 @@
 """Fine-tuning of a whole timm network, in the plain way: one loop, readable top to bottom."""
 
+import logging
 import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from timm.data.transforms_factory import create_transform
-from timm.optim import create_optimizer_v2  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
 
+from dcd import keys
+from dcd.batches import (
+    TrainingImages,
+    draw,
+    evaluation_batches,
+    normalised,
+    training_batches,
+)
+from dcd.checkpoints import Checkpoint, resume, start, state
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError
 from dcd.evaluation import Predicted, likeliest
-from dcd.images import Preprocess, decode, to_input
+from dcd.images import Preprocess
 from dcd.training import class_indices
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Epoch:
-    """Progress after an epoch: mean training loss, speed and the estimated seconds left."""
-
-    epoch: int
-    n_epochs: int
-    train_loss: float
-    images_per_s: float
-    remaining_s: float
-
+_TELL_EVERY = 10  # steps: reading the loss makes a GPU wait
 
 # Dropout and augmentation draw from the random state of the process, so one training at a time.
 _random_state = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is. `epoch` counts from 1; `score` is the last validation's, if any."""
+
+    step: int
+    n_steps: int
+    epoch: int
+    n_epochs: int
+    loss: float
+    score: float | None
+    images_per_s: float
+    remaining_s: float
 
 
 def finetune(
@@ -47,69 +59,98 @@ def finetune(
     preprocess: Preprocess,
     config: TrainingConfig,
     seed: int,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    *,
+    sample_weight: np.ndarray | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> nn.Module:
-    """Train all weights of a timm network on encoded images; returns it in eval mode on the CPU.
+    """Train all weights of a timm network on encoded images; returns it in eval mode, on the
+    device it was trained on.
 
-    Every random draw is a function of `seed` and the step, so on the CPU the same input gives the
-    same weights. The network is changed in place. Raises BadImage, LabelError, DataError if fewer
-    than two images, EncoderError if the network has not one output for each class.
+    Every random draw is a function of `seed` and the step. So on the CPU the same input gives the
+    same weights, bit for bit, also when the training was killed and goes on from `checkpoint`.
+    The network given is changed.
+
+    sample_weight: (N,) weights in the loss, by default 1. validate: score of a network, higher is
+    better, asked after every epoch; the best epoch's weights are returned, and
+    `config.patience` epochs without a better one end the training.
+
+    Raises BadImage, LabelError, DataError for fewer than two images, EncoderError if the network
+    has not one output for each class, StoreError if the checkpoint is broken.
     """
-    if network.num_classes != len(classes):
-        raise EncoderError(
-            f"fine-tuning: the network has {network.num_classes} outputs for "
-            f"{len(classes)} classes; build it with num_classes={len(classes)}"
-        )
-    if len(images) < 2 or len(images) != len(labels):
-        raise DataError(
-            f"fine-tuning: expected at least 2 images and as many labels, found {len(images)} "
-            f"images and {len(labels)} labels"
-        )
-    device = _device()
+    _check(network, images, labels, classes)
+    device = torch_device(config)
+    bf16 = _uses_bf16(config, device)
     target = torch.from_numpy(class_indices(labels, classes))
-    data = _TrainingImages(images, target, preprocess, config, seed)
-    network = network.to(device).to(memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(
-        network, "adamw", lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    weight = torch.ones(len(labels)) if sample_weight is None else _mean_one(sample_weight)
+    data = TrainingImages(images, preprocess, config.augmentation, seed)
     batch_size = min(config.batch_size, len(images))
-    n_steps = len(images) // batch_size
-    started = time.perf_counter()
-    with _random_state:
-        for epoch in range(config.epochs):
-            network.train()
-            losses = []
-            for i, (pixels, y) in enumerate(_batches(data, epoch, batch_size, device)):
-                step = epoch * n_steps + i
-                torch.manual_seed(_draw(seed, step))
-                for group in optimizer.param_groups:
-                    scale = learning_rate_scale(step, config.epochs * n_steps, n_steps)
-                    group["lr"] = config.learning_rate * scale
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    logits = network(_normalised(pixels, preprocess, device))
-                    loss = cross_entropy(logits.float(), y.to(device))
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                losses.append(loss.detach())
-            if on_epoch:
-                elapsed = time.perf_counter() - started
-                on_epoch(
-                    Epoch(
-                        epoch + 1,
-                        config.epochs,
-                        float(torch.stack(losses).mean()),
-                        (epoch + 1) * n_steps * batch_size / elapsed,
-                        elapsed / (epoch + 1) * (config.epochs - epoch - 1),
+    steps_per_epoch = len(images) // batch_size
+    n_steps = config.epochs * steps_per_epoch
+    n_warmup = round(config.warmup_share * n_steps)
+
+    run = start(network, config, device)
+    identity = keys.digest(config, seed, list(labels), list(classes), weight.tolist())
+    if checkpoint:
+        resume(run, checkpoint, identity)
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+    started = saved = time.monotonic()
+    first_step = run.step
+
+    with _own_random_state():
+        while run.step < n_steps and not run.is_stuck(config.patience):
+            epoch, i = divmod(run.step, steps_per_epoch)
+            if i == 0 or run.step == first_step:
+                batches = training_batches(data, epoch, batch_size, i, device)
+            pixels, index = next(batches)
+            torch.manual_seed(draw(seed, run.step))  # dropout
+            run.network.train()
+            for group in run.optimizer.param_groups:
+                scale = learning_rate_scale(run.step, n_steps, n_warmup)
+                group["lr"] = config.learning_rate * scale * group.get("lr_scale", 1.0)
+
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                logits = run.network(normalised(pixels, preprocess, device))
+            losses = cross_entropy(logits.float(), target[index].to(device), reduction="none")
+            loss = (losses * weight[index].to(device)).mean()
+            loss.backward()
+            if config.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(run.network.parameters(), config.max_grad_norm)
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            run.step += 1
+            if run.ema is not None:
+                run.ema.update(run.network, step=run.step)
+
+            epoch_ended = i + 1 == steps_per_epoch
+            if epoch_ended and validate is not None:
+                run.note_score(validate(run.served.eval()))
+            if checkpoint and time.monotonic() - saved >= config.checkpoint_every_s:
+                checkpoint.save(state(run, identity))
+                saved = time.monotonic()
+            if on_progress and (epoch_ended or run.step % _TELL_EVERY == 0):
+                per_step = (time.monotonic() - started) / (run.step - first_step)
+                on_progress(
+                    Progress(
+                        step=run.step,
+                        n_steps=n_steps,
+                        epoch=epoch + 1,
+                        n_epochs=config.epochs,
+                        loss=loss.item(),
+                        score=run.score,
+                        images_per_s=batch_size / per_step,
+                        remaining_s=per_step * (n_steps - run.step),
                     )
                 )
-    return network.cpu().eval()
+
+    if run.step < n_steps:
+        log.info("stopped early, after step %d of %d", run.step, n_steps)
+    return run.best()
 
 
 def learning_rate_scale(step: int, n_steps: int, n_warmup: int) -> float:
     """Linear warm-up to 1, then a half cosine to 0 (Loshchilov & Hutter 2017, without restarts)."""
-    n_warmup = min(n_warmup, n_steps // 5)
     if step < n_warmup:
         return (step + 1) / (n_warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (n_steps - n_warmup)))
@@ -123,79 +164,62 @@ def predict_images(
     preprocess: Preprocess,
     batch_size: int = 64,
 ) -> Predicted:
-    """Predictions for encoded images, with the preprocessing of evaluation. Raises BadImage."""
-    device = _device()
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    """Predictions for encoded images, preprocessed as in evaluation. Raises BadImage.
+
+    Runs where the network is, in fp32.
+    """
+    network.eval()
+    device = next(network.parameters()).device
     rows = [np.zeros((0, len(classes)), np.float32)]
-    for start in range(0, len(images), batch_size):
-        batch = [to_input(decode(data), preprocess) for data in images[start : start + batch_size]]
-        pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
-        rows.append(network(_normalised(pixels, preprocess, device)).softmax(1).cpu().numpy())
-    network.cpu()
+    for pixels in evaluation_batches(images, preprocess, batch_size, device):
+        logits = network(normalised(pixels, preprocess, device))
+        rows.append(logits.softmax(dim=1).cpu().numpy())
     return likeliest(np.concatenate(rows), classes)
 
 
-class _TrainingImages(Dataset):
-    """Augmented uint8 images, keyed by (epoch, index): the key alone decides the augmentation."""
+def torch_device(config: TrainingConfig) -> torch.device:
+    """The device to train on. Raises EncoderError if the config asks for one that is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise EncoderError("training.device is cuda, but torch finds no CUDA device; set auto")
+    wanted = config.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
 
-    def __init__(
-        self,
-        images: Sequence[bytes],
-        target: torch.Tensor,
-        preprocess: Preprocess,
-        config: TrainingConfig,
-        seed: int,
-    ):
-        self.images, self.target, self.seed = images, target, seed
-        transform: Any = create_transform(
-            preprocess.input_size,
-            is_training=True,
-            use_prefetcher=True,  # uint8 out: normalising happens on the device
-            scale=(0.6, 1.0),
-            color_jitter=0.0,
-            interpolation=preprocess.interpolation,
+
+def _check(
+    network: nn.Module, images: Sequence[bytes], labels: Sequence[str], classes: tuple[str, ...]
+) -> None:
+    if network.num_classes != len(classes):
+        raise EncoderError(
+            f"fine-tuning: the network has {network.num_classes} outputs for "
+            f"{len(classes)} classes; build it with num_classes={len(classes)}"
         )
-        self.augment: Callable[[Image.Image], np.ndarray] = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, index = key
-        draw = _draw(self.seed, epoch, index)
-        random.seed(draw)
-        np.random.seed(draw % 2**32)
-        torch.default_generator.manual_seed(draw)
-        image = Image.fromarray(decode(self.images[index]))
-        return torch.as_tensor(np.asarray(self.augment(image))), self.target[index]
+    if len(images) < 2 or len(images) != len(labels):
+        raise DataError(
+            f"fine-tuning: expected at least 2 images and as many labels, found {len(images)} "
+            f"images and {len(labels)} labels"
+        )
 
 
-def _batches(
-    data: _TrainingImages, epoch: int, batch_size: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch in random order; a short last batch is left out (other images each epoch)."""
-    order = np.random.default_rng([data.seed, epoch]).permutation(len(data)).tolist()
-    keys = [
-        [(epoch, index) for index in order[start : start + batch_size]]
-        for start in range(0, len(order) - batch_size + 1, batch_size)
-    ]
-    on_gpu = device.type == "cuda"
-    return iter(
-        DataLoader(data, batch_sampler=keys, num_workers=8 if on_gpu else 0, pin_memory=on_gpu)
-    )
+def _mean_one(weight: np.ndarray) -> torch.Tensor:
+    """Weights of mean 1, so that the learning rate means the same with and without them."""
+    return torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
 
-def _normalised(pixels: torch.Tensor, preprocess: Preprocess, device: torch.device) -> torch.Tensor:
-    x = pixels.to(device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
-    mean = torch.tensor(preprocess.mean, device=device).view(3, 1, 1) * 255
-    std = torch.tensor(preprocess.std, device=device).view(3, 1, 1) * 255
-    return (x - mean) / std
+def _uses_bf16(config: TrainingConfig, device: torch.device) -> bool:
+    if config.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.precision == "bf16"
 
 
-def _draw(*key: int) -> int:
-    """A seed that depends on all parts of the key."""
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@contextmanager
+def _own_random_state() -> Iterator[None]:
+    """The process's random state for us alone, and as it was when we are done."""
+    with _random_state, torch.random.fork_rng(range(torch.cuda.device_count())):
+        python, numpy = random.getstate(), np.random.get_state()
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,4 +1,10 @@
 import io
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,17 +13,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dcd.checkpoints import Checkpoint
 from dcd.config import TrainingConfig
-from dcd.errors import DataError, EncoderError, LabelError
-from dcd.finetune import Epoch, finetune, learning_rate_scale, predict_images
+from dcd.errors import DataError, EncoderError, LabelError, StoreError
+from dcd.finetune import Progress, finetune, learning_rate_scale, predict_images
 from dcd.images import BadImage, Preprocess
+from dcd.store import Store
 
 CLASSES = ("horizontal", "vertical")
 PREPROCESS = Preprocess(32, 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CONFIG = TrainingConfig(mode="full", epochs=4, batch_size=16, learning_rate=3e-3)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Tiny layers gain nothing from threads, and lose a lot where other work fills the cores."""
     before = torch.get_num_threads()
@@ -74,13 +82,184 @@ def _finetuned(images, labels, config, seed) -> nn.Module:
     return finetune(_network(), images, labels, CLASSES, PREPROCESS, config, seed)
 
 
-def test_progress_is_told_after_every_epoch():
+def test_progress_is_told_and_time_left_falls_to_zero():
     images, labels = _stripes(40)
-    told: list[Epoch] = []
-    finetune(_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0, told.append)
-    assert [epoch.epoch for epoch in told] == [1, 2, 3, 4]
-    assert told[-1].train_loss < told[0].train_loss
+    told: list[Progress] = []
+    finetune(_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0, on_progress=told.append)
+    assert [(p.epoch, p.step) for p in told] == [(1, 2), (2, 4), (3, 6), (4, 8)]
+    assert told[-1].loss < told[0].loss
     assert told[0].remaining_s > 0 == told[-1].remaining_s
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"ema_decay": 0.9},
+        {"layer_decay": 0.95},
+        {"precision": "bf16"},
+        {"augmentation": "none"},
+        {"augmentation": "rand_augment"},
+        {"max_grad_norm": None, "weight_decay": 0.0, "warmup_share": 0.0},
+    ],
+    ids=str,
+)
+def test_every_option_still_learns_and_changes_the_weights(
+    option: dict[str, object], plainly_trained: bytes
+):
+    images, labels = _stripes(64)
+    network = _finetuned(images, labels, CONFIG.model_copy(update=option), 0)
+    fresh, truth = _stripes(40, seed=1)
+    predicted = predict_images(network, fresh, CLASSES, PREPROCESS)
+    assert np.mean([p == t for p, t in zip(predicted.labels, truth, strict=True)]) >= 0.75
+    assert _weights(network) != plainly_trained
+
+
+@pytest.fixture(scope="module")
+def plainly_trained() -> bytes:
+    return _weights(_finetuned(*_stripes(64), CONFIG, 0))
+
+
+def test_an_image_of_no_weight_teaches_nothing():
+    images, labels = _stripes(64)
+    wrong = [CLASSES[1 - CLASSES.index(label)] for label in labels]
+    config = CONFIG.model_copy(update={"augmentation": "none"})
+    weight = np.repeat([1.0, 0.0], 64)
+    network = finetune(
+        _network(),
+        [*images, *images],
+        [*labels, *wrong],
+        CLASSES,
+        PREPROCESS,
+        config,
+        0,
+        sample_weight=weight,
+    )
+    predicted = predict_images(network, images, CLASSES, PREPROCESS)
+    assert np.mean([p == t for p, t in zip(predicted.labels, labels, strict=True)]) >= 0.9
+
+
+def test_early_stopping_returns_the_best_epoch():
+    images, labels = _stripes(32)
+    scores = [0.5, 0.7, 0.6, 0.6, 0.9]
+    seen: list[bytes] = []
+
+    def validate(network: nn.Module) -> float:
+        seen.append(_weights(network))
+        return scores[len(seen) - 1]
+
+    config = CONFIG.model_copy(update={"epochs": 5, "patience": 2})
+    network = finetune(
+        _network(), images, labels, CLASSES, PREPROCESS, config, 0, validate=validate
+    )
+    assert len(seen) == 4
+    assert _weights(network) == seen[1]
+
+
+_KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from test_finetune import _resumable
+from dcd.checkpoints import Checkpoint
+from dcd.store import Store
+
+class Killing(Checkpoint):
+    def save(self, state):
+        super().save(state)
+        if state["step"] == {last_step}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+_resumable(Killing(Store({store!r}), "ckpt"))
+"""
+
+
+def _resumable(checkpoint: Checkpoint | None) -> nn.Module:
+    """A training with everything that has state: dropout, augmentation, EMA, scores."""
+    torch.set_num_threads(1)
+    images, labels = _stripes(64)
+    config = CONFIG.model_copy(
+        update={"epochs": 3, "ema_decay": 0.9, "augmentation": "rand_augment", "patience": 3}
+        | {"checkpoint_every_s": 0.0}
+    )
+    return finetune(
+        _network(),
+        images,
+        labels,
+        CLASSES,
+        PREPROCESS,
+        config,
+        3,
+        checkpoint=checkpoint,
+        validate=lambda network: network.get_classifier().bias[0].item(),  # pyright: ignore
+    )
+
+
+@dataclass(frozen=True)
+class _Interrupting(Checkpoint):
+    last_step: int
+
+    def save(self, state: dict[str, object]) -> None:
+        super().save(state)
+        if state["step"] == self.last_step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def resumable() -> bytes:
+    return _weights(_resumable(None))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="bits are promised on the CPU only")
+@pytest.mark.parametrize("last_step", [3, 4, 11], ids=["in an epoch", "at its end", "near the end"])
+def test_a_killed_training_goes_on_to_the_same_bits(
+    tmp_path: Path, last_step: int, resumable: bytes
+):
+    if last_step == 3:
+        tests, store = str(Path(__file__).parent), str(tmp_path)
+        script = _KILLED.format(tests=tests, last_step=last_step, store=store)
+        killed = subprocess.run([sys.executable, "-c", script], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    else:  # the same without the seconds that a new process takes
+        with pytest.raises(KeyboardInterrupt):
+            _resumable(_Interrupting(Store(str(tmp_path)), "ckpt", last_step))
+
+    checkpoint = Checkpoint(Store(str(tmp_path)), "ckpt")
+    state = checkpoint.load()
+    assert state is not None
+    assert state["step"] == last_step
+    assert _weights(_resumable(checkpoint)) == resumable
+
+
+def test_checkpoints_of_other_trainings_are_ignored_and_broken_ones_refused(tmp_path: Path):
+    images, labels = _stripes(32)
+    checkpoint = Checkpoint(Store(str(tmp_path)), "ckpt")
+    config = CONFIG.model_copy(update={"epochs": 1, "checkpoint_every_s": 0.0})
+
+    def train(seed: int) -> nn.Module:
+        return finetune(
+            _network(), images, labels, CLASSES, PREPROCESS, config, seed, checkpoint=checkpoint
+        )
+
+    train(0)
+    assert _weights(train(1)) == _weights(_finetuned(images, labels, config, 1))
+    checkpoint.store.write_bytes("ckpt", b"not a checkpoint")
+    with pytest.raises(StoreError, match="delete it to train from the start"):
+        train(1)
+    checkpoint.clear()
+    assert checkpoint.load() is None
+
+
+def test_the_random_state_of_the_process_is_left_alone():
+    images, labels = _stripes(16)
+    network = _network()
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    finetune(network, images, labels, CLASSES, PREPROCESS, CONFIG, 0)
+    found = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    assert found == (random.random(), np.random.rand(), torch.rand(1).item())
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
