@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def trade_off(rows: Sequence[MethodSummary], size: Size) -> str:
 
     Guides run through `none`. Returns an SVG element; the same rows give the same bytes.
     """
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"dcd-{size.width_px}",
         "font.size": size.text_px * 0.75,
@@ -125,12 +126,13 @@ def _draw_method(axes: Axes, row: MethodSummary) -> None:
     axes.plot(
         100 * x.value,
         100 * y.value,
+        linestyle="none",
         marker=_MARKERS[row.role],
         markersize=8 if row.role == "selected" else 5.5,
         markerfacecolor=color if filled else _PAPER,
         markeredgecolor=_PAPER if filled else color,
         markeredgewidth=1.2,
-        zorder=5 if row.role == "selected" else 4,
+        zorder=5 if filled else 4,
     )
 
 

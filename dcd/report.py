@@ -15,7 +15,8 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from dcd import figures, gallery, verdict as words
+from dcd import figures, gallery
+from dcd import verdict as words
 from dcd.config import RunConfig
 from dcd.summary import (
     Lineage,

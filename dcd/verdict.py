@@ -141,9 +141,9 @@ def _rival_sentences(
         for row in better
     ]
     sentences += [
-        f"The baseline {row.method} cannot be told apart from it on debug_heldout: {_reached(row)}; "
-        f"the selection is at {points(margins[row.method].value)} points against it "
-        f"(95 % interval {interval(margins[row.method])})."
+        f"The baseline {row.method} cannot be told apart from it on debug_heldout: "
+        f"{_reached(row)}; the selection is at {points(margins[row.method].value)} points "
+        f"against it (95 % interval {interval(margins[row.method])})."
         for row in level
     ]
     if not better and not level:
