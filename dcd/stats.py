@@ -1,14 +1,17 @@
-"""Intervals for accuracies and for their differences.
+"""Intervals for accuracies and their differences, and tests of paired ones.
 
 Percentile bootstrap (Efron & Tibshirani 1993, ch. 13). An image is right or wrong, so a resample
 of n images has a binomial count of right ones: no image index is ever drawn.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
 
 from dcd.errors import DataError
 
@@ -93,3 +96,82 @@ def _count(outcomes: np.ndarray) -> int:
     if len(outcomes) == 0:
         raise DataError("statistics: no evaluated images; an accuracy needs at least one")
     return len(outcomes)
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """Two models on the same n images: what only the candidate and only the reference got right."""
+
+    n: int
+    gained: int
+    lost: int
+
+    @property
+    def difference(self) -> float:
+        """accuracy(candidate) - accuracy(reference), as a share."""
+        return (self.gained - self.lost) / self.n
+
+
+def paired_counts(candidate: np.ndarray, reference: np.ndarray) -> PairedCounts:
+    """Count 0/1 outcomes (N,) of the same images in the same order. Raises DataError if not."""
+    if len(candidate) != len(reference):
+        raise DataError(
+            f"paired test: the candidate has {len(candidate)} outcomes, the reference "
+            f"{len(reference)}; evaluate both on the same images"
+        )
+    candidate, reference = np.asarray(candidate, bool), np.asarray(reference, bool)
+    return PairedCounts(
+        _count(candidate), int(np.sum(candidate & ~reference)), int(np.sum(~candidate & reference))
+    )
+
+
+def mcnemar(counts: PairedCounts) -> float:
+    """One-sided p-value of "the candidate is no better" (McNemar 1947, exact).
+
+    Of the images that only one model gets right, a candidate that is no better gets each with
+    probability at most ½. The exact test never exceeds its level, whatever n.
+    """
+    return float(binom.sf(counts.gained - 1, counts.gained + counts.lost, 0.5))
+
+
+def non_inferiority(counts: PairedCounts, margin: float) -> float:
+    """One-sided p-value of "the candidate is worse by `margin` (a share > 0) or more".
+
+    The score test for paired proportions (Tango 1998, Statistics in Medicine 17:891, eq. 8). It
+    keeps its level where the Wald test does not: for few differing images.
+    """
+    return float(norm.sf(_tango_z(counts, -margin)))
+
+
+def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
+    """One-sided lower confidence bound of `difference`: what `non_inferiority` does not reject."""
+    quantile = norm.ppf(level)
+    lowest, highest = -1 + 1e-9, min(counts.difference, 1 - 1e-9)
+    if _tango_z(counts, lowest) <= quantile:
+        return -1.0
+    root: Any = brentq(lambda delta: _tango_z(counts, delta) - quantile, lowest, highest)
+    return float(root)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the number of comparisons (Holm 1979), in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    stepped = np.maximum.accumulate(np.asarray(p_values, float)[order] * factors)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
+
+
+def _tango_z(counts: PairedCounts, delta: float) -> float:
+    """Score statistic of the hypothesis difference = delta, in (-1, 1); large: it is greater."""
+    n, gained, lost = counts.n, counts.gained, counts.lost
+    # q: the likeliest share of images that only the reference gets right, given delta.
+    b = -gained - lost + (2 * n - gained + lost) * delta
+    c = -lost * delta * (1 - delta)
+    q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    distance = gained - lost - n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance)

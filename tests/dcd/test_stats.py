@@ -2,9 +2,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
+from scipy.stats import binomtest, norm
 
 from dcd.errors import DataError
-from dcd.stats import bootstrap_mean, over_seeds, paired_difference
+from dcd.stats import (
+    PairedCounts,
+    bootstrap_mean,
+    holm,
+    lower_bound,
+    mcnemar,
+    non_inferiority,
+    over_seeds,
+    paired_counts,
+    paired_difference,
+)
 
 
 def _outcomes(n: int, n_right: int) -> np.ndarray:
@@ -74,3 +87,91 @@ def test_nothing_to_count_is_an_error():
         bootstrap_mean(np.array([]))
     with pytest.raises(DataError, match="same images"):
         paired_difference([_outcomes(3, 1)], [_outcomes(4, 1)])
+
+
+def _tango_by_likelihood(counts: PairedCounts, delta: float) -> float:
+    """Tango's statistic with the nuisance share found by numerical maximisation."""
+    same = counts.n - counts.gained - counts.lost
+
+    def minus_log_likelihood(q: float) -> float:
+        return -(
+            xlogy(counts.gained, q + delta) + xlogy(counts.lost, q) + xlogy(same, 1 - 2 * q - delta)
+        )
+
+    found = minimize_scalar(
+        minus_log_likelihood,
+        bounds=(max(0.0, -delta), (1 - delta) / 2),
+        method="bounded",
+        options={"xatol": 1e-12},
+    )
+    variance = counts.n * (2 * found.x + delta * (1 - delta))
+    return (counts.gained - counts.lost - counts.n * delta) / np.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    ("counts", "margin"),
+    [
+        (PairedCounts(100, 9, 6), 0.05),
+        (PairedCounts(1000, 3, 9), 0.005),
+        (PairedCounts(50, 1, 20), 0.3),
+        (PairedCounts(300, 40, 2), 0.1),
+    ],
+)
+def test_non_inferiority_is_the_score_test(counts: PairedCounts, margin: float):
+    expected = norm.sf(_tango_by_likelihood(counts, -margin))
+    assert non_inferiority(counts, margin) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_lower_bound_is_where_the_test_turns():
+    counts = PairedCounts(9500, 210, 230)
+    bound = lower_bound(counts)
+    assert bound < counts.difference
+    assert non_inferiority(counts, -bound) == pytest.approx(0.05)
+
+
+def test_a_published_interval_is_met():
+    """Fagerland, Lydersen & Laake 2017, ch. 8: 21 pairs, 1 and 7 discordant: -0.517 to -0.026."""
+    low = lower_bound(PairedCounts(21, gained=1, lost=7), 0.975)
+    high = -lower_bound(PairedCounts(21, gained=7, lost=1), 0.975)
+    assert (low, high) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@given(n=st.integers(1, 500), data=st.data())
+def test_the_lower_bound_is_below_the_difference(n: int, data: st.DataObject):
+    gained = data.draw(st.integers(0, n))
+    counts = PairedCounts(n, gained, data.draw(st.integers(0, n - gained)))
+    assert -1 <= lower_bound(counts) <= counts.difference
+
+
+def test_the_tests_keep_their_level():
+    """At the border of the hypothesis, each rejects in about 5 % of experiments at most."""
+    rng = np.random.default_rng(0)
+    n, margin = 2000, 0.005
+    worse = rng.multinomial(n, [0.03, 0.035, 0.935], size=3000)
+    rejected = [
+        non_inferiority(PairedCounts(n, int(g), int(lo)), margin) <= 0.05 for g, lo, _ in worse
+    ]
+    assert 0.035 <= np.mean(rejected) <= 0.062
+    same = rng.multinomial(100, [0.1, 0.1, 0.8], size=3000)
+    rejected = [mcnemar(PairedCounts(100, int(g), int(lo))) <= 0.05 for g, lo, _ in same]
+    assert np.mean(rejected) <= 0.05
+
+
+def test_mcnemar_is_the_sign_test_of_the_changes():
+    assert mcnemar(PairedCounts(100, 10, 2)) == pytest.approx(
+        binomtest(10, 12, alternative="greater").pvalue
+    )
+    assert mcnemar(PairedCounts(100, 0, 0)) == 1
+
+
+def test_paired_counts_count_what_only_one_gets_right():
+    candidate, reference = np.array([1, 1, 0, 0, 1]), np.array([1, 0, 1, 0, 0])
+    assert paired_counts(candidate, reference) == PairedCounts(5, gained=2, lost=1)
+    with pytest.raises(DataError, match="same images"):
+        paired_counts(candidate, reference[:3])
+
+
+def test_holm_is_holms_step_down():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.9]) == [1, 1]
+    assert holm([]) == []
