@@ -27,7 +27,7 @@ _READ_BATCH_ROWS = 8192
 _METADATA_READERS = 16
 DEFAULT_MAX_MEMORY_BYTES = 2 * 2**30
 
-_DIRECTORY = RUNS.append(pa.field("part", pa.string()))
+DIRECTORY = RUNS.append(pa.field("part", pa.string()))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def build_index(
     prefix = keys.index(pool, encoder_id, index_id)
     tally = Tally()
     parts = cluster(_rows(store, embedded), labels, dim, max_memory_bytes, tally)
-    runs = [_DIRECTORY.empty_table()]
+    runs = [DIRECTORY.empty_table()]
     for number, part in enumerate(parts):
         key = f"{prefix}/vectors-{number:05d}.parquet"
         store.publish_file(part.path, key)
@@ -121,10 +121,12 @@ def pool_rows(store: Store, index: IndexInfo, labels: pa.Array | None = None) ->
     Reads no vectors.
     """
     columns = ["image_id", "weak_label", "shard", "content_hash"]
-    parts = [rows for _, rows in read_labels(store, index, columns, labels)]
     schema = schemas.clustered(index.dim)
-    empty = pa.schema([schema.field(name) for name in columns]).empty_table()
-    table = pa.concat_tables([empty, *parts]).combine_chunks()
+    parts = [pa.schema([schema.field(name) for name in columns]).empty_table()]
+    with _Reader(store) as reader:
+        for group in _row_groups(read_directory(store, index, labels)):
+            parts.append(group.rows_of(reader.read(group, columns)))
+    table = pa.concat_tables(parts).combine_chunks()
     return table.rename_columns(["image_id", "label", "shard", "content_hash"])
 
 
@@ -143,17 +145,14 @@ def vectors_of(
     columns = ["image_id", "weak_label", "content_hash", "embedding"]
     schema = schemas.clustered(index.dim)
     found = [pa.schema([schema.field(name) for name in columns]).empty_table()]
-    groups = _touched(store, index, labels)
     with _Reader(store) as reader:
-        for (part, row_group), runs in groups:
-            ids = reader.read(part, row_group, ["image_id"])["image_id"]
+        for group in _row_groups(read_directory(store, index, labels)):
+            ids = group.rows_of(reader.read(group, ["image_id"]))["image_id"]
             mask = pc.is_in(ids, value_set=wanted)
-            mask = pc.and_(mask, _covered(runs, len(ids)))
             if pc.any(mask).as_py():
-                found.append(reader.read(part, row_group, columns).filter(mask))
-    table = pa.concat_tables(found).rename_columns(
-        ["image_id", "label", "content_hash", "embedding"]
-    )
+                found.append(group.rows_of(reader.read(group, columns)).filter(mask))
+    names = ["image_id", "label", "content_hash", "embedding"]
+    table = pa.concat_tables(found).rename_columns(names)
     missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=pc.unique(table["image_id"]))))
     if len(missing):
         raise DataError(
@@ -163,19 +162,43 @@ def vectors_of(
     return table.sort_by([("image_id", "ascending"), ("label", "ascending")]).combine_chunks()
 
 
-def read_labels(
-    store: Store, index: IndexInfo, columns: Sequence[str], labels: pa.Array | None = None
-) -> Iterator[tuple[str, pa.Table]]:
-    """(label, rows) piece by piece, by label and image_id; a large label comes in many pieces.
+def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
+    """Where the rows of some labels (None: of all) are: the columns of `DIRECTORY`, in order."""
+    prefix = keys.index(index.pool, index.encoder_id, index.index_id)
+    directory = store.read_table(f"{prefix}/labels.parquet")
+    if labels is None:
+        return directory
+    return directory.filter(pc.is_in(directory["label"], value_set=pc.unique(labels)))
 
-    Only row groups that hold rows of `labels` (None: all) are read, and of them only `columns`
-    of `schemas.clustered`.
+
+def read_pieces(store: Store, directory: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows that a directory lists, one row group after the other, and only their columns.
+
+    columns: of `schemas.clustered`.
     """
     with _Reader(store) as reader:
-        for (part, row_group), runs in _touched(store, index, labels):
-            rows = reader.read(part, row_group, columns)
-            for run in runs:
-                yield run["label"], rows.slice(run["offset"], run["n_rows"])
+        for group in _row_groups(directory):
+            yield group.rows_of(reader.read(group, columns))
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    """A row group of a file, and the row ranges of it that are wanted: (offset, n_rows)."""
+
+    part: str
+    number: int
+    ranges: tuple[tuple[int, int], ...]
+
+    def rows_of(self, table: pa.Table) -> pa.Table:
+        return pa.concat_tables([table.slice(*run) for run in self.ranges])
+
+
+def _row_groups(directory: pa.Table) -> list[_RowGroup]:
+    ranges: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for run in directory.to_pylist():
+        at = (run["part"], run["row_group"])
+        ranges.setdefault(at, []).append((run["offset"], run["n_rows"]))
+    return [_RowGroup(*at, tuple(runs)) for at, runs in ranges.items()]
 
 
 class _Reader:
@@ -193,35 +216,14 @@ class _Reader:
         if self._file is not None:
             self._file.close(force=True)
 
-    def read(self, part: str, row_group: int, columns: Sequence[str]) -> pa.Table:
-        with explained(self._store.uri(part), "read"):
-            if part != self._part or self._file is None:
+    def read(self, group: _RowGroup, columns: Sequence[str]) -> pa.Table:
+        with explained(self._store.uri(group.part), "read"):
+            if group.part != self._part or self._file is None:
                 self.__exit__()
-                source = self._store.arrow().open_input_file(self._store.path(part))
-                self._part, self._file = part, pq.ParquetFile(source, pre_buffer=True)
+                source = self._store.arrow().open_input_file(self._store.path(group.part))
+                self._part, self._file = group.part, pq.ParquetFile(source, pre_buffer=True)
             # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
-            return self._file.read_row_group(row_group, list(columns), use_threads=False)
-
-
-def _touched(
-    store: Store, index: IndexInfo, labels: pa.Array | None
-) -> list[tuple[tuple[str, int], list[dict]]]:
-    """The row groups that hold rows of some labels, each with the labels' runs in it."""
-    prefix = keys.index(index.pool, index.encoder_id, index.index_id)
-    directory = store.read_table(f"{prefix}/labels.parquet")
-    if labels is not None:
-        directory = directory.filter(pc.is_in(directory["label"], value_set=pc.unique(labels)))
-    groups: dict[tuple[str, int], list[dict]] = {}
-    for run in directory.to_pylist():
-        groups.setdefault((run["part"], run["row_group"]), []).append(run)
-    return list(groups.items())
-
-
-def _covered(runs: Sequence[Mapping[str, int]], n_rows: int) -> pa.Array:
-    mask = np.zeros(n_rows, bool)
-    for run in runs:
-        mask[run["offset"] : run["offset"] + run["n_rows"]] = True
-    return pa.array(mask)
+            return self._file.read_row_group(group.number, list(columns), use_threads=False)
 
 
 def _embedded_shards(

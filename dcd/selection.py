@@ -4,7 +4,8 @@ Data-Centric Debugging (Singla et al., arXiv 2211.09859, section 3): for every f
 of its own label that lie nearest in l2 distance between embeddings; their union is debug-train.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ import pyarrow.compute as pc
 
 from dcd import schemas
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.index import IndexInfo, read_labels
+from dcd.index import IndexInfo, read_directory, read_pieces
 from dcd.sql import collect_picks, connect, rank_neighbors
 from dcd.store import Store
 
 _QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
+_SEARCHERS = 4  # labels searched at once
+_MAX_RANKED_BYTES = 2**26  # of candidates ranked in one query
 _READ_COLUMNS = ("image_id", "content_hash", "embedding")
 
 
@@ -37,28 +40,19 @@ def in_label_neighbors(
     """
     _check(index, failures)
     reasons = _reasons(blocked)
+    directory = read_directory(store, index, failures["label"])
+    questions = _questions(failures)
+
+    def search(question: _Question) -> _Found:
+        runs = directory.filter(pc.equal(directory["label"], question.label))
+        return _nearest(question, read_pieces(store, runs, _READ_COLUMNS), reasons, k)
+
     parts = [schemas.NEIGHBORS.empty_table()]
-    with connect() as connection:
-        for queries in _blocks_by_label(failures):
-            label = queries["label"][0].as_py()
-            pieces = (
-                rows for _, rows in read_labels(store, index, _READ_COLUMNS, pa.array([label]))
-            )
-            found = _nearest(schemas.vectors(queries), pieces, reasons, k)
-            candidates = found.rows.append_column(
-                "label", pa.repeat(label, found.rows.num_rows)
-            ).append_column("candidate", pa.array(range(found.rows.num_rows), pa.int64()))
-            asked = queries.select(["image_id", "embedding"]).append_column(
-                "failure", pa.array(range(queries.num_rows), pa.int64())
-            )
-            parts.append(
-                rank_neighbors(
-                    connection, _in_double(asked), _in_double(candidates), found.pairs, k
-                )
-            )
-    neighbors = pa.concat_tables(
-        schemas.conform(part, schemas.NEIGHBORS, "neighbors") for part in parts
-    )
+    with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers:
+        for found in _together(searchers.map(search, questions)):
+            ranked = rank_neighbors(connection, found.queries, found.candidates, found.pairs, k)
+            parts.append(schemas.conform(ranked, schemas.NEIGHBORS, "neighbors"))
+    neighbors = pa.concat_tables(parts)
     return neighbors.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
 
 
@@ -100,44 +94,106 @@ def random_in_label(
 
 
 @dataclass(frozen=True)
+class _Question:
+    """Failures of one label. ids and rows of `vectors` (Q, D) float64 belong together."""
+
+    label: str
+    image_ids: pa.Array
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Found:
-    """Rows that can be among the k nearest, and for which failure.
+    """Rows that can be among the k nearest of some failures: what `rank_neighbors` takes."""
 
-    rows: image_id, content_hash, embedding, reason. pairs: failure, candidate (row numbers).
-    """
-
-    rows: pa.Table
+    queries: pa.Table
+    candidates: pa.Table
     pairs: pa.Table
 
 
-def _nearest(queries: np.ndarray, pieces: Iterable[pa.Table], reasons: pa.Table, k: int) -> _Found:
-    """A superset of the k nearest unblocked rows of every query, and of the blocked ones between.
+def _questions(failures: pa.Table) -> Iterator[_Question]:
+    for label in sorted(set(failures["label"].to_pylist())):
+        of_label = failures.filter(pc.equal(failures["label"], label)).combine_chunks()
+        for start in range(0, of_label.num_rows, _QUERY_BLOCK):
+            block = of_label.slice(start, _QUERY_BLOCK)
+            yield _Question(label, block["image_id"].chunk(0), _doubles(block))
 
-    queries: (Q, D) float32. Squared distances come from one matrix product, |x|² - 2xq + |q|², with
-    a bound on its rounding error: no row is left out that the exact distance could bring in. What
-    is left is small, and the exact distance decides on it.
+
+def _nearest(question: _Question, pieces: Iterable[pa.Table], reasons: pa.Table, k: int) -> _Found:
+    """The k nearest unblocked rows of every failure, the blocked ones between, and few more.
+
+    Squared distances come from one matrix product, |x|² - 2xq + |q|², with a bound on its rounding
+    error: no row is left out that the exact distance, which decides in the end, could bring in.
     """
-    xq = queries.astype(np.float64)
-    best = np.full((len(xq), k), np.inf)  # the k smallest upper bounds so far
-    kept_rows, kept_pairs, lowers = [], [], []
+    best = np.full((len(question.vectors), k), np.inf)  # the k smallest upper bounds so far
+    near_rows, near_pairs, near_bounds = [], [], []
     n_rows = 0
     for piece in pieces:
-        lower, upper = _distance_bounds(xq, schemas.vectors(piece).astype(np.float64))
         reason = _reason_of(piece["content_hash"], reasons)
-        upper[:, reason.is_valid().to_numpy(zero_copy_only=False)] = np.inf
+        lower, upper = _distance_bounds(question.vectors, _doubles(piece))
+        upper[:, pc.is_valid(reason).to_numpy(zero_copy_only=False)] = np.inf
         best = np.partition(np.concatenate([best, upper], axis=1), k - 1, axis=1)[:, :k]
-        near = lower <= best[:, -1:]
-        wanted = np.flatnonzero(near.any(axis=0))
-        query, row = np.nonzero(near[:, wanted])
-        kept_rows.append(piece.append_column("reason", reason).take(pa.array(wanted)))
-        kept_pairs.append(np.stack([query, row + n_rows]))
-        lowers.append(lower[query, wanted[row]])
-        n_rows += len(wanted)
-    pairs, lower = np.concatenate(kept_pairs, axis=1), np.concatenate(lowers)
-    failure, candidate = pairs[:, lower <= best[pairs[0], -1]]
+        query, row = np.nonzero(lower <= best[:, -1:])
+        near, position = np.unique(row, return_inverse=True)
+        near_rows.append(piece.append_column("reason", reason).take(pa.array(near)))
+        near_pairs.append(np.stack([query, position + n_rows]))
+        near_bounds.append(lower[query, row])
+        n_rows += len(near)
+    query, row = np.concatenate(near_pairs, axis=1)
+    still_near = np.concatenate(near_bounds) <= best[query, -1]
+    query, row = query[still_near], row[still_near]
+    near, position = np.unique(row, return_inverse=True)
+    rows = pa.concat_tables(near_rows).take(pa.array(near))
     return _Found(
-        pa.concat_tables(kept_rows), pa.table({"failure": failure, "candidate": candidate})
+        pa.table(
+            {
+                "failure": np.arange(len(question.vectors)),
+                "image_id": question.image_ids,
+                "embedding": _as_lists(question.vectors),
+            }
+        ),
+        pa.table(
+            {
+                "candidate": np.arange(len(near)),
+                "image_id": rows["image_id"],
+                "label": pa.repeat(question.label, len(near)),
+                "reason": rows["reason"],
+                "embedding": _as_lists(_doubles(rows)),
+            }
+        ),
+        pa.table({"failure": query, "candidate": position}),
     )
+
+
+def _together(found: Iterable[_Found]) -> Iterator[_Found]:
+    """Join what was found for several labels: one query for many is much faster than many."""
+    joined: list[_Found] = []
+    for one in found:
+        joined.append(one)
+        if sum(each.candidates.nbytes for each in joined) > _MAX_RANKED_BYTES:
+            yield _join(joined)
+            joined = []
+    if joined:
+        yield _join(joined)
+
+
+def _join(found: Sequence[_Found]) -> _Found:
+    queries, candidates, pairs = [], [], []
+    n_queries = n_candidates = 0
+    for one in found:
+        queries.append(_shifted(one.queries, failure=n_queries))
+        candidates.append(_shifted(one.candidates, candidate=n_candidates))
+        pairs.append(_shifted(one.pairs, failure=n_queries, candidate=n_candidates))
+        n_queries += one.queries.num_rows
+        n_candidates += one.candidates.num_rows
+    return _Found(pa.concat_tables(queries), pa.concat_tables(candidates), pa.concat_tables(pairs))
+
+
+def _shifted(table: pa.Table, **by: int) -> pa.Table:
+    for name, n in by.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pc.add(table[name], n))
+    return table
 
 
 def _distance_bounds(xq: np.ndarray, xb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,13 +239,6 @@ def _check(index: IndexInfo, failures: pa.Table) -> None:
         )
 
 
-def _blocks_by_label(failures: pa.Table) -> Iterator[pa.Table]:
-    for label in sorted(set(failures["label"].to_pylist())):
-        of_label = failures.filter(pc.equal(failures["label"], label))
-        for start in range(0, of_label.num_rows, _QUERY_BLOCK):
-            yield of_label.slice(start, _QUERY_BLOCK)
-
-
 def _reasons(blocked: pa.Table) -> pa.Table:
     """One row a content: (content_hash, reason), several reasons joined."""
     reasons: dict[bytes, set[str]] = {}
@@ -208,10 +257,12 @@ def _reason_of(hashes: pa.ChunkedArray, reasons: pa.Table) -> pa.Array:
     return reasons["reason"].combine_chunks().take(at.combine_chunks())
 
 
-def _in_double(table: pa.Table) -> pa.Table:
-    vectors = schemas.vectors(table)
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.astype(np.float64).ravel()), vectors.shape[1]
-    )
-    at = table.schema.get_field_index("embedding")
-    return table.set_column(at, "embedding", column)
+def _doubles(table: pa.Table) -> np.ndarray:
+    """The embedding column: (N, D) float64."""
+    dim = table.schema.field("embedding").type.list_size
+    halves = table["embedding"].combine_chunks().flatten().to_numpy()
+    return halves.reshape(-1, dim).astype(np.float64)
+
+
+def _as_lists(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
