@@ -1,31 +1,28 @@
 """Where a network runs: OpenVINO or torch on CPUs, torch on CUDA.
 
-Both take uint8 images as they come from the resize and normalise them inside the graph. An
-`Embed` may be called from several threads at once: each call is one batch.
+All take uint8 images as they come from the resize and normalise them inside the graph. An
+`Embed` may be called from several threads at once and with any number of images.
 """
 
 import os
-import queue
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import openvino as ov
 import torch
-from openvino.preprocess import PrePostProcessor
 from torch import nn
 
+from dcd import openvino_backend, torch_backend
 from dcd.config import EncoderConfig
 from dcd.errors import EncoderError
 from dcd.images import Preprocess
 
 Embed = Callable[[np.ndarray], np.ndarray]  # (B, S, S, 3) uint8 → (B, D) float32
 
-_CPU_BATCH_SIZE = 32
+_MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}  # larger ones gain nothing
+_MEMORY_SHARE = 0.25  # of all memory, for the activations of the batches in flight
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,30 @@ def resolve(config: EncoderConfig) -> Runtime:
         backend = "torch" if device == "cuda" else "openvino"
     if backend == "openvino" and device == "cuda":
         raise EncoderError("encoder.backend openvino runs on the CPU; for cuda use torch or auto")
-    has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bf16()
+    has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else openvino_backend.has_bf16()
     if config.precision == "bf16" and not has_bf16:
-        raise EncoderError(
-            f"encoder.precision is bf16, which this {device} lacks; use auto or fp32"
-        )
+        raise EncoderError(f"encoder.precision: this {device} has no bf16; use auto or fp32")
     precision = "bf16" if has_bf16 and config.precision != "fp32" else "fp32"
     return Runtime(backend, device, precision)
 
 
-def default_batch_size(network: nn.Module, preprocess: Preprocess, runtime: Runtime) -> int:
-    """Images a batch: on CPUs more than 32 gains nothing."""
-    return _CPU_BATCH_SIZE
+def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
+    """The largest power of two whose activations fit the memory, up to where gains end.
+
+    activation_bytes: of the network's largest layer, for one image. Counts all memory of the
+    machine, not what happens to be free: the batch size, and with it the last bits of the
+    embeddings, is the same on every run.
+    """
+    if runtime.device == "cuda":
+        memory_bytes, n_in_flight = torch.cuda.get_device_properties(0).total_memory, 1
+    else:
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_in_flight = cores()
+    image_bytes = 4 * n_in_flight * activation_bytes  # a layer's input and output, twice over
+    batch_size = _MAX_BATCH_SIZE[runtime.device]
+    while batch_size > 1 and batch_size * image_bytes > _MEMORY_SHARE * memory_bytes:
+        batch_size //= 2
+    return batch_size
 
 
 def cores() -> int:
@@ -68,80 +77,25 @@ def cores() -> int:
 
 
 def build(network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Embed:
-    """An `Embed` for the network; it is compiled when the first batch comes."""
-    compile_ = _openvino if runtime.backend == "openvino" else _torch
-    compiled: list[Embed] = []
+    """An `Embed` for a headless network; it is compiled when the first batch comes."""
     compiling = threading.Lock()
+    compiled: list[Embed] = []
 
     def embed(images: np.ndarray) -> np.ndarray:
-        if not compiled:
-            with compiling:
-                if not compiled:
-                    compiled.append(compile_(network, preprocess, runtime, batch_size))
+        with compiling:
+            if not compiled:
+                compiled.append(_compile(network, preprocess, runtime, batch_size))
         return compiled[0](images)
 
     return embed
 
 
-@lru_cache(maxsize=1)
-def _core() -> ov.Core:
-    return ov.Core()
-
-
-def _cpu_has_bf16() -> bool:
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _openvino(
+def _compile(
     network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Embed:
-    """One single-threaded stream a core: batches run side by side, and decoding fits between."""
-    size = preprocess.input_size
-    example = torch.zeros(2, 3, size, size)
-    with warnings.catch_warnings():  # of torch.jit.trace, which the conversion rests on
-        warnings.simplefilter("ignore")
-        model = ov.convert_model(network, example_input=example, input=[[-1, 3, size, size]])
-    steps = PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    steps.input().model().set_layout(ov.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(
-        [255 * value for value in preprocess.mean]
-    ).scale([255 * value for value in preprocess.std])
-    compiled = _core().compile_model(
-        steps.build(),
-        "CPU",
-        {
-            "NUM_STREAMS": cores(),
-            "INFERENCE_NUM_THREADS": cores(),
-            "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bf16" else "f32",
-        },
-    )
-    idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
-    for _ in range(cores() + 1):
-        idle.put(compiled.create_infer_request())
-
-    def embed(images: np.ndarray) -> np.ndarray:
-        request = idle.get()
-        try:
-            request.infer([images], share_inputs=True)
-            return np.array(request.get_output_tensor(0).data, dtype=np.float32)
-        finally:
-            idle.put(request)
-
-    return embed
-
-
-def _torch(network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Embed:
-    device = torch.device(runtime.device)
-    dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
-    model = network.to(device, dtype).to(memory_format=torch.channels_last)  # pyright: ignore
-    mean = 255 * torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
-    std = 255 * torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
-
-    @torch.inference_mode()
-    def embed(images: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        out = model(((pixels.float() - mean) / std).to(dtype))
-        return out.float().cpu().numpy()
-
-    return embed
+    use_bf16 = runtime.precision == "bf16"
+    if runtime.backend == "openvino":
+        return openvino_backend.embed_with(network, preprocess, use_bf16, n_streams=cores())
+    if runtime.device == "cpu":
+        return torch_backend.embed_on_cpu(network, preprocess, use_bf16)
+    return torch_backend.embed_on_cuda(network, preprocess, use_bf16, batch_size)

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any, cast
 
 import numpy as np
 import timm
 import torch
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, split_model_name_tag
-from torch import nn
+from torch import Tensor, nn
 
 from dcd import backends, keys, weights
 from dcd.config import EncoderConfig
@@ -27,8 +28,8 @@ class Encoder:
 
     encoder_id: timm name + hash of weights, preprocessing and precision; one path segment.
     dim: D, the length of an embedding.
-    batch_size: images that one call of `embed` should get.
-    embed: (B, S, S, 3) uint8, B ≤ batch_size → (B, D) float32, the penultimate layer.
+    batch_size: how many images a call of `embed` is best given.
+    embed: (B, S, S, 3) uint8 → (B, D) float32, the penultimate layer.
     """
 
     encoder_id: str
@@ -58,12 +59,12 @@ def _load_encoder(config: EncoderConfig) -> Encoder:
     preprocess = preprocess_of(config)
     runtime = backends.resolve(config)
     network = load_network(config)
-    dim = _output_dim(network, preprocess, config.model)
-    batch_size = config.batch_size or backends.default_batch_size(network, preprocess, runtime)
+    shape = _shape_of(network, preprocess, config.model)
+    batch_size = config.batch_size or backends.default_batch_size(shape.activation_bytes, runtime)
     identity = keys.digest(weights.fingerprint(network), asdict(preprocess), runtime.precision)
     return Encoder(
         encoder_id=f"{keys.slug(config.model)}-{identity}",
-        dim=dim,
+        dim=shape.dim,
         preprocess=preprocess,
         batch_size=batch_size,
         embed=backends.build(network, preprocess, runtime, batch_size),
@@ -106,7 +107,7 @@ def load_network(config: EncoderConfig, num_classes: int = 0) -> nn.Module:
         network = _with_state(config, weights.read_checkpoint(config.checkpoint), config.checkpoint)
     elif source == "bundled":
         state = weights.read_bundled(config.model, _create(config))
-        network = _with_state(config, state, "bundled weights")
+        network = _with_state(config, state, f"the bundled weights of {config.model}")
     elif source == "pretrained":
         network = _pretrained(config)
     else:
@@ -120,12 +121,21 @@ def load_network(config: EncoderConfig, num_classes: int = 0) -> nn.Module:
 
 def _pretrained_cfg(model: str) -> PretrainedCfg:
     """What timm knows of a model's weights: input size, normalisation, names of the head."""
-    cfg = get_pretrained_cfg(model) if is_model(split_model_name_tag(model)[0]) else None
-    if cfg is None:
-        close = timm.list_models(f"*{split_model_name_tag(model)[0]}*", include_tags=True)[:5]
-        hint = f"; did you mean one of {close}?" if close else ""
-        raise EncoderError(f"{model}: not a model that timm {timm.__version__} knows{hint}")
-    return cfg
+    architecture, tag = split_model_name_tag(model)
+    if is_model(architecture):
+        try:
+            cfg = get_pretrained_cfg(model)
+        except RuntimeError as err:
+            tags = [name for name in timm.list_pretrained() if name.startswith(f"{architecture}.")]
+            raise EncoderError(
+                f"{model}: timm {timm.__version__} knows no weights '{tag}' of {architecture}; "
+                f"choose one of {tags or [architecture]}"
+            ) from err
+        if cfg is not None:
+            return cfg
+    near = get_close_matches(architecture, timm.list_models(), n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise EncoderError(f"{model}: not a model that timm {timm.__version__} knows{hint}")
 
 
 def _rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
@@ -153,9 +163,11 @@ def _with_state(config: EncoderConfig, state: weights.StateDict, origin: str) ->
     """The network with these weights; timm's own filter adapts names and position embeddings."""
     heads = _pretrained_cfg(config.model).classifier or ()
     heads = (heads,) if isinstance(heads, str) else heads
+    with torch.device("meta"):
+        expected = _create(config).state_dict()
     fitted = {
         name: tensor
-        for name, tensor in weights.fit_names(state, _create(config)).items()
+        for name, tensor in weights.fit_names(state, expected).items()
         if not name.startswith(tuple(f"{head}." for head in heads))
     }
     # num_classes=0 declares the weights headless, so that timm loads them strictly.
@@ -164,14 +176,9 @@ def _with_state(config: EncoderConfig, state: weights.StateDict, origin: str) ->
         return _create(config, True, overlay)
     except RuntimeError as err:
         raise EncoderError(
-            f"{origin}: does not fit {config.model}. {_abridge(str(err))} "
-            "Give the weights of this architecture, or the architecture of these weights"
+            f"{origin}: does not fit {config.model}: {weights.differences(fitted, expected)}; "
+            "give the weights of this architecture, or the architecture of these weights"
         ) from err
-
-
-def _abridge(message: str, max_length: int = 1500) -> str:
-    text = " ".join(message.split())
-    return text if len(text) <= max_length else f"{text[:max_length]} …"
 
 
 def _pretrained(config: EncoderConfig) -> nn.Module:
@@ -180,20 +187,38 @@ def _pretrained(config: EncoderConfig) -> nn.Module:
     except (OSError, RuntimeError, ValueError) as err:
         raise EncoderError(
             f"{config.model}: its pretrained weights cannot be had from timm's hub "
-            f"({type(err).__name__}: {_abridge(str(err), 300)}); give a file in "
+            f"({type(err).__name__}: {err}); give a file in "
             "encoder.checkpoint, or choose a bundled model such as tf_efficientnet_lite0"
         ) from err
 
 
-def _output_dim(network: nn.Module, preprocess: Preprocess, model: str) -> int:
+@dataclass(frozen=True)
+class _Shape:
+    """What one forward pass of one image tells of a network."""
+
+    dim: int
+    activation_bytes: int  # of the largest layer
+
+
+def _shape_of(network: nn.Module, preprocess: Preprocess, model: str) -> _Shape:
+    sizes = [0]
+
+    def note(_module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.nbytes)
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
     size = preprocess.input_size
     try:
         with torch.inference_mode():
             out = network(torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as err:
         raise EncoderError(f"{model}: does not take images of {size} px: {err}") from err
+    finally:
+        for hook in hooks:
+            hook.remove()
     if out.ndim != 2:
         raise EncoderError(
             f"{model}: expected one vector an image, found {tuple(out.shape)}; choose another model"
         )
-    return out.shape[1]
+    return _Shape(out.shape[1], max(sizes))

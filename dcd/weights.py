@@ -20,7 +20,7 @@ from timm.models import split_model_name_tag
 from torch import Tensor, nn
 
 from dcd.errors import EncoderError, StoreError
-from dcd.store import locate
+from dcd.filesystems import locate
 
 StateDict = dict[str, Tensor]
 
@@ -96,20 +96,38 @@ def read_checkpoint(uri: str) -> StateDict:
     return _unwrap(document, uri)
 
 
-def fit_names(state: StateDict, network: nn.Module) -> StateDict:
-    """The part of `state` that belongs to `network`, without the prefix that wraps it there.
+def fit_names(state: StateDict, expected: StateDict) -> StateDict:
+    """The part of `state` that belongs to a network, without the prefix that wraps it there.
 
-    The prefix is the one under which most of the network's own names are found: `module.`
+    The prefix is the one under which most of the names in `expected` are found: `module.`
     (DistributedDataParallel), `module.model.` (the robustness library), `backbone.`
     (DINO), `_orig_mod.` (torch.compile) and whatever else a trainer calls it. Of equals the
     shortest wins. If no name is found at all, `state` comes back as it is.
     """
-    expected = set(network.state_dict())
     votes = Counter(prefix for name in state for prefix in _prefixes(name, expected))
     if not votes:
         return state
     prefix = min(votes, key=lambda p: (-votes[p], len(p), p))
     return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
+
+
+def differences(state: StateDict, expected: StateDict) -> str:
+    """What keeps `state` from being loaded as `expected`: names and shapes, a few of each."""
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(state.keys() & expected.keys())
+        if state[name].shape != expected[name].shape
+    ]
+    found = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(items)} {kind}: {', '.join(items[:5])}{', …' if len(items) > 5 else ''}"
+        for kind, items in found.items()
+        if items
+    )
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -153,7 +171,7 @@ def _unwrap(document: object, uri: str) -> StateDict:
     raise EncoderError(f"{uri}: expected tensors by name, found {type(document).__name__}")
 
 
-def _prefixes(name: str, expected: set[str]) -> Iterator[str]:
+def _prefixes(name: str, expected: StateDict) -> Iterator[str]:
     """Every prefix ('' or ending in a dot) of `name` that leaves an expected name."""
     start = 0
     while start >= 0:
