@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -57,8 +58,13 @@ class Store:
 
     def keys_under(self, prefix: str) -> list[str]:
         """All keys below a prefix, sorted, without those that are still being written."""
+        path = self.path(prefix)
+        if self.is_local and not os.path.isdir(path):
+            return []
+        # A local folder that cannot be listed must not pass for an empty one.
+        strict: dict[str, Any] = {"on_error": "raise"} if self.is_local else {}
         with explained(self.uri(prefix), "list"):
-            found = self.fs.find(self.path(prefix))
+            found = self.fs.find(path, **strict)
         names = [path[len(self.root) + 1 :] for path in found]
         return sorted(name for name in names if not _is_temporary(name))
 
@@ -125,16 +131,18 @@ class Store:
         return arrow_filesystem(self.fs)
 
     def probe(self) -> None:
-        """List, write, read and delete one small object.
+        """Write, list, read and delete one small object.
 
         Raises StoreRefused naming every right that is missing, StoreError for other faults.
         """
         key = keys.probe(uuid4().hex)
         missing: list[str] = []
         with _noting(missing):
-            self.keys_under(keys.PROBES)
-        with _noting(missing):
             self.write_bytes(key, _PROBE)
+        with _noting(
+            missing
+        ):  # after writing: s3fs asks for the right to read too if it finds none
+            self.keys_under(keys.PROBES)
         if "write" not in missing:
             with _noting(missing):
                 if self.read_bytes(key) != _PROBE:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import aiohttp
 import pyarrow as pa
 from botocore import exceptions as boto
 
@@ -36,6 +37,7 @@ _WRONG_CREDENTIALS = {
 }
 _DENIED = {"AccessDenied", "403", "ACCESS_DENIED"}
 _NO_BUCKET = {"NoSuchBucket", "NO_SUCH_BUCKET"}
+_RAISED = (OSError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, pa.ArrowInvalid)
 _ARROW_S3 = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 
 
@@ -48,7 +50,7 @@ def explained(uri: str, right: Right) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, boto.BotoCoreError, boto.ClientError, pa.ArrowInvalid) as err:
+    except _RAISED as err:
         raise _explanation(uri, right, err) from err
 
 
@@ -118,7 +120,7 @@ def _is_interruption(error: BaseException) -> bool:
         return False
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return True
-    if type(error).__module__.startswith("aiohttp."):  # a body that was cut off
+    if isinstance(error, aiohttp.ClientError):  # a body that was cut off
         return True
     return isinstance(error, OSError) and error.errno in _BUSY_ERRNO
 

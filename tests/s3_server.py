@@ -137,17 +137,6 @@ class SwiftServer:
         """SIGKILL, as a power cut would: nothing acknowledged may be lost."""
         self._end(kill=True)
 
-    def client(self) -> Any:
-        """A boto3 client with the rights of the account's owner."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30),
-        )
-
     def _end(self, *, kill: bool) -> None:
         for process in self._processes:
             process.kill() if kill else process.terminate()
@@ -194,7 +183,7 @@ class SwiftServer:
                 saw = f"ended: {ended}"
                 break
             try:
-                self.client().list_buckets()
+                client(self.url).list_buckets()
                 return
             except (BotoCoreError, ClientError) as err:
                 saw = err
@@ -202,6 +191,23 @@ class SwiftServer:
         self.kill()
         log = (self.folder / "swift.log").read_text()
         raise RuntimeError(f"Swift did not start: {saw}\n{log}")
+
+
+def client(endpoint: str) -> Any:
+    """A boto3 client with the rights of the account's owner."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(
+            retries={"total_max_attempts": 1},
+            connect_timeout=5,
+            read_timeout=30,
+            s3={"addressing_style": "path"},
+        ),
+    )
 
 
 def swift_bin() -> Path:
