@@ -124,7 +124,7 @@ def record(
 def hostile() -> RunRecord:
     """A record whose every free text tries to become markup."""
     methods = {"none": Right(40, 80), "random": Right(30, 70), "selected": Right(75, 60)}
-    made = record(methods, labels=(HOSTILE, "dog"), rejects=[(HOSTILE,) * 4])
+    made = record(methods, labels=(HOSTILE, "dog"), rejects=[(HOSTILE, HOSTILE, HOSTILE, HOSTILE)])
     everywhere = pa.array([HOSTILE] * made.neighbors.num_rows)
     at = made.neighbors.column_names.index("reason")
     return replace(
