@@ -125,7 +125,7 @@ def test_dill_container_types_are_read_without_dill(
     monkeypatch.setitem(sys.modules, "dill._dill", dill)
 
     class DillPickler(pickle._Pickler):  # pyright: ignore[reportAttributeAccessIssue]
-        dispatch = pickle._Pickler.dispatch.copy()  # pyright: ignore # noqa: RUF012
+        dispatch = pickle._Pickler.dispatch.copy()  # pyright: ignore
 
         def save_type(self, obj: object) -> None:
             if obj is OrderedDict:
@@ -133,7 +133,7 @@ def test_dill_container_types_are_read_without_dill(
             else:
                 self.save_global(obj)  # pyright: ignore
 
-        dispatch[type] = save_type
+        dispatch[type] = save_type  # pyright: ignore[reportArgumentType]
 
     module = types.SimpleNamespace(__name__="like_dill", Pickler=DillPickler)
     torch.save(OrderedDict(state), tmp_path / "dill.pt", pickle_module=module)
