@@ -28,8 +28,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _ORIENTATION = 0x0112
 
-# `decode` refuses such images itself; the warning would name every size anew.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's remarks on odd files would fill the log of a large pool; what matters is a reject.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # At up to 14 bytes a pixel, several large images at once would burst a worker's memory.
 _one_large_image = threading.Lock()
