@@ -192,10 +192,29 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="full: auto is bf16 on a GPU that has it, else fp32."
     )
+    ensemble_alpha: Annotated[float, Field(gt=0, le=1)] | Literal["choose"] | None = Field(
+        default=None,
+        description="full: average the weights with the original's (WiSE-FT); 1 is all fine-tuned, "
+        "choose: the share best on debug_val that loses nothing on val.",
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = Field(
         default=60, ge=0, description="full: seconds between checkpoints, to resume after a kill."
     )
+
+    @model_validator(mode="after")
+    def _choices_have_a_judge(self) -> Self:
+        needs_val = [
+            name
+            for name, needed in [
+                ("patience", self.patience is not None),
+                ("ensemble_alpha: choose", self.ensemble_alpha == "choose"),
+            ]
+            if needed and self.val_share == 0
+        ]
+        if needs_val:
+            raise ValueError(f"{' and '.join(needs_val)} need val_share above 0, say 0.1")
+        return self
 
 
 class CompareConfig(Frozen):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
 
 
@@ -113,6 +114,32 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
             f"({list(classes[:5])}…); map them to classes of train or drop those images"
         )
     return np.fromiter((index[label] for label in labels), np.int64, len(labels))
+
+
+def loss_weights(
+    labels: Sequence[str], n_train: int, added_weight: np.ndarray, config: TrainingConfig
+) -> np.ndarray:
+    """Weights (N,) float32 in the loss for n_train images of train, then the added ones.
+
+    added_weight: the picks' own weights, multiplied by `config.debug_train_weight`. With balanced
+    classes, every class present gets the same total.
+    """
+    weight = np.concatenate([np.ones(n_train), config.debug_train_weight * added_weight])
+    if config.class_weighting == "balanced":
+        _, target = np.unique(labels, return_inverse=True)
+        total = np.bincount(target, weight)
+        weight = weight * (total.mean() / total)[target]
+    return weight.astype(np.float32)
+
+
+def hold_out(labels: Sequence[str], share: float, seed: int) -> np.ndarray:
+    """Which of (N,) images to hold out: `share` of every class, rounded down. Returns (N,) bool."""
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    _, target = np.unique(labels, return_inverse=True)
+    for members in (np.flatnonzero(target == i) for i in range(target.max(initial=-1) + 1)):
+        held_out[rng.permutation(members)[: int(share * len(members))]] = True
+    return held_out
 
 
 def _must_be_finite(features: np.ndarray, place: str) -> None:

@@ -1,4 +1,3 @@
-import io
 import random
 import signal
 import subprocess
@@ -8,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
 from torch import nn
 
 from dcd.checkpoints import Checkpoint
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError, LabelError, StoreError
 from dcd.finetune import Progress, finetune, learning_rate_scale, predict_images
-from dcd.images import BadImage, Preprocess
+from dcd.images import BadImage
 from dcd.store import Store
+from tests.dcd.striped_images import (
+    CLASSES,
+    PREPROCESS,
+    striped_images,
+    tiny_network,
+    weights_of,
+)
 
-CLASSES = ("horizontal", "vertical")
-PREPROCESS = Preprocess(32, 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CONFIG = TrainingConfig(mode="full", epochs=4, batch_size=16, learning_rate=3e-3)
 
 
@@ -34,34 +36,10 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def _stripes(n: int, seed: int = 0) -> tuple[list[bytes], list[str]]:
-    """Images of noisy stripes, horizontal or vertical."""
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for i in range(n):
-        pattern = np.where((np.arange(32) + rng.integers(8)) // 4 % 2, 190, 60)
-        grey = np.broadcast_to(pattern, (32, 32)) if i % 2 else pattern[:, None].repeat(32, 1)
-        pixels = np.clip(grey + rng.normal(0, 25, (32, 32)), 0, 255).astype(np.uint8)
-        sink = io.BytesIO()
-        Image.fromarray(pixels).save(sink, "PNG")
-        images.append(sink.getvalue())
-        labels.append(CLASSES[i % 2])
-    return images, labels
-
-
-def _network() -> nn.Module:
-    torch.manual_seed(0)
-    return timm.create_model("test_resnet", num_classes=2, drop_rate=0.1)
-
-
-def _weights(network: nn.Module) -> bytes:
-    return b"".join(t.numpy().tobytes() for t in network.state_dict().values())
-
-
 def test_finetuning_learns():
-    images, labels = _stripes(96)
-    network = finetune(_network(), images, labels, CLASSES, PREPROCESS, CONFIG, seed=0)
-    fresh, truth = _stripes(40, seed=1)
+    images, labels = striped_images(96)
+    network = finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, seed=0)
+    fresh, truth = striped_images(40, seed=1)
     predicted = predict_images(network, fresh, CLASSES, PREPROCESS, batch_size=16)
     assert np.mean([p == t for p, t in zip(predicted.labels, truth, strict=True)]) >= 0.9
     assert predicted.confidence.shape == (40,)
@@ -70,22 +48,24 @@ def test_finetuning_learns():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="bits are promised on the CPU only")
 def test_a_seed_decides_every_bit():
-    images, labels = _stripes(32)
+    images, labels = striped_images(32)
     config = CONFIG.model_copy(update={"epochs": 2})
-    first = _weights(_finetuned(images, labels, config, 0))
+    first = weights_of(_finetuned(images, labels, config, 0))
     torch.rand(7)
-    assert _weights(_finetuned(images, labels, config, 0)) == first
-    assert _weights(_finetuned(images, labels, config, 1)) != first
+    assert weights_of(_finetuned(images, labels, config, 0)) == first
+    assert weights_of(_finetuned(images, labels, config, 1)) != first
 
 
 def _finetuned(images, labels, config, seed) -> nn.Module:
-    return finetune(_network(), images, labels, CLASSES, PREPROCESS, config, seed)
+    return finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, config, seed)
 
 
 def test_progress_is_told_and_time_left_falls_to_zero():
-    images, labels = _stripes(40)
+    images, labels = striped_images(40)
     told: list[Progress] = []
-    finetune(_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0, on_progress=told.append)
+    finetune(
+        tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0, on_progress=told.append
+    )
     assert [(p.epoch, p.step) for p in told] == [(1, 2), (2, 4), (3, 6), (4, 8)]
     assert told[-1].loss < told[0].loss
     assert told[0].remaining_s > 0 == told[-1].remaining_s
@@ -106,26 +86,26 @@ def test_progress_is_told_and_time_left_falls_to_zero():
 def test_every_option_still_learns_and_changes_the_weights(
     option: dict[str, object], plainly_trained: bytes
 ):
-    images, labels = _stripes(64)
+    images, labels = striped_images(64)
     network = _finetuned(images, labels, CONFIG.model_copy(update=option), 0)
-    fresh, truth = _stripes(40, seed=1)
+    fresh, truth = striped_images(40, seed=1)
     predicted = predict_images(network, fresh, CLASSES, PREPROCESS)
     assert np.mean([p == t for p, t in zip(predicted.labels, truth, strict=True)]) >= 0.75
-    assert _weights(network) != plainly_trained
+    assert weights_of(network) != plainly_trained
 
 
 @pytest.fixture(scope="module")
 def plainly_trained() -> bytes:
-    return _weights(_finetuned(*_stripes(64), CONFIG, 0))
+    return weights_of(_finetuned(*striped_images(64), CONFIG, 0))
 
 
 def test_an_image_of_no_weight_teaches_nothing():
-    images, labels = _stripes(64)
+    images, labels = striped_images(64)
     wrong = [CLASSES[1 - CLASSES.index(label)] for label in labels]
     config = CONFIG.model_copy(update={"augmentation": "none"})
     weight = np.repeat([1.0, 0.0], 64)
     network = finetune(
-        _network(),
+        tiny_network(),
         [*images, *images],
         [*labels, *wrong],
         CLASSES,
@@ -139,26 +119,26 @@ def test_an_image_of_no_weight_teaches_nothing():
 
 
 def test_early_stopping_returns_the_best_epoch():
-    images, labels = _stripes(32)
+    images, labels = striped_images(32)
     scores = [0.5, 0.7, 0.6, 0.6, 0.9]
     seen: list[bytes] = []
 
     def validate(network: nn.Module) -> float:
-        seen.append(_weights(network))
+        seen.append(weights_of(network))
         return scores[len(seen) - 1]
 
     config = CONFIG.model_copy(update={"epochs": 5, "patience": 2})
     network = finetune(
-        _network(), images, labels, CLASSES, PREPROCESS, config, 0, validate=validate
+        tiny_network(), images, labels, CLASSES, PREPROCESS, config, 0, validate=validate
     )
     assert len(seen) == 4
-    assert _weights(network) == seen[1]
+    assert weights_of(network) == seen[1]
 
 
 _KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
-from test_finetune import _resumable
+sys.path.insert(0, {root!r})
+from tests.dcd.test_finetune import _resumable
 from dcd.checkpoints import Checkpoint
 from dcd.store import Store
 
@@ -175,13 +155,13 @@ _resumable(Killing(Store({store!r}), "ckpt"))
 def _resumable(checkpoint: Checkpoint | None) -> nn.Module:
     """A training with everything that has state: dropout, augmentation, EMA, scores."""
     torch.set_num_threads(1)
-    images, labels = _stripes(64)
+    images, labels = striped_images(64)
     config = CONFIG.model_copy(
         update={"epochs": 3, "ema_decay": 0.9, "augmentation": "rand_augment", "patience": 3}
         | {"checkpoint_every_s": 0.0}
     )
     return finetune(
-        _network(),
+        tiny_network(),
         images,
         labels,
         CLASSES,
@@ -205,7 +185,7 @@ class _Interrupting(Checkpoint):
 
 @pytest.fixture(scope="module")
 def resumable() -> bytes:
-    return _weights(_resumable(None))
+    return weights_of(_resumable(None))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="bits are promised on the CPU only")
@@ -214,8 +194,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     tmp_path: Path, last_step: int, resumable: bytes
 ):
     if last_step == 3:
-        tests, store = str(Path(__file__).parent), str(tmp_path)
-        script = _KILLED.format(tests=tests, last_step=last_step, store=store)
+        root, store = str(Path(__file__).parents[2]), str(tmp_path)
+        script = _KILLED.format(root=root, last_step=last_step, store=store)
         killed = subprocess.run([sys.executable, "-c", script], check=False)
         assert killed.returncode == -signal.SIGKILL
     else:  # the same without the seconds that a new process takes
@@ -226,21 +206,21 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     state = checkpoint.load()
     assert state is not None
     assert state["step"] == last_step
-    assert _weights(_resumable(checkpoint)) == resumable
+    assert weights_of(_resumable(checkpoint)) == resumable
 
 
 def test_checkpoints_of_other_trainings_are_ignored_and_broken_ones_refused(tmp_path: Path):
-    images, labels = _stripes(32)
+    images, labels = striped_images(32)
     checkpoint = Checkpoint(Store(str(tmp_path)), "ckpt")
     config = CONFIG.model_copy(update={"epochs": 1, "checkpoint_every_s": 0.0})
 
     def train(seed: int) -> nn.Module:
         return finetune(
-            _network(), images, labels, CLASSES, PREPROCESS, config, seed, checkpoint=checkpoint
+            tiny_network(), images, labels, CLASSES, PREPROCESS, config, seed, checkpoint=checkpoint
         )
 
     train(0)
-    assert _weights(train(1)) == _weights(_finetuned(images, labels, config, 1))
+    assert weights_of(train(1)) == weights_of(_finetuned(images, labels, config, 1))
     checkpoint.store.write_bytes("ckpt", b"not a checkpoint")
     with pytest.raises(StoreError, match="delete it to train from the start"):
         train(1)
@@ -249,8 +229,8 @@ def test_checkpoints_of_other_trainings_are_ignored_and_broken_ones_refused(tmp_
 
 
 def test_the_random_state_of_the_process_is_left_alone():
-    images, labels = _stripes(16)
-    network = _network()
+    images, labels = striped_images(16)
+    network = tiny_network()
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -271,8 +251,8 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 
 
 def test_predictions_do_not_depend_on_the_batch():
-    images, _ = _stripes(10)
-    network = _network()
+    images, _ = striped_images(10)
+    network = tiny_network()
     one = predict_images(network, images, CLASSES, PREPROCESS, batch_size=1)
     all_at_once = predict_images(network, images, CLASSES, PREPROCESS)
     assert one.labels == all_at_once.labels
@@ -281,10 +261,10 @@ def test_predictions_do_not_depend_on_the_batch():
 
 
 def test_what_cannot_be_trained_is_refused():
-    images, labels = _stripes(4)
+    images, labels = striped_images(4)
 
     def train(images: list[bytes], labels: list[str], classes: tuple[str, ...] = CLASSES):
-        return finetune(_network(), images, labels, classes, PREPROCESS, CONFIG, 0)
+        return finetune(tiny_network(), images, labels, classes, PREPROCESS, CONFIG, 0)
 
     with pytest.raises(EncoderError, match="2 outputs for 3 classes"):
         train(images, labels, (*CLASSES, "diagonal"))

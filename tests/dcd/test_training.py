@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad, minimize
 
+from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.training import (
     LinearHead,
     Standardizer,
     fit_standardizer,
+    hold_out,
+    loss_weights,
     probabilities,
     train_head,
 )
@@ -123,3 +126,28 @@ def test_bad_input_is_named():
     head = train_head(features, labels, classes, standardizer, 1e-3)
     with pytest.raises(EncoderMismatch, match="expected features"):
         probabilities(head, features[:, :2])
+
+
+def test_loss_weights_favour_sources_and_balance_classes():
+    config = TrainingConfig(debug_train_weight=2.0)
+    labels = ["a", "a", "a", "b", "b"]
+    added = np.array([1.0, 0.5])
+    plain = loss_weights(labels, 3, added, config)
+    np.testing.assert_allclose(plain, [1, 1, 1, 2, 1])
+    balanced = loss_weights(
+        labels, 3, added, config.model_copy(update={"class_weighting": "balanced"})
+    )
+    assert balanced[:3].sum() == pytest.approx(balanced[3:].sum())
+    assert balanced.sum() == pytest.approx(plain.sum())
+    assert balanced[3] == pytest.approx(2 * balanced[4])
+
+
+def test_hold_out_takes_its_share_of_every_class():
+    labels = ["a"] * 40 + ["b"] * 10 + ["c"] * 3
+    held_out = hold_out(labels, 0.25, seed=0)
+    taken = [label for label, out in zip(labels, held_out, strict=True) if out]
+    assert {name: taken.count(name) for name in "abc"} == {"a": 10, "b": 2, "c": 0}
+    assert (hold_out(labels, 0.25, seed=0) == held_out).all()
+    assert (hold_out(labels, 0.25, seed=1) != held_out).any()
+    assert not hold_out(labels, 0.0, seed=0).any()
+    assert not hold_out([], 0.2, seed=0).any()
