@@ -153,7 +153,7 @@ def read_range(uri: str, located: Located, start: int, n_bytes: int) -> bytes:
 
 def _walk(root: str) -> Iterator[Object]:
     """Files below a local folder, through links too, but never into a folder they are in."""
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         above = os.path.realpath(folder) + "/"
         subfolders[:] = [
             name
@@ -166,6 +166,10 @@ def _walk(root: str) -> Iterator[Object]:
                 yield _local(path, os.stat(path))
             except OSError:  # a link that leads nowhere
                 yield Object(path, 0, "unreadable", is_regular=False)
+
+
+def _raise(err: OSError) -> None:
+    raise err
 
 
 def _local(path: str, status: os.stat_result) -> Object:

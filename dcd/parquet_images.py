@@ -1,6 +1,7 @@
 """Parquet files with a column of encoded images, read row group by row group."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,8 +12,9 @@ from dcd.errors import DataError
 from dcd.objects import open_object
 from dcd.records import (
     LABEL_COLUMNS,
+    MAX_ID_CHARS,
     MAX_IMAGE_BYTES,
-    MAX_TEXT_CHARS,
+    ListedImage,
     RawImage,
     Reject,
     Shard,
@@ -105,6 +107,30 @@ def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Ite
         first_row += n_rows
 
 
+def list_parquet(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+    """What `read_parquet` would read, from the id and label columns alone.
+
+    Stops at damage. Raises DataError if the columns are not there.
+    """
+    with suppress(*_UNREADABLE):
+        file = open_parquet(shard.uri)
+        columns = _columns(file.schema_arrow, data, shard.uri)
+        row = 0
+        for batch in file.iter_batches(columns=[*filter(None, (columns.id, columns.label))]):
+            ids = (
+                batch.column(columns.id).to_pylist() if columns.id else range(row, row + len(batch))
+            )
+            labels = (
+                batch.column(columns.label).to_pylist() if columns.label else [None] * len(batch)
+            )
+            row += len(batch)
+            for value, label in zip(ids, labels, strict=True):
+                image_id = _id_text(value) if columns.id else f"{shard.name}/{value}"
+                with suppress(ValueError):  # unreadable labels become rejects when they are read
+                    if value is not None:
+                        yield ListedImage(image_id, label_text(label))
+
+
 def _wanted_rows(
     file: pq.ParquetFile,
     group: int,
@@ -152,7 +178,8 @@ def _columns(schema: pa.Schema, data: DataConfig, uri: str) -> _Columns:
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(check(kind) for check in is_binary)
 
 
 def _batches(
@@ -207,7 +234,7 @@ def _rows(
 def _image(image_id: str, scalar: pa.Scalar, label: object) -> RawImage | Reject:
     if not scalar.is_valid:
         return Reject(short_id(image_id), "read", "no image bytes")
-    if len(image_id) > MAX_TEXT_CHARS:
+    if len(image_id) > MAX_ID_CHARS:
         return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
     n_bytes = scalar.as_buffer().size
     if n_bytes > MAX_IMAGE_BYTES:

@@ -7,7 +7,8 @@ from typing import Literal
 Format = Literal["webdataset", "parquet", "folder", "manifest"]
 
 MAX_IMAGE_BYTES = 128 * 2**20
-MAX_TEXT_CHARS = 1024
+MAX_ID_CHARS = 1024
+MAX_LABEL_CHARS = 10_000  # captions are labels too
 LABEL_COLUMNS = ("weak_label", "label")
 
 
@@ -35,6 +36,14 @@ class RawImage:
 
 
 @dataclass(frozen=True)
+class ListedImage:
+    """An image by its id and label alone, its bytes not read."""
+
+    image_id: str
+    weak_label: str | None
+
+
+@dataclass(frozen=True)
 class Reject:
     """An image that could not be used, and why."""
 
@@ -51,7 +60,7 @@ def clean_id(text: str) -> str:
 def short_id(text: str) -> str:
     """An id for a reject: valid Unicode of bounded length."""
     clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return clean if len(clean) <= MAX_TEXT_CHARS else f"{clean[: MAX_TEXT_CHARS - 1]}…"
+    return clean if len(clean) <= MAX_ID_CHARS else f"{clean[: MAX_ID_CHARS - 1]}…"
 
 
 def label_text(value: object) -> str | None:
@@ -68,7 +77,7 @@ def label_text(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"the label is a {type(value).__name__}, expected text or a whole number")
     text = str(value).strip()
-    if len(text) > MAX_TEXT_CHARS:
-        raise ValueError(f"the label has {len(text)} characters, at most {MAX_TEXT_CHARS} allowed")
+    if len(text) > MAX_LABEL_CHARS:
+        raise ValueError(f"the label has {len(text)} characters, at most {MAX_LABEL_CHARS} allowed")
     text.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     return text or None

@@ -16,8 +16,8 @@ from dcd.config import DataConfig
 from dcd.objects import open_object
 from dcd.records import (
     LABEL_COLUMNS,
+    MAX_ID_CHARS,
     MAX_IMAGE_BYTES,
-    MAX_TEXT_CHARS,
     RawImage,
     Reject,
     Shard,
@@ -30,6 +30,7 @@ IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABEL_SUFFIXES = ("json", "cls", "txt")
 _MAX_LABEL_BYTES = 2**20
 _MAX_HEADER_BYTES = 2**20
+_MAX_SAMPLE_MEMBERS = 256
 _MAX_SAMPLE_BYTES = 2 * MAX_IMAGE_BYTES
 _BLOCK_BYTES = 8 * 2**20  # one range request
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
@@ -64,6 +65,7 @@ class _Sample:
     key: str
     suffixes: list[str] = field(default_factory=list)
     images: list[_Member] = field(default_factory=list)
+    n_bytes: int = 0  # of the images
     labels: dict[str, _Member] = field(default_factory=dict)
 
 
@@ -100,23 +102,22 @@ def split_key(name: str) -> tuple[str, str]:
 
 def _add(sample: _Sample, member: _Member, prefix: str) -> Iterator[Reject]:
     """Take a member into its sample, unless it is one too many."""
+    member_id = short_id(f"{prefix}{sample.key}.{member.suffix}")
+    if len(sample.suffixes) == _MAX_SAMPLE_MEMBERS:
+        yield Reject(member_id, "read", f"its key has over {_MAX_SAMPLE_MEMBERS} members")
+        return
     sample.suffixes.append(member.suffix)
     if member.suffix in _LABEL_SUFFIXES:
         sample.labels.setdefault(member.suffix, member)
-    elif member.suffix in IMAGE_SUFFIXES:
-        first = next((i for i in sample.images if i.suffix in IMAGE_SUFFIXES), None)
-        if first is None:
-            sample.images.append(member)
-        else:
-            yield Reject(
-                short_id(f"{prefix}{sample.key}.{member.suffix}"),
-                "read",
-                f"a second image under one key; {first.suffix} was taken",
-            )
     elif _is_image(member.suffix):
-        held = sum(len(image.data or b"") for image in sample.images)
-        if held + len(member.data or b"") > _MAX_SAMPLE_BYTES:
-            member = _Member(member.key, member.suffix, None, "its sample is too large")
+        taken = [image.suffix for image in sample.images if image.suffix in IMAGE_SUFFIXES]
+        if member.suffix in IMAGE_SUFFIXES and taken:
+            yield Reject(member_id, "read", f"a second image under one key; {taken[0]} was taken")
+            return
+        n_bytes = len(member.data or b"")
+        if sample.n_bytes + n_bytes > _MAX_SAMPLE_BYTES:
+            member, n_bytes = _Member(member.key, member.suffix, None, "its sample is too large"), 0
+        sample.n_bytes += n_bytes
         sample.images.append(member)
 
 
@@ -140,7 +141,7 @@ def _images(sample: _Sample, prefix: str, label_column: str | None) -> Iterator[
             image_id = f"{image_id}.{image.suffix.rpartition('.')[0]}"
         if image.data is None:
             yield Reject(short_id(image_id), "read", image.problem or "not read")
-        elif len(image_id) > MAX_TEXT_CHARS:
+        elif len(image_id) > MAX_ID_CHARS:
             yield Reject(short_id(image_id), "read", f"its name has {len(image_id)} characters")
         elif label_problem:
             yield Reject(image_id, "label", label_problem)
@@ -150,22 +151,25 @@ def _images(sample: _Sample, prefix: str, label_column: str | None) -> Iterator[
 
 def _label(members: dict[str, _Member], label_column: str | None) -> str | None:
     """The label of a sample. Raises ValueError or RecursionError if it cannot be read."""
-    for member in members.values():
-        if member.data is None:
-            raise ValueError(f".{member.suffix}: {member.problem}")
     if "json" in members:
-        record = json.loads(members["json"].data or b"")
+        record = json.loads(_content(members["json"]))
         if not isinstance(record, dict):
             raise ValueError(f".json: expected an object, found a {type(record).__name__}")
-        columns = (label_column,) if label_column else LABEL_COLUMNS
-        for column in columns:
+        for column in (label_column,) if label_column else LABEL_COLUMNS:
             if (label := label_text(record.get(column))) is not None:
                 return label
-    named = label_column if label_column in ("cls", "txt") else None
-    for suffix in (named,) if named else ("cls", "txt") if not label_column else ():
-        if suffix in members and (label := label_text(members[suffix].data)) is not None:
-            return label
+    for suffix in ("cls", "txt"):
+        if suffix in members and label_column in (None, suffix):
+            label = label_text(_content(members[suffix]))
+            if label is not None:
+                return label
     return None
+
+
+def _content(member: _Member) -> bytes:
+    if member.data is None:
+        raise ValueError(f".{member.suffix}: {member.problem}")
+    return member.data
 
 
 def _is_image(suffix: str) -> bool:

@@ -36,10 +36,11 @@ def image_bytes(n: int, size: int = 2000) -> bytes:
     [
         pa.array([b"a", b"b"]),
         pa.array([b"a", b"b"], pa.large_binary()),
+        pa.array([b"a", b"b"], pa.binary_view()),
         pa.array([{"bytes": b"a", "path": "x.jpg"}, {"bytes": b"b", "path": None}], STRUCT),
         pa.array([b"a", b"b"]).dictionary_encode().cast(pa.binary()),
     ],
-    ids=["binary", "large_binary", "hugging_face", "dictionary"],
+    ids=["binary", "large_binary", "binary_view", "hugging_face", "dictionary"],
 )
 def test_image_columns(tmp_path: Path, images: pa.Array):
     path = write(tmp_path / "s.parquet", {"image_id": ["x", "y"], "image": images, "label": [3, 4]})

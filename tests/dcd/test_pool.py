@@ -86,7 +86,7 @@ def test_sources_that_do_not_match_are_named(tmp_path: Path):
     write_tar(tmp_path / "a.tar", [])
     write_parquet(tmp_path / "b.parquet", ["a"])
     for images, message in (
-        ("absent", "no image source matches"),
+        ("absent", "no such file, folder or bucket"),
         ("absent/*.tar", "no image source matches"),
         ("empty", "no image source matches"),
         ("cat/*.jpg", "name the folder of class folders"),
@@ -153,7 +153,7 @@ def test_s3_gives_what_the_folder_gives(
     write_tar(tmp_path / "tars/0.tar", [(f"{n}.jpg", bytes([n]) * 40_000) for n in range(20)])
     write_tar(tmp_path / "tars/1.tar", [("0.png", b""), ("0.cls", b"4")])
     write_parquet(tmp_path / "tables/a.parquet", ["x", "y"])
-    for name in ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg"):
+    for name in ("cat/1.jpg", "cat/2.jpg", "cat2/1.jpg", "dog/1.jpg"):
         path = tmp_path / "classes" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())

@@ -106,7 +106,7 @@ LABEL_CASES: dict[str, tuple[str, bytes, str]] = {
     "deeply_nested": ("json", deep_json(200_000), "maximum recursion depth"),
     "number_of_5000_digits": ("json", b'{"label": %s}' % (b"9" * 5000), "label: "),
     "binary_text": ("txt", b"\xff\xfe\x00", "can't decode"),
-    "endless_text": ("txt", b"a" * 5000, "5000 characters"),
+    "endless_text": ("txt", b"a" * 20_000, "20000 characters"),
     "text_over_limit": ("txt", b"a" * (2**20 + 1), "1048577 bytes, at most"),
 }
 
@@ -274,6 +274,15 @@ def test_views_of_one_key_are_held_up_to_a_limit(tmp_path: Path, monkeypatch: py
         ("s/0.1", None),
         ("s/0.2", "read: its sample is too large"),
         ("s/0.3", "read: its sample is too large"),
+    ]
+
+
+def test_members_of_one_key_are_held_up_to_a_limit(tmp_path: Path):
+    path = write_tar(tmp_path / "s.tar", [(f"0.{n}.jpg", b"") for n in range(300)])
+    images, rejects = found(path)[44:], found(path)[:44]
+    assert images == [(f"s/0.{n}", None) for n in range(256)]
+    assert rejects == [
+        (f"s/0.{n}.jpg", "read: its key has over 256 members") for n in range(256, 300)
     ]
 
 
