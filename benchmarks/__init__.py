@@ -1,1 +1,1 @@
-"""Benchmarks: figures of the README, each from one command. They may need data beside the checkout."""
+"""Benchmarks: figures of the README, one command each. Some need data beside the checkout."""

@@ -26,8 +26,8 @@ def table(rows: list[Row]) -> str:
     for method, splits in by_method.items():
         test = splits["test"]
         precision = [r["label_precision"] for r in test if r["label_precision"] is not None]
-        right = f"{100 * np.mean(precision):.0f} %" if precision else "–"
-        picks = f"{np.mean([r['n_picks'] for r in test]):,.0f}"
+        right = f"{100 * np.mean(np.array(precision, float)):.0f} %" if precision else "–"
+        picks = f"{np.array([r['n_picks'] for r in test], float).mean():,.0f}"
         heldout = _spread(splits["debug_heldout"])
         lines.append(f"| {method} | {heldout} | {_spread(test)} | {right} | {picks} |")
     return "\n".join(lines)

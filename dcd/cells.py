@@ -85,7 +85,9 @@ def run_cell(
         picks = store.read_table(f"{prefix}/picks.parquet", ["image_id"])
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
     picks = draw_picks(store, plan)
-    tables = {split: store.read_table(keys.split(info.id)) for split, info in plan.splits.items()}
+    tables: dict[Split, pa.Table] = {
+        split: store.read_table(keys.split(info.id)) for split, info in plan.splits.items()
+    }
     classes = tuple(sorted(set(tables["train"]["label"].to_pylist())))
     unknown = sorted(set(picks["label"].to_pylist()) - set(classes))
     if unknown:
@@ -155,8 +157,12 @@ def _train_head(
     if save_to is not None:
         network = with_head(load_network(plan.encoder), head)
         save_model(save_to, network, classes, preprocess_of(plan.encoder), plan.encoder.model)
-    evaluated = {split: table for split, table in tables.items() if split != "train"}
-    return {split: predict(head, schemas.vectors(table)) for split, table in evaluated.items()}
+    found: dict[Split, Predicted] = {
+        split: predict(head, schemas.vectors(table))
+        for split, table in tables.items()
+        if split != "train"
+    }
+    return found
 
 
 def _picked_features(

@@ -233,11 +233,13 @@ class RunnerConfig(Frozen):
     """How many shards are worked on at once, and where."""
 
     kind: Literal["thread", "process", "ray", "dask"] = Field(
-        "thread", description="ray and dask need the extra of that name."
+        default="thread", description="ray and dask need the extra of that name."
     )
-    max_workers: int = Field(2, ge=1, description="Shards in flight; ray and dask: local CPUs.")
+    max_workers: int = Field(
+        default=2, ge=1, description="Shards in flight; ray and dask: local CPUs."
+    )
     address: str | None = Field(
-        None, description="ray, dask: an existing cluster; default: one on this machine."
+        default=None, description="ray, dask: an existing cluster; default: one on this machine."
     )
 
     @model_validator(mode="after")

@@ -153,6 +153,11 @@ def gather(
         raise DataError(f"{place}: none of its images was embedded; check `images` and `labels`")
     rows = pa.concat_tables(parts).replace_schema_metadata(None).combine_chunks()
     if labels is None:
+        if rows["weak_label"].null_count:
+            raise LabelError(
+                f"{place}: {rows['weak_label'].null_count} of {rows.num_rows} images have no "
+                "label; give a `labels` table or label the images"
+            )
         labels = pa.table(
             {
                 "image_id": rows["image_id"],
@@ -160,11 +165,6 @@ def gather(
                 "mode": pa.nulls(rows.num_rows, pa.string()),
             }
         )
-        if labels["label"].null_count:
-            raise LabelError(
-                f"{place}: {labels['label'].null_count} of {rows.num_rows} images have no label; "
-                "give a `labels` table or label the images"
-            )
     return _joined(rows, labels, place)
 
 

@@ -102,8 +102,8 @@ def splits(digits: Digits, seed: int) -> pa.Table:
     rows: list[tuple[int, str]] = []
     for digit in range(10):
         usable = np.flatnonzero(is_pool & (digits.labels == digit) & (mode_of < 0))
-        rows += [(i, "train") for i in rng.choice(usable, _TRAIN_PER_CLASS, replace=False)]
-    rows += [(i, "test") for i in np.flatnonzero(~is_pool & (mode_of < 0))]
+        rows += [(int(i), "train") for i in rng.choice(usable, _TRAIN_PER_CLASS, replace=False)]
+    rows += [(int(i), "test") for i in np.flatnonzero(~is_pool & (mode_of < 0))]
     for mode in range(_N_MODES):
         members = rng.permutation(np.flatnonzero(~is_pool & (mode_of == mode)))
         bounds = (_ERROR_SAMPLE, _ERROR_SAMPLE + _DEBUG_VAL)
@@ -192,6 +192,6 @@ def _styles(images: list[bytes], labels: np.ndarray) -> np.ndarray:
     styles = np.zeros(len(labels), np.int64)
     for digit in range(10):
         of_digit = labels == digit
-        fit = KMeans(_N_STYLES, n_init=1, random_state=0).fit(features[of_digit])
-        styles[of_digit] = fit.labels_
+        kmeans = KMeans(_N_STYLES, n_init=1, random_state=0)  # pyright: ignore[reportArgumentType]
+        styles[of_digit] = kmeans.fit_predict(features[of_digit])
     return styles

@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,6 +18,7 @@ from dcd.parquet_images import open_parquet
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_IMAGE_BYTES,
+    ListedImage,
     RawImage,
     Reject,
     Shard,
@@ -57,6 +59,25 @@ def class_pieces(root: Located, files: Iterable[Object]) -> Iterator[tuple[str, 
 
 def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[RawImage | Reject]:
     """The files of one piece of a class folder; the label is the folder's name."""
+    return _read_all(_folder_entries(shard), wanted)
+
+
+def read_manifest(
+    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
+) -> Iterator[RawImage | Reject]:
+    """The images that one piece of a manifest names; a relative URI counts from its folder."""
+    return _read_all(_manifest_entries(shard, data), wanted)
+
+
+def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+    """What `read_folder` or `read_manifest` would read, without touching the files."""
+    folder = shard.format == "folder"
+    for entry in _folder_entries(shard) if folder else _manifest_entries(shard, data):
+        with suppress(ValueError):  # unreadable labels become rejects when they are read
+            yield ListedImage(entry.image_id, label_text(entry.label))
+
+
+def _folder_entries(shard: Shard) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     folder = locate(uri.rstrip("/"))
     label = posixpath.basename(uri)
@@ -65,7 +86,7 @@ def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[
     if not label:
         files = [item for item in files if "/" not in item.path[below:]]
     start = int(piece) * PIECE_IMAGES
-    entries = (
+    return (
         _Entry(
             image_id=clean_id(posixpath.join(label, item.path[below:])),
             location=Located(folder.fs, item.path),
@@ -75,22 +96,17 @@ def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[
         )
         for item in files[start : start + PIECE_IMAGES]
     )
-    return _read_all(entries, wanted)
 
 
-def read_manifest(
-    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
-) -> Iterator[RawImage | Reject]:
-    """The images that one piece of a manifest names; a relative URI counts from its folder."""
+def _manifest_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     start = int(piece) * PIECE_IMAGES
     rows = islice(_manifest_rows(uri), start, start + PIECE_IMAGES)
     labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    entries = (
+    return (
         _manifest_entry(row, f"{shard.name}/{number}", data.id_column, labels, uri)
         for number, row in enumerate(rows)
     )
-    return _read_all(entries, wanted)
 
 
 def count_manifest(uri: str) -> int:

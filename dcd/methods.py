@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.config import Baseline, RunConfig, SelectionConfig
+from dcd.config import BASELINES, Baseline, RunConfig, SelectionConfig
 from dcd.selection import random_draw, random_in_label
 
 Draw = Literal["none", "selection", "random", "random_in_label", "whole_pool"]
@@ -38,7 +38,7 @@ def methods(config: RunConfig) -> list[Method]:
 
     `none` is always there: it is the model that fails, and every verdict is against it.
     """
-    names = [b for b in _BASELINES if b == "none" or b in config.compare.baselines]
+    names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
     with_errors = config.training.include_error_sample
     return [
         *(_BASELINES[name] for name in names),

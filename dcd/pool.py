@@ -11,18 +11,20 @@ import pyarrow as pa
 from dcd import schemas
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.image_files import read_folder, read_manifest
+from dcd.image_files import list_files, read_folder, read_manifest
 from dcd.listing import list_shards
-from dcd.parquet_images import fetch_parquet, read_parquet
-from dcd.records import Format, RawImage, Reject, Shard
+from dcd.parquet_images import fetch_parquet, list_parquet, read_parquet
+from dcd.records import Format, ListedImage, RawImage, Reject, Shard
 from dcd.webdataset import read_webdataset
 
 __all__ = [
     "Format",
+    "ListedImage",
     "RawImage",
     "Reject",
     "Shard",
     "fetch_images",
+    "list_images",
     "list_shards",
     "read_shard",
     "shards_from_table",
@@ -66,6 +68,25 @@ def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> 
             f"{shard.uri}: {len(missing)} of {len(wanted)} images are not in it any more, such as "
             f"{min(missing)!r}; embed the changed shard again"
         )
+
+
+def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+    """The ids and labels of a shard's images; only of tars are all bytes read for it.
+
+    Raises DataError if the shard is gone or lacks its columns, StoreError if the store fails.
+    """
+    match shard.format:
+        case "webdataset":
+            images = read_webdataset(shard, data)
+            return (
+                ListedImage(image.image_id, image.weak_label)
+                for image in images
+                if isinstance(image, RawImage)
+            )
+        case "parquet":
+            return list_parquet(shard, data)
+        case _:
+            return list_files(shard, data)
 
 
 def shards_table(shards: Iterable[Shard]) -> pa.Table:

@@ -216,7 +216,7 @@ def _image_bytes(
     )
     rows = pool_rows(store, evidence.index)
     rows = rows.filter(pc.is_in(rows["image_id"], value_set=wanted)).select(["image_id", "shard"])
-    return found | fetch(store, evidence.pool, rows)
+    return found | dict(fetch(store, evidence.pool, rows))
 
 
 def _copy_model(store: Store, cell: CellInfo, run_id: str) -> None:

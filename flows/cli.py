@@ -1,9 +1,7 @@
 """The command line `dcd`."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,8 @@ import typer
 from rich.console import Console
 
 from dcd.config import RunConfig, load_config
-from dcd.errors import ConfigError, DCDError
+from dcd.errors import ConfigError
+from flows.console import ConfigPath, JsonPath, Verbose, configure_prefect, explained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,19 +18,11 @@ app = typer.Typer(
     help="Repair a failing image classifier with the right images from a noisy pool.",
 )
 
-ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
-JsonPath = Annotated[
-    Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
-
-_EXIT_FAILED, _EXIT_BAD_CONFIG = 1, 2
-
 
 @app.command()
 def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
     """Run the whole loop: embed, select, train, evaluate, report."""
-    with _explained():
+    with explained():
         loaded = load_config(config)
         _check(loaded)
         _run(loaded, json_file, verbose)
@@ -40,7 +31,7 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
 @app.command()
 def validate(config: ConfigPath) -> None:
     """Check a config and the data it names, without any work."""
-    with _explained():
+    with explained():
         _check(load_config(config))
     typer.echo(f"{config}: no problem found")
 
@@ -54,7 +45,7 @@ def demo(
     """Make the demonstration case (handwritten digits, a noisy pool) and run the loop on it."""
     from dcd.demo import write_demo
 
-    with _explained():
+    with explained():
         typer.echo(f"Writing the case to {folder}/ …", err=True)
         config = write_demo(folder)
         _run(load_config(config), json_file, verbose)
@@ -90,30 +81,3 @@ def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:
     if json_file is not None:
         metrics = read_metrics(config.store, info.run_id)
         json_file.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-
-
-def configure_prefect(verbose: bool) -> None:
-    """Prefect's settings for a run without a server; what the user has set stays."""
-    settings = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "dcd",
-        # The first start migrates a database, which takes longer than the default on slow disks.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn an expected error into its message and an exit code; anything else keeps its trace."""
-    try:
-        yield
-    except ConfigError as error:
-        for problem in error.problems:
-            typer.secho(problem, err=True, fg="red")
-        raise typer.Exit(_EXIT_BAD_CONFIG) from None
-    except DCDError as error:
-        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
-        raise typer.Exit(_EXIT_FAILED) from None

@@ -38,7 +38,7 @@ def _ray(config: RunnerConfig) -> TaskRunner[Any]:
 
 
 def _dask(config: RunnerConfig) -> TaskRunner[Any]:
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     if config.address is not None:
         return DaskTaskRunner(address=config.address)

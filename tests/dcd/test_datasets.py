@@ -45,6 +45,7 @@ def test_labels_pick_order_and_type_the_rows(tmp_path):
         tmp_path, image_id=["x", "b", "a"], role=["t", "e", "e"], label=[1, 2, 3], mode=[0, 1, 1]
     )
     found = read_labels(DataConfig(images="i", labels=uri, where="role = 'e'"), "test")
+    assert found is not None
     assert found.to_pydict() == {"image_id": ["a", "b"], "label": ["3", "2"], "mode": ["1", "1"]}
 
 
@@ -52,13 +53,16 @@ def test_csv_labels_keep_leading_zeros(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image_id,label\n007,cat\n008,dog\n")
     found = read_labels(DataConfig(images="i", labels=str(path)), "test")
+    assert found is not None
     assert found["image_id"].to_pylist() == ["007", "008"]
 
 
 def test_a_named_label_column_is_used(tmp_path):
     uri = labels(tmp_path, image_id=["a"], species=["cat"])
     data = DataConfig(images="i", labels=uri, label_column="species")
-    assert read_labels(data, "test")["label"].to_pylist() == ["cat"]
+    found = read_labels(data, "test")
+    assert found is not None
+    assert found["label"].to_pylist() == ["cat"]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,7 @@ def test_faulty_labels_are_refused_with_their_place(tmp_path, columns, message):
 def test_a_pool_image_may_have_several_labels(tmp_path):
     uri = labels(tmp_path, image_id=["a", "a"], label=["dog", "cat"])
     found = read_labels(PoolConfig(images="i", labels=uri), "pool", several_per_image=True)
+    assert found is not None
     assert found["label"].to_pylist() == ["cat", "dog"]
 
 

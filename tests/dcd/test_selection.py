@@ -109,7 +109,9 @@ def test_equals_brute_force_with_ties_and_duplicates(case, tmp_path_factory, mon
 
 def test_equals_brute_force_in_many_dimensions_far_from_the_origin(store):
     rng = np.random.default_rng(0)
-    vectors = np.float16(rng.standard_normal((3000, 96)) * 0.05 + 100)  # cancellation's worst case
+    vectors = (rng.standard_normal((3000, 96)) * 0.05 + 100).astype(
+        np.float16
+    )  # cancellation's worst case
     ids = [f"i{n:04d}" for n in range(3000)]
     labels = rng.choice(["a", "b"], 3000).tolist()
     put_shard(store, "s", ids, labels, vectors)

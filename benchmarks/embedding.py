@@ -1,0 +1,174 @@
+"""How fast images become embeddings: this package beside the plain loop, on the same cores.
+
+    python -m benchmarks.embedding [--model NAME …] [--images GLOB] [--n-images N] [--json FILE]
+
+For every encoder four loops run in turn over the same images, each in a process of its own (see
+`benchmarks.embedding_loops`): *plain*, the one that most people write; *decode* and *forward*, the
+two parts alone; *ours*, end to end from a WebDataset tar to published Parquet tables.
+
+efficiency = ours ÷ ideal. On a CPU both parts need the same cores, so the ideal is the rate of the
+sum of their costs, 1 ÷ (1/decode + 1/forward), with every core busy all the time. With a GPU it is
+that of a perfect overlap, min(decode, forward).
+
+The images are repeated under new names up to --n-images. Weights are random unless a package
+bundles them, which makes no difference to speed. A 2 GB tar of the photos: --n-images 20000.
+"""
+
+import argparse
+import io
+import json
+import platform
+import statistics
+import tarfile
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from benchmarks.embedding_loops import Case, Timing, bare_decode, bare_forward, ours, plain
+from dcd import backends
+from dcd.config import DataConfig, EncoderConfig
+from dcd.encoders import preprocess_of
+from dcd.errors import DataError
+from dcd.pool import list_shards, read_shard
+from dcd.records import RawImage
+from dcd.weights import has_bundled
+
+MODELS = ["vit_small_patch16_224.dino", "resnet50", "tf_efficientnet_lite0"]
+PHOTOS = "../shared/data/photos/*.tar"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder; rates in images per second of wall-clock time, medians over the rounds."""
+
+    encoder: str
+    backend: str
+    device: str
+    device_name: str
+    cores: int
+    precision: str
+    input_size: int
+    n_images: int
+    bytes_per_image: int
+    plain_per_s: float
+    decode_per_s: float
+    forward_per_s: float
+    images_per_s: float
+    efficiency: float
+    ratio_to_plain: float
+    peak_rss_bytes: int
+
+
+def measure(case: Case, rounds: int) -> Row:
+    """All four loops in turn, `rounds` times."""
+    loops = {"plain": plain, "decode": bare_decode, "forward": bare_forward, "ours": ours}
+    timings: dict[str, list[Timing]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            timings[name].append(_in_a_fresh_process(loop, case))
+            found = timings[name][-1]
+            print(
+                f"{case.encoder.model} {name}: {found.n_images / found.wall_s:.1f} images/s, "
+                f"{1000 * found.cpu_s / found.n_images:.1f} ms of CPU an image",
+                flush=True,
+            )
+    rate = {
+        name: statistics.median(timing.n_images / timing.wall_s for timing in found)
+        for name, found in timings.items()
+    }
+    runtime = backends.resolve(case.encoder)
+    on_cpu = runtime.device == "cpu"
+    both = 1 / (1 / rate["decode"] + 1 / rate["forward"])
+    ideal = both if on_cpu else min(rate["decode"], rate["forward"])
+    n_images = timings["ours"][0].n_images
+    return Row(
+        encoder=case.encoder.model,
+        backend=runtime.backend,
+        device=runtime.device,
+        device_name=platform.processor() if on_cpu else torch.cuda.get_device_name(),
+        cores=backends.cores(),
+        precision=runtime.precision,
+        input_size=preprocess_of(case.encoder).input_size,
+        n_images=n_images,
+        bytes_per_image=Path(case.tar).stat().st_size // n_images,
+        plain_per_s=rate["plain"],
+        decode_per_s=rate["decode"],
+        forward_per_s=rate["forward"],
+        images_per_s=rate["ours"],
+        efficiency=rate["ours"] / ideal,
+        ratio_to_plain=rate["ours"] / rate["plain"],
+        peak_rss_bytes=max(timing.peak_rss_bytes for timing in timings["ours"]),
+    )
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| encoder | runs on | plain/s | decode/s | forward/s | ours/s | efficiency | ÷ plain "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.encoder}, {row.input_size} px | {row.backend} {row.device} {row.precision} "
+        f"| {row.plain_per_s:.1f} | {row.decode_per_s:.0f} | {row.forward_per_s:.1f} "
+        f"| **{row.images_per_s:.1f}** | {row.efficiency:.2f} | {row.ratio_to_plain:.1f} "
+        f"| {row.peak_rss_bytes / 2**20:,.0f} MiB |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def write_tar(images: str, n_images: int, path: Path) -> None:
+    """A WebDataset tar of `n_images`: those of the glob, over and over under new names."""
+    data = DataConfig(images=images)
+    found = [image for shard in list_shards(data) for image in read_shard(shard, data)]
+    photos = [image.data for image in found if isinstance(image, RawImage)]
+    with tarfile.open(path, "w") as tar:
+        for i, photo in enumerate(islice(cycle(photos), n_images)):
+            member = tarfile.TarInfo(f"{i:08d}.jpg")
+            member.size = len(photo)
+            tar.addfile(member, io.BytesIO(photo))
+
+
+def encoder_config(model: str) -> EncoderConfig:
+    return EncoderConfig(model=model, weights="bundled" if has_bundled(model) else "random")
+
+
+def _in_a_fresh_process(loop: Callable[[Case], Timing], case: Case) -> Timing:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(loop, case).result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", action="append", help=f"default: {', '.join(MODELS)}")
+    parser.add_argument("--images", default=PHOTOS, help="glob of tars (default: %(default)s)")
+    parser.add_argument("--n-images", type=int, default=1000)
+    parser.add_argument("--n-plain", type=int, default=320, help="images for the plain loop")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tar = Path(folder) / "images.tar"
+        try:
+            write_tar(args.images, args.n_images, tar)
+        except DataError as err:
+            parser.error(f"--images: {err}")
+        n_decode = min(args.n_images, 1000)
+        rows = [
+            measure(Case(encoder_config(model), str(tar), args.n_plain, n_decode), args.rounds)
+            for model in args.model or MODELS
+        ]
+    print(table(rows))
+    if args.json:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

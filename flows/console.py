@@ -1,0 +1,46 @@
+"""What all commands share: common arguments, Prefect's settings, and errors in plain words."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcd.errors import ConfigError, DCDError
+
+ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
+
+_EXIT_FAILED, _EXIT_BAD_CONFIG = 1, 2
+
+
+def configure_prefect(verbose: bool) -> None:
+    """Prefect's settings for a run without a server; what the user has set stays."""
+    settings = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "dcd",
+        # The first start migrates a database, which takes longer than the default on slow disks.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an expected error into its message and an exit code; anything else keeps its trace."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.secho(problem, err=True, fg="red")
+        raise typer.Exit(_EXIT_BAD_CONFIG) from None
+    except DCDError as error:
+        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
+        raise typer.Exit(_EXIT_FAILED) from None
