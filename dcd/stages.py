@@ -17,7 +17,8 @@ from dcd.encoders import load_encoder
 from dcd.errors import DataError
 from dcd.index import IndexInfo, build_index, pool_rows
 from dcd.pool import Shard, list_shards, read_shard, shards_table
-from dcd.selection import debug_train, in_label_neighbors
+from dcd.search import in_label_neighbors
+from dcd.selection import debug_train
 from dcd.store import Store
 
 # Raised whenever a stage's output would change for the same inputs.

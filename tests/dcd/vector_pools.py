@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dcd import schemas
 from dcd.embedding import EmbeddedShard, ShardStats, publish
+from dcd.index import IndexInfo, build_index
 from dcd.records import Shard
 from dcd.store import Store
 
@@ -70,3 +71,11 @@ def blocked_table(reasons: dict[str, str]) -> pa.Table:
             "reason": pa.array(list(reasons.values()), pa.string()),
         }
     )
+
+
+def line_pool(store: Store, n: int = 6, contents: Sequence[bytes] | None = None) -> IndexInfo:
+    """Images i0 … at 0, 1, 2, … on a line, label a; one image z of label b."""
+    vectors = np.array([[float(x)] for x in range(n)] + [[0.0]])
+    ids = [f"i{x}" for x in range(n)]
+    put_shard(store, "s0", [*ids, "z"], ["a"] * n + ["b"], vectors, contents)
+    return build_index(store, POOL, ENCODER, ["s0"], None)

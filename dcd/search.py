@@ -1,0 +1,231 @@
+"""The nearest pool images of a failure among those of its label, searched through the index.
+
+Data-Centric Debugging (Singla et al., arXiv 2211.09859, section 3): for every failure the images
+of its own label that lie nearest in l2 distance between embeddings.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import schemas
+from dcd.errors import DataError, EncoderMismatch, LabelError
+from dcd.index import IndexInfo, read_directory, read_pieces
+from dcd.sql import connect, rank_neighbors
+from dcd.store import Store
+
+_QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
+_SEARCHERS = 4  # labels searched at once
+_MAX_RANKED_BYTES = 2**26  # of candidates ranked in one query
+_READ_COLUMNS = ("image_id", "content_hash", "embedding")
+
+
+def in_label_neighbors(
+    store: Store, index: IndexInfo, failures: pa.Table, blocked: pa.Table, k: int
+) -> pa.Table:
+    """The exact k nearest pool images of every failure within its label: schemas.NEIGHBORS.
+
+    failures: schemas.labelled_features(D). blocked: content_hash, reason; images of the pool that
+    must not be taken. Rows are sorted by (error_image_id, rank). Each failure gets k rows with
+    kept = true, fewer only where its label has no more; blocked images met on the way stand
+    between them with their reason, and ranks count all. Distances are l2, summed in float64 and
+    rounded to float32; equal ones are ordered by image_id.
+
+    Reads the rows of the failures' labels only. Raises LabelError for labels without pool images,
+    EncoderMismatch for vectors of another encoder, DataError for vectors that are not finite.
+    """
+    _check(index, failures)
+    reasons = _reasons(blocked)
+    directory = read_directory(store, index, failures["label"])
+    questions = _questions(failures)
+
+    def search(question: _Question) -> _Found:
+        runs = directory.filter(pc.equal(directory["label"], question.label))
+        return _nearest(question, read_pieces(store, runs, _READ_COLUMNS), reasons, k)
+
+    parts = [schemas.NEIGHBORS.empty_table()]
+    with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers:
+        for found in _together(searchers.map(search, questions)):
+            ranked = rank_neighbors(connection, found.queries, found.candidates, found.pairs, k)
+            parts.append(schemas.conform(ranked, schemas.NEIGHBORS, "neighbors"))
+    neighbors = pa.concat_tables(parts)
+    return neighbors.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Failures of one label. ids and rows of `vectors` (Q, D) float64 belong together."""
+
+    label: str
+    image_ids: pa.Array
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows that can be among the k nearest of some failures: what `rank_neighbors` takes."""
+
+    queries: pa.Table
+    candidates: pa.Table
+    pairs: pa.Table
+
+
+def _questions(failures: pa.Table) -> Iterator[_Question]:
+    for label in sorted(set(failures["label"].to_pylist())):
+        of_label = failures.filter(pc.equal(failures["label"], label)).combine_chunks()
+        for start in range(0, of_label.num_rows, _QUERY_BLOCK):
+            block = of_label.slice(start, _QUERY_BLOCK)
+            yield _Question(label, block["image_id"].chunk(0), _doubles(block))
+
+
+def _nearest(question: _Question, pieces: Iterable[pa.Table], reasons: pa.Table, k: int) -> _Found:
+    """The k nearest unblocked rows of every failure, the blocked ones between, and few more.
+
+    Squared distances come from one matrix product, |x|² - 2xq + |q|², with a bound on its rounding
+    error: no row is left out that the exact distance, which decides in the end, could bring in.
+    """
+    best = np.full((len(question.vectors), k), np.inf)  # the k smallest upper bounds so far
+    near_rows, near_pairs, near_bounds = [], [], []
+    n_rows = 0
+    for piece in pieces:
+        reason = _reason_of(piece["content_hash"], reasons)
+        lower, upper = _distance_bounds(question.vectors, _doubles(piece))
+        upper[:, pc.is_valid(reason).to_numpy(zero_copy_only=False)] = np.inf
+        best = np.partition(np.concatenate([best, upper], axis=1), k - 1, axis=1)[:, :k]
+        query, row = np.nonzero(lower <= best[:, -1:])
+        near, position = np.unique(row, return_inverse=True)
+        near_rows.append(piece.append_column("reason", reason).take(pa.array(near)))
+        near_pairs.append(np.stack([query, position + n_rows]))
+        near_bounds.append(lower[query, row])
+        n_rows += len(near)
+    query, row = np.concatenate(near_pairs, axis=1)
+    still_near = np.concatenate(near_bounds) <= best[query, -1]
+    query, row = query[still_near], row[still_near]
+    near, position = np.unique(row, return_inverse=True)
+    rows = pa.concat_tables(near_rows).take(pa.array(near))
+    return _Found(
+        pa.table(
+            {
+                "failure": np.arange(len(question.vectors)),
+                "image_id": question.image_ids,
+                "embedding": _as_lists(question.vectors),
+            }
+        ),
+        pa.table(
+            {
+                "candidate": np.arange(len(near)),
+                "image_id": rows["image_id"],
+                "label": pa.repeat(question.label, len(near)),
+                "reason": rows["reason"],
+                "embedding": _as_lists(_doubles(rows)),
+            }
+        ),
+        pa.table({"failure": query, "candidate": position}),
+    )
+
+
+def _together(found: Iterable[_Found]) -> Iterator[_Found]:
+    """Join what was found for several labels: one query for many is much faster than many."""
+    joined: list[_Found] = []
+    for one in found:
+        joined.append(one)
+        if sum(each.candidates.nbytes for each in joined) > _MAX_RANKED_BYTES:
+            yield _join(joined)
+            joined = []
+    if joined:
+        yield _join(joined)
+
+
+def _join(found: Sequence[_Found]) -> _Found:
+    queries, candidates, pairs = [], [], []
+    n_queries = n_candidates = 0
+    for one in found:
+        queries.append(_shifted(one.queries, failure=n_queries))
+        candidates.append(_shifted(one.candidates, candidate=n_candidates))
+        pairs.append(_shifted(one.pairs, failure=n_queries, candidate=n_candidates))
+        n_queries += one.queries.num_rows
+        n_candidates += one.candidates.num_rows
+    return _Found(pa.concat_tables(queries), pa.concat_tables(candidates), pa.concat_tables(pairs))
+
+
+def _shifted(table: pa.Table, **by: int) -> pa.Table:
+    for name, n in by.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pc.add(table[name], n))
+    return table
+
+
+def _distance_bounds(xq: np.ndarray, xb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (Q, N) of the squared l2 distances between xq (Q, D) and xb (N, D), float64.
+
+    A sum of D products is off by at most D·eps·(sum of magnitudes) in whatever order it is added
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1); the factor 4 and
+    the 8 terms more are slack. Distances are compared after rounding to float32, hence its eps.
+    """
+    q_norms = np.einsum("qd,qd->q", xq, xq)[:, None]
+    b_norms = np.einsum("nd,nd->n", xb, xb)[None, :]
+    squared = q_norms + b_norms - 2 * (xq @ xb.T)
+    error = 4 * (xq.shape[1] + 8) * np.finfo(np.float64).eps * (q_norms + b_norms)
+    error += 4 * np.finfo(np.float32).eps * np.abs(squared)
+    return squared - error, squared + error
+
+
+def _check(index: IndexInfo, failures: pa.Table) -> None:
+    found = (failures.schema.metadata or {}).get(b"encoder_id")
+    if found is not None and found.decode() != index.encoder_id:
+        raise EncoderMismatch(
+            f"failures: embedded by {found.decode()}, the index {index.index_id} of pool "
+            f"{index.pool} by {index.encoder_id}; embed both with one encoder"
+        )
+    dim = failures.schema.field("embedding").type.list_size
+    if dim != index.dim:
+        raise EncoderMismatch(
+            f"failures: vectors of {dim} numbers, the index {index.index_id} of pool {index.pool} "
+            f"has {index.dim}; embed both with one encoder"
+        )
+    finite = np.isfinite(schemas.vectors(failures)).all(axis=1)
+    if not finite.all():
+        bad = failures["image_id"].filter(pa.array(~finite))
+        raise DataError(
+            f"failures: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
+            f"{bad[0].as_py()!r}; embed them again"
+        )
+    absent = sorted(set(failures["label"].to_pylist()) - set(index.label_counts))
+    if absent:
+        raise LabelError(
+            f"failures: the pool {index.pool} has no image of the labels {absent}; its labels are "
+            f"such as {sorted(index.label_counts)[:5]}; map the labels or widen the pool"
+        )
+
+
+def _reasons(blocked: pa.Table) -> pa.Table:
+    """One row a content: (content_hash, reason), several reasons joined."""
+    reasons: dict[bytes, set[str]] = {}
+    for row in blocked.select(["content_hash", "reason"]).to_pylist():
+        reasons.setdefault(row["content_hash"], set()).add(row["reason"])
+    return pa.table(
+        {
+            "content_hash": pa.array(reasons, schemas.CONTENT_HASH),
+            "reason": pa.array([", ".join(sorted(r)) for r in reasons.values()], pa.string()),
+        }
+    )
+
+
+def _reason_of(hashes: pa.ChunkedArray, reasons: pa.Table) -> pa.Array:
+    at = pc.index_in(hashes, value_set=reasons["content_hash"].combine_chunks())
+    return reasons["reason"].combine_chunks().take(at.combine_chunks())
+
+
+def _doubles(table: pa.Table) -> np.ndarray:
+    """The embedding column: (N, D) float64."""
+    dim = table.schema.field("embedding").type.list_size
+    halves = table["embedding"].combine_chunks().flatten().to_numpy()
+    return halves.reshape(-1, dim).astype(np.float64)
+
+
+def _as_lists(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
