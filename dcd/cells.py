@@ -10,18 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, methods, schemas
-from dcd.config import EncoderConfig, Split, TrainingConfig
+from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
 from dcd.datasets import Source, fetch
 from dcd.encoders import load_network, preprocess_of
 from dcd.errors import LabelError
 from dcd.evaluation import Predicted, predict, predictions_table
 from dcd.finetune import finetune, predict_images
+from dcd.hardness import hardest
 from dcd.index import IndexInfo, vectors_of
 from dcd.methods import Method
 from dcd.models import save_model, with_head
 from dcd.stages import SelectionInfo, SplitInfo, blocked_content, free_rows
 from dcd.store import Store
-from dcd.training import fit_standardizer, train_head
+from dcd.training import LinearHead, fit_standardizer, train_head
 
 _CELL_FORMAT = 1
 _SAVED_METHODS = ("none", "selected")
@@ -42,16 +43,21 @@ class CellPlan:
     selection: SelectionInfo
     encoder: EncoderConfig
     training: TrainingConfig
-    whole_pool_max_images: int | None
+    compare: CompareConfig
 
     @property
     def id(self) -> str:
         """Digest of what the cell depends on, and of nothing else."""
         method = self.method
-        pool = {
-            "none": None,
-            "whole_pool": [self.index.index_id, self.whole_pool_max_images],
-        }.get(method.draw, [self.index.index_id, self.selection.id])
+        match method.draw:
+            case "none":
+                pool = None
+            case "whole_pool":
+                pool = [self.index.index_id, self.compare.whole_pool_max_images]
+            case "uncertainty":
+                pool = [self.index.index_id, self.selection.id, self.compare.uncertainty]
+            case _:
+                pool = [self.index.index_id, self.selection.id]
         # A selection's settings are part of its id; the table's name for it does not count.
         return keys.digest(
             "cell",
@@ -118,14 +124,30 @@ def draw_picks(store: Store, plan: CellPlan) -> pa.Table:
         picks = schemas.PICKS.empty_table()
     else:
         reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
-        rows = free_rows(store, plan.index, blocked_content(store, plan.splits))
-        picks = methods.pool_picks(method, rows, reference, plan.whole_pool_max_images, plan.seed)
+        blocked = blocked_content(store, plan.splits)
+        picks = methods.pool_picks(
+            method,
+            free_rows(store, plan.index, blocked),
+            reference,
+            plan.compare,
+            plan.seed,
+            lambda by, n: hardest(store, plan.index, failing_head(store, plan), blocked, by, n),
+        )
     if method.with_error_sample:
         errors = store.read_table(
             keys.split(plan.splits["error_sample"].id), ["image_id", "label", "shard"]
         )
         picks = methods.with_error_sample(picks, errors)
     return picks
+
+
+def failing_head(store: Store, plan: CellPlan) -> LinearHead:
+    """The model that fails, as a classifier on the encoder's features: fitted to train alone."""
+    train = store.read_table(keys.split(plan.splits["train"].id))
+    features, labels = schemas.vectors(train), train["label"].to_pylist()
+    classes = tuple(sorted(set(labels)))
+    standardizer = fit_standardizer(features)
+    return train_head(features, labels, classes, standardizer, plan.training.l2)
 
 
 def _train_head(

@@ -6,7 +6,7 @@ descriptions. Nothing here touches a file; `dcd.validate` checks what needs a lo
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,8 +18,18 @@ Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout"]
 SPLITS: tuple[Split, ...] = ("train", "test", "error_sample", "debug_val", "debug_heldout")
 EVALUATION_SPLITS: tuple[Split, ...] = ("test", "debug_val", "debug_heldout")
 
-Baseline = Literal["none", "error_sample", "random", "random_in_label", "whole_pool"]
-BASELINES: tuple[Baseline, ...] = (
+Baseline = Literal[
+    "none",
+    "error_sample",
+    "random",
+    "random_in_label",
+    "whole_pool",
+    "low_confidence",
+    "high_loss",
+    "uncertainty",
+]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)  # in table order
+_DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "none",
     "error_sample",
     "random",
@@ -220,9 +230,16 @@ class TrainingConfig(Frozen):
 class CompareConfig(Frozen):
     """What is trained and evaluated beside the selection."""
 
-    baselines: tuple[Baseline, ...] = Field(default=BASELINES, description="Baselines to run.")
+    baselines: tuple[Baseline, ...] = Field(
+        default=_DEFAULT_BASELINES, description=f"Baselines to run, of {', '.join(BASELINES)}."
+    )
     whole_pool_max_images: int | None = Field(
         default=None, ge=1, description="whole_pool: a random draw of this many; default: all."
+    )
+    uncertainty: Literal["margin", "entropy"] = Field(
+        default="margin",
+        description="uncertainty: images with the least margin between the failing model's two "
+        "likeliest classes, or with the most entropy.",
     )
     selections: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig] = Field(
         default_factory=dict, description="Further selections, by method name."

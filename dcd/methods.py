@@ -1,5 +1,12 @@
-"""The methods of a comparison: what each adds to `train`. Pure: tables in, table out."""
+"""The methods of a comparison: what each adds to `train`. Pure: tables in, table out.
 
+Three baselines pick what the failing model finds hard, without an error sample. They come from
+active learning and hard-example mining, where labels are trusted: low_confidence (least confidence:
+Lewis & Gale 1994), uncertainty (margin: Scheffer et al. 2001; entropy), high_loss (Shrivastava et
+al. 2016, "Training region-based object detectors with online hard example mining", CVPR).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,10 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.config import BASELINES, Baseline, RunConfig, SelectionConfig
+from dcd.config import BASELINES, Baseline, CompareConfig, RunConfig, SelectionConfig
+from dcd.hardness import Hardness
 from dcd.selection import random_draw, random_in_label
 
-Draw = Literal["none", "selection", "random", "random_in_label", "whole_pool"]
+Draw = Literal[
+    "none",
+    "selection",
+    "random",
+    "random_in_label",
+    "whole_pool",
+    "low_confidence",
+    "high_loss",
+    "uncertainty",
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,9 @@ _BASELINES: dict[Baseline, Method] = {
     "random": Method("random", "random"),
     "random_in_label": Method("random_in_label", "random_in_label"),
     "whole_pool": Method("whole_pool", "whole_pool"),
+    "low_confidence": Method("low_confidence", "low_confidence"),
+    "high_loss": Method("high_loss", "high_loss"),
+    "uncertainty": Method("uncertainty", "uncertainty"),
 }
 
 
@@ -54,13 +74,16 @@ def pool_picks(
     method: Method,
     rows: pa.Table,
     reference: pa.Table,
-    whole_pool_max_images: int | None,
+    compare: CompareConfig,
     seed: int,
+    hardest: Callable[[Hardness, int], pa.Table],
 ) -> pa.Table:
     """The pool images that a method adds: schemas.PICKS.
 
     rows: image_id, label, shard of the pool without blocked content. reference: schemas.DEBUG_TRAIN
-    of `selected`; the random baselines draw as many images as it has (in each label).
+    of `selected`; the random baselines draw as many images as it has (in each label), and so do
+    the model-driven ones. hardest: image_id, label, shard of the n images of the pool that the
+    failing model finds hardest (`dcd.hardness`).
     """
     rng = np.random.default_rng(seed)
     match method.draw:
@@ -74,8 +97,14 @@ def pool_picks(
             counts = reference.group_by("label").aggregate([([], "count_all")]).to_pylist()
             drawn = random_in_label(rows, {c["label"]: c["count_all"] for c in counts}, rng)
         case "whole_pool":
-            n = rows.num_rows if whole_pool_max_images is None else whole_pool_max_images
+            n = compare.whole_pool_max_images or rows.num_rows
             drawn = random_draw(rows, min(n, rows.num_rows), rng)
+        case "low_confidence":
+            drawn = hardest("confidence", reference.num_rows)
+        case "high_loss":
+            drawn = hardest("loss", reference.num_rows)
+        case "uncertainty":
+            drawn = hardest(compare.uncertainty, reference.num_rows)
     return _picks(drawn, "pool")
 
 

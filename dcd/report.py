@@ -105,6 +105,13 @@ def describe(row: MethodSummary, config: RunConfig) -> str:
             return (
                 "every pool image" if drawn is None else f"{drawn:,} pool images, drawn at random"
             )
+        case "low_confidence":
+            return "as many pool images, those that the failing model is least sure of"
+        case "high_loss":
+            return "as many pool images, those with the highest loss under the failing model"
+        case "uncertainty":
+            measure = {"margin": "least margin", "entropy": "most entropy"}[compare.uncertainty]
+            return f"as many pool images, those with the {measure} under the failing model"
         case method:
             selection = compare.selections.get(method, config.selection)
             settings = (f"{name} {value}" for name, value in selection if value is not None)

@@ -123,5 +123,5 @@ def plan_cell(
         selection=selections.get(method.name, selections["selected"]),
         encoder=config.encoder,
         training=config.training,
-        whole_pool_max_images=config.compare.whole_pool_max_images,
+        compare=config.compare,
     )

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from dcd import schemas
-from dcd.config import SelectionConfig
+from dcd.config import BASELINES, CompareConfig, load_config
 from dcd.methods import Method, label_precision, methods, pool_picks, with_error_sample
 from tests.case import write_case
 
@@ -33,8 +33,11 @@ def selected() -> pa.Table:
     )
 
 
-def draw(name, rows, selected, seed=0, whole=None):
-    return pool_picks(Method(name, name), rows, selected, whole, seed)
+def draw(name, rows, selected, seed=0, **compare):
+    def hardest(by, n):
+        return rows.slice({"confidence": 0, "loss": 10, "margin": 20, "entropy": 30}[by], n)
+
+    return pool_picks(Method(name, name), rows, selected, CompareConfig(**compare), seed, hardest)
 
 
 def test_none_adds_nothing(rows, selected):
@@ -54,8 +57,24 @@ def test_random_in_label_draws_as_many_in_each_label(rows, selected):
 
 def test_whole_pool_takes_everything_or_a_bounded_draw(rows, selected):
     assert draw("whole_pool", rows, selected).num_rows == 40
-    assert draw("whole_pool", rows, selected, whole=7).num_rows == 7
-    assert draw("whole_pool", rows, selected, whole=99).num_rows == 40
+    assert draw("whole_pool", rows, selected, whole_pool_max_images=7).num_rows == 7
+    assert draw("whole_pool", rows, selected, whole_pool_max_images=99).num_rows == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "first"),
+    [
+        ("low_confidence", {}, 0),
+        ("high_loss", {}, 10),
+        ("uncertainty", {}, 20),
+        ("uncertainty", {"uncertainty": "entropy"}, 30),
+    ],
+)
+def test_model_driven_baselines_take_as_many_as_selected_of_the_hardest(
+    rows, selected, name, settings, first
+):
+    ids = draw(name, rows, selected, **settings)["image_id"].to_pylist()
+    assert ids == [f"i{first}", f"i{first + 1}", f"i{first + 2}"]
 
 
 def test_a_draw_depends_on_its_seed_alone(rows, selected):
@@ -64,7 +83,7 @@ def test_a_draw_depends_on_its_seed_alone(rows, selected):
 
 
 def test_selection_takes_what_was_selected(rows, selected):
-    picks = pool_picks(Method("selected", "selection", SelectionConfig()), rows, selected, None, 0)
+    picks = draw("selection", rows, selected)
     assert picks["image_id"].to_pylist() == ["i0", "i2", "i1"]
     assert picks["weight"].to_pylist() == [1, 1, 1]
 
@@ -92,9 +111,12 @@ def test_error_sample_alone_is_right_even_where_truth_is_unknown():
 
 
 def test_methods_keep_none_and_put_further_selections_last(tmp_path):
-    from dcd.config import load_config
-
     compare = {"baselines": ["random"], "selections": {"wide": {"k": 9}}}
     config = load_config(write_case(tmp_path, compare=compare))
     assert [m.name for m in methods(config)] == ["none", "random", "selected", "wide"]
     assert np.all([m.selection is None for m in methods(config)[:2]])
+
+
+def test_every_baseline_has_a_method(tmp_path):
+    config = load_config(write_case(tmp_path, compare={"baselines": list(BASELINES)}))
+    assert [m.name for m in methods(config)] == [*BASELINES, "selected"]

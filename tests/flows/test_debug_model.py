@@ -3,7 +3,7 @@ import json
 import pyarrow.compute as pc
 import pytest
 
-from dcd.config import load_config
+from dcd.config import BASELINES, load_config
 from dcd.store import Store
 from flows.debug_model import debug_model
 from tests.case import LABELS, N_SHARDS, write_case
@@ -12,7 +12,8 @@ from tests.case import LABELS, N_SHARDS, write_case
 @pytest.fixture(scope="module")
 def first(tmp_path_factory, prefect_home):
     """The tiny case, run once."""
-    config = load_config(write_case(tmp_path_factory.mktemp("case")))
+    every = {"baselines": list(BASELINES)}
+    config = load_config(write_case(tmp_path_factory.mktemp("case"), compare=every))
     return config, debug_model(config)
 
 
@@ -21,7 +22,7 @@ def test_every_method_is_evaluated_at_every_seed(first):
     metrics = Store(config.store).read_table(f"runs/{info.run_id}/metrics.parquet")
     overall = metrics.filter(pc.is_null(metrics["mode"])).to_pylist()
     found = {(row["model"], row["seed"], row["split"]) for row in overall}
-    methods = ("none", "error_sample", "random", "random_in_label", "whole_pool", "selected")
+    methods = (*BASELINES, "selected")
     splits = ("test", "debug_heldout")
     assert {(m, s, split) for m in methods for s in (0, 1) for split in splits} <= found
     modes = {row["mode"] for row in metrics.to_pylist() if row["split"] == "debug_heldout"}
@@ -68,8 +69,9 @@ def test_another_k_redoes_selection_and_training_only(first):
     assert new == {"selections", "cells", "runs"}
     baselines = [key for key in modified(store) if key.startswith("cells/") and key not in before]
     cells = {key.split("/")[1] for key in baselines}
-    # selected, random and random_in_label draw another number; none, error_sample, whole_pool stay
-    assert len(cells) == 3 * len(config.seeds)
+    # These do not draw as many as selected picked.
+    unchanged = {"none", "error_sample", "whole_pool"}
+    assert len(cells) == (len(BASELINES) + 1 - len(unchanged)) * len(config.seeds)
 
 
 def test_embeddings_reconcile_with_the_pool(first):
