@@ -1,0 +1,117 @@
+"""Configs are strict, and a fault names its file, line, place and mend."""
+
+from pathlib import Path
+
+import pytest
+
+from dcd.config import DataConfig, RunConfig, TrainingConfig, load_config
+from dcd.errors import ConfigError
+
+GOOD = """\
+store: runs
+pool: {images: pool/*.tar}
+train: {images: train}
+test: {images: test}
+error_sample: {images: errors}
+debug_heldout: {images: heldout}
+"""
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    return refused.value.problems
+
+
+def test_the_least_config_loads_with_defaults(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(GOOD)
+    config = load_config(path)
+    assert config.seeds == (0,)
+    assert config.encoder.model == "tf_efficientnet_lite0"
+    assert config.training.mode == "head"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("selection: {kk: 3}", ["selection.kk", ":7"]),
+        ("selection: {k: zero}", ["selection.k"]),
+        ("encoder: {precison: bf16}", ["encoder.precison", "precision"]),
+        ("training: {mode: heads}", ["training.mode", "head"]),
+        ("training: {patience: 2}", ["patience", "val_share"]),
+        ("seeds: [0, 0]", ["seeds", "repeats"]),
+        ("seeds: []", ["seeds"]),
+        ("seeds: [-1]", ["seeds"]),
+        ("runner: {kind: thread, address: 'x'}", ["address"]),
+        ("compare: {selections: {random: {}}}", ["random"]),
+        ("errorsample: {images: x}", ["errorsample", "error_sample"]),
+    ],
+)
+def test_a_fault_names_its_place_and_the_mend(tmp_path, line, words):
+    found = "\n".join(faults(tmp_path, GOOD + line + "\n"))
+    assert "config.yaml" in found
+    for word in words:
+        assert word in found
+
+
+def test_every_fault_is_named(tmp_path):
+    text = GOOD.replace("store: runs\n", "") + "selection: {k: 0}\nseeds: x\n"
+    found = "\n".join(faults(tmp_path, text))
+    assert "store" in found
+    assert "selection.k" in found
+    assert "seeds" in found
+
+
+def test_a_repeated_key_is_not_silently_the_last(tmp_path):
+    assert "store" in "\n".join(faults(tmp_path, GOOD + "store: elsewhere\n"))
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "just text", "a: [", "\t: x"])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    assert "config.yaml" in "\n".join(faults(tmp_path, text))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_credentials_do_not_belong_in_a_uri_and_are_not_echoed(tmp_path):
+    text = GOOD.replace("store: runs", "store: s3://key:hunter2@bucket/x")
+    found = "\n".join(faults(tmp_path, text))
+    assert "AWS_ACCESS_KEY_ID" in found
+    assert "hunter2" not in found
+
+
+def test_nothing_in_a_config_is_executed(tmp_path):
+    mark = tmp_path / "mark"
+    found = faults(tmp_path, f"store: !!python/object/apply:os.mkdir ['{mark}']\n")
+    assert found
+    assert not mark.exists()
+
+
+def test_a_data_set_is_filled_in_for_its_seed():
+    data = DataConfig(images="i-{seed}", labels="l-{seed}.parquet", where="seed = {seed}")
+    assert data.at_seed(3) == DataConfig(images="i-3", labels="l-3.parquet", where="seed = 3")
+
+
+def test_a_config_is_immutable_and_survives_json():
+    config = TrainingConfig(val_share=0.1, ensemble_alpha="choose")
+    with pytest.raises(ValueError, match="frozen"):
+        config.epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_schema_describes_every_field():
+    """Prefect draws its forms from it."""
+    schema = RunConfig.model_json_schema()
+    undescribed = [
+        f"{name}.{field}"
+        for name, model in schema["$defs"].items()
+        for field, spec in model.get("properties", {}).items()
+        if not ({"description", "const", "$ref", "anyOf", "enum"} & set(spec))
+    ]
+    assert undescribed == []

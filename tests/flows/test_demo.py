@@ -1,0 +1,40 @@
+"""`dcd demo`, as a new user runs it: another process, an empty home, output into a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_demo_shows_a_repaired_model_and_nothing_that_frightens(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "demo", "--folder", "demo", "--json", "metrics.json"],
+        cwd=tmp_path,
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "demo" / "store" / "runs").is_dir()
+    assert "report.html" in done.stdout
+    for noise in ("Traceback", "Warning", "leaked", "\x1b["):
+        assert noise not in done.stderr + done.stdout, done.stderr
+
+    rows = [row for row in json.loads((tmp_path / "metrics.json").read_text()) if not row["mode"]]
+    assert len({row["seed"] for row in rows}) >= 3
+
+    def accuracy(method: str, split: str) -> float:
+        found = [r["accuracy"] for r in rows if (r["method"], r["split"]) == (method, split)]
+        return float(np.mean(found))
+
+    assert accuracy("selected", "debug_heldout") > accuracy("none", "debug_heldout") + 0.1
+    assert accuracy("selected", "debug_heldout") > accuracy("random", "debug_heldout") + 0.1
+    assert accuracy("selected", "test") > accuracy("none", "test") - 0.02
