@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from dcd import schemas
 from dcd.errors import DataError
+from dcd.sampling import BottomRows
 from dcd.sql import clustered, connect
 
 _MAX_GROUP_BYTES = 8 * 2**20  # of vectors in a row group: one read of an object store
@@ -75,12 +76,14 @@ def cluster(
     dim: int,
     max_memory_bytes: int,
     tally: Tally,
+    sample: BottomRows,
 ) -> Iterator[Part]:
     """Write the rows in the order (weak_label, image_id) to files, one after the other.
 
     rows: schemas.embeddings(dim) plus `shard`. labels: see `dcd.sql.clustered`. Every file lives
     until the next one is asked for. The same rows give the same bytes, in whatever order they
-    come. An image that two shards hold counts once; raises DataError if its bytes differ.
+    come. An image that two shards hold counts once; raises DataError if its bytes differ. The tally
+    and the sample are complete once all parts are taken.
     """
     row_bytes = 2 * dim
     with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
@@ -90,7 +93,8 @@ def cluster(
             wire = _to_wire(rows, dim)
             ordered = clustered(connection, _wire_schema(dim), wire, labels, _SORT_BATCH_ROWS)
             labelled = (_labelled(batch, tally) for batch in ordered)
-            batches = _distinct((_from_wire(batch, dim) for batch in labelled), tally)
+            distinct = _distinct((_from_wire(batch, dim) for batch in labelled), tally)
+            batches = _sampled(distinct, sample)
             chunks = _label_chunks(batches, max(1, _MAX_GROUP_BYTES // row_bytes))
             groups = _row_groups(chunks, max(1, _MIN_GROUP_BYTES // row_bytes))
             yield from _parts(groups, folder, max(1, _MAX_PART_BYTES // row_bytes))
@@ -168,6 +172,12 @@ def _refuse_contradictions(above: pa.Table, below: pa.Table) -> None:
             f"shards {above['shard'][at].as_py()} and {below['shard'][at].as_py()}; make the "
             "ids unique"
         )
+
+
+def _sampled(batches: Iterator[pa.Table], sample: BottomRows) -> Iterator[pa.Table]:
+    for batch in batches:
+        sample.take(batch)
+        yield batch
 
 
 def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from dcd import schemas
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.index import IndexInfo, read_directory, read_pieces
+from dcd.index import IndexInfo, read_directory
+from dcd.row_groups import read_pieces
 from dcd.sql import connect, rank_neighbors
 from dcd.store import Store
 

@@ -7,7 +7,7 @@ import pytest
 
 from dcd import clustering, keys
 from dcd.errors import CountMismatch, DataError, EncoderMismatch, StoreError
-from dcd.index import build_index, index_info, pool_rows, vectors_of
+from dcd.index import build_index, index_info, pool_rows, pool_sample, vectors_of
 from dcd.store import Store
 from tests.dcd.vector_pools import ENCODER, POOL, content, put_shard
 
@@ -58,6 +58,25 @@ def test_rows_come_back_clustered_and_counted(store, small_groups):
         assert np.array_equal(np.float16(row["embedding"]), made[row["image_id"]])
         assert row["content_hash"] == content(row["image_id"])
     assert index_info(store, POOL, ENCODER, index.index_id) == index
+
+
+def test_the_sample_of_a_small_pool_is_the_pool(store):
+    made = random_pool(store)
+    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    sample = pool_sample(store, index)
+    columns = ["image_id", "weak_label", "shard", "content_hash"]
+    rows = sample.select(columns).rename_columns(["image_id", "label", "shard", "content_hash"])
+    assert rows.equals(pool_rows(store, index))
+    for row in sample.to_pylist():
+        assert np.array_equal(np.float16(row["embedding"]), made[row["image_id"]])
+
+
+def test_the_sample_of_a_large_pool_is_bounded(store, monkeypatch):
+    monkeypatch.setattr("dcd.index._SAMPLE_ROWS", 30)
+    made = random_pool(store)
+    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    sample = pool_sample(store, index)
+    assert sorted(sample["image_id"].to_pylist()) == sorted(sorted(made, key=content)[:30])
 
 
 def test_row_groups_hold_one_label_or_small_ones(store, small_groups):
