@@ -86,6 +86,9 @@ class DataConfig(Frozen):
     image_column: str = Field(
         default="image", description="Column of image bytes in Parquet images."
     )
+    licence: str | None = Field(
+        default=None, description="Licence of the images, for the lineage card; changes nothing."
+    )
 
     def at_seed(self, seed: int) -> Self:
         """This data set for one seed: `{seed}` filled in wherever it stands."""
@@ -246,6 +249,23 @@ class CompareConfig(Frozen):
     )
 
 
+class GateConfig(Frozen):
+    """When a retrained model replaces the champion."""
+
+    policy: Literal["auto", "decide", "off"] = Field(
+        default="auto",
+        description="auto: promote what passes; decide: only say it, `dcd promote` does it; off.",
+    )
+    margin_points: float = Field(
+        default=0.5, gt=0, lt=100, description="Test accuracy that may be lost, in points."
+    )
+    candidate: Literal["first_seed", "best_seed"] = Field(
+        default="first_seed",
+        description="first_seed: the model of the first seed, at 95 %. best_seed: the one that "
+        "gains most on debug_val, at a level stricter by the number of seeds.",
+    )
+
+
 class RunnerConfig(Frozen):
     """How many shards are worked on at once, and where."""
 
@@ -292,6 +312,7 @@ class RunConfig(Frozen):
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
+    gate: GateConfig = GateConfig()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()
 

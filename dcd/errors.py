@@ -64,6 +64,14 @@ class LeakError(DCDError):
     """An evaluation image was about to enter training."""
 
 
+class ChampionChanged(DCDError):
+    """Another promotion or a rollback came first."""
+
+
+class GateRefused(DCDError):
+    """A model was to be promoted that the gate did not let pass."""
+
+
 class StoreError(DCDError):
     """The object store refused a request or cannot be reached."""
 

@@ -1,8 +1,8 @@
 """The promotion gate: a candidate replaces the champion only if nothing got worse.
 
-Two tests on the same images, both at 95 %: on `test` the candidate must be non-inferior within a
-margin; on `debug_val` it must be better. A candidate that is merely different passes the second
-test, and so the gate, with probability at most 5 %.
+Two tests on the same images, by default both at 95 %: on `test` the candidate must be non-inferior
+within a margin; on `debug_val` it must be better. A candidate that is merely different passes the
+second test, and so the gate, with probability at most 5 %.
 """
 
 from dataclasses import dataclass
@@ -52,12 +52,15 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(champion: pa.Table, candidate: pa.Table, margin: float = 0.005) -> Decision:
+def decide(
+    champion: pa.Table, candidate: pa.Table, margin: float = 0.005, level: float = LEVEL
+) -> Decision:
     """Compare two models' predictions (schemas.PREDICTIONS, one model and seed each).
 
     Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part.
-    margin: how much test accuracy may be lost, as a share. Raises DataError if a split is empty
-    or the two models were not evaluated on the same images with the same labels.
+    margin: how much test accuracy may be lost, as a share. level: of each of the two tests.
+    Raises DataError if a split is empty or the two models were not evaluated on the same images
+    with the same labels.
     """
     if not 0 < margin < 1:
         raise DataError(f"gate: the margin is a share of 1 above 0, found {margin}; try 0.005")
@@ -66,10 +69,14 @@ def decide(champion: pa.Table, candidate: pa.Table, margin: float = 0.005) -> De
     test_counts = paired_counts(on_test.candidate, on_test.champion)
     val_counts = paired_counts(on_val.candidate, on_val.champion)
     p_inferior, p_no_better = non_inferiority(test_counts, margin), mcnemar(val_counts)
-    test = PairedTest(test_counts, p_inferior, p_inferior <= LEVEL)
-    debug_val = PairedTest(val_counts, p_no_better, p_no_better <= LEVEL)
+    test = PairedTest(test_counts, p_inferior, p_inferior <= level)
+    debug_val = PairedTest(val_counts, p_no_better, p_no_better <= level)
     classes = _class_changes(on_test)
-    reasons = (_test_reason(test, margin), *_class_reason(test, classes), _val_reason(debug_val))
+    reasons = (
+        _test_reason(test, margin, level),
+        *_class_reason(test, classes),
+        _val_reason(debug_val),
+    )
     return Decision(test.passed and debug_val.passed, test, debug_val, classes, reasons)
 
 
@@ -116,13 +123,14 @@ def _class_changes(pairs: _Pairs) -> tuple[ClassChange, ...]:
     return tuple(sorted(changes, key=lambda change: change.difference * change.n))
 
 
-def _test_reason(test: PairedTest, margin: float) -> str:
+def _test_reason(test: PairedTest, margin: float, level: float) -> str:
     counts = test.counts
+    sure = 1 - level
     changed = (
         f"Test accuracy changed by {_points(counts.difference)} on {counts.n} images "
         f"({counts.gained} newly right, {counts.lost} newly wrong)"
     )
-    bound = f"95 % sure to have lost less than {_lost(lower_bound(counts, 1 - LEVEL))}"
+    bound = f"{100 * sure:.3g} % sure to have lost less than {_lost(lower_bound(counts, sure))}"
     if test.passed:
         return f"{changed}: {bound}, within the margin of {100 * margin:g}."
     if -counts.difference >= margin:

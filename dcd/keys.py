@@ -80,7 +80,20 @@ def table_digest(table: pa.Table) -> str:
     return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()[:12]
 
 
+def evaluation(evaluation_id: str) -> str:
+    """What a champion predicts for the images of a later run."""
+    return f"evaluations/{evaluation_id}.parquet"
+
+
 CHAMPION = "champion.json"
+CHAMPION_CHANGES = "champions"
+
+
+def champion_change(change_id: str) -> str:
+    """The note of one promotion or rollback; never overwritten."""
+    return f"{CHAMPION_CHANGES}/{change_id}.json"
+
+
 PROBES = ".probe"
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images import Preprocess
+from dcd.store import Store
 from dcd.training import LinearHead
 
 WEIGHTS = "model.safetensors"
@@ -100,6 +101,14 @@ def load_model(directory: Path) -> SavedModel:
         std=(*cfg["std"],),
     )
     return SavedModel(network.eval(), classes, preprocess)
+
+
+def read_model(store: Store, prefix: str) -> SavedModel:
+    """`load_model` of the folder below `prefix` in a store."""
+    with tempfile.TemporaryDirectory(prefix="dcd-model-") as scratch:
+        for name in (WEIGHTS, CONFIG):
+            Path(scratch, name).write_bytes(store.read_bytes(f"{prefix}/{name}"))
+        return load_model(Path(scratch))
 
 
 def with_head(network: nn.Module, head: LinearHead) -> nn.Module:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dcd.config import RunConfig, load_config
 from dcd.errors import ConfigError
+from flows import cli_champions
 from flows.console import ConfigPath, JsonPath, Verbose, configure_prefect, explained
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Repair a failing image classifier with the right images from a noisy pool.",
 )
+app.add_typer(cli_champions.app)
 
 
 @app.command()

@@ -14,6 +14,10 @@ ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metav
 JsonPath = Annotated[
     Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
 ]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", envvar="DCD_STORE", help="The store: a folder or s3://bucket/prefix."),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 
 _EXIT_FAILED, _EXIT_BAD_CONFIG = 1, 2
