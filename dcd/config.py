@@ -6,7 +6,7 @@ descriptions. Nothing here touches a file; `dcd.validate` checks what needs a lo
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,8 @@ _DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "random_in_label",
     "whole_pool",
 )
+
+Parsed = TypeVar("Parsed", bound="Frozen")
 
 
 class Frozen(BaseModel):
@@ -332,9 +334,44 @@ class RunConfig(Frozen):
         data: DataConfig | None = getattr(self, split)
         return data and data.at_seed(seed)
 
+    def embedding(self) -> EmbedConfig:
+        """The part of this run that embeds the pool."""
+        return EmbedConfig(
+            store=self.store, pool=self.pool, encoder=self.encoder, runner=self.runner
+        )
+
 
 def load_config(path: str | Path) -> RunConfig:
     """Read a YAML config. Raises ConfigError with one line per fault, each naming its place."""
+    document, lines = _read_document(path)
+    return parse_config(document, str(path), lines)
+
+
+def load_embed_config(path: str | Path) -> EmbedConfig:
+    """What `embed-pool` needs, from a config of its own or from that of a run.
+
+    Raises ConfigError as `load_config` does.
+    """
+    document, lines = _read_document(path)
+    if document.keys() & (RunConfig.model_fields.keys() - EmbedConfig.model_fields.keys()):
+        return parse_config(document, str(path), lines).embedding()
+    return _parse(EmbedConfig, document, str(path), lines)
+
+
+def parse_config(
+    document: dict[str, object],
+    origin: str,
+    lines: Mapping[tuple[int | str, ...], int] | None = None,
+) -> RunConfig:
+    """Validate a parsed document. Raises ConfigError with one line per fault.
+
+    `origin` heads every line, followed by the fault's line where `lines` has it.
+    """
+    return _parse(RunConfig, document, origin, lines)
+
+
+def _read_document(path: str | Path) -> tuple[dict[str, object], dict[tuple[int | str, ...], int]]:
+    """A YAML mapping, and the line on which each of its keys stands."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
@@ -351,24 +388,21 @@ def load_config(path: str | Path) -> RunConfig:
         raise ConfigError([f"{path}: expected a mapping with store, pool, train, …; found {found}"])
     if repeated := repeated_keys(root):
         raise ConfigError([f"{path}:{problem}" for problem in repeated])
-    return parse_config(document, str(path), line_numbers(root))
+    return document, line_numbers(root)
 
 
-def parse_config(
+def _parse(
+    model: type[Parsed],
     document: dict[str, object],
     origin: str,
-    lines: Mapping[tuple[int | str, ...], int] | None = None,
-) -> RunConfig:
-    """Validate a parsed document. Raises ConfigError with one line per fault.
-
-    `origin` heads every line, followed by the fault's line where `lines` has it.
-    """
+    lines: Mapping[tuple[int | str, ...], int] | None,
+) -> Parsed:
     try:
-        return RunConfig.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as err:
         faults = err.errors(include_url=False)
         raise ConfigError(
-            [explain_fault(_with_line(origin, lines, f["loc"]), f, RunConfig) for f in faults]
+            [explain_fault(_with_line(origin, lines, f["loc"]), f, model) for f in faults]
         ) from err
 
 

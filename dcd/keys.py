@@ -42,6 +42,11 @@ def embeddings(pool: str, encoder_id: str, shard: str) -> str:
     return f"embeddings/{pool}/{encoder_id}/{shard}.parquet"
 
 
+def embeddings_of(pool: str, encoder_id: str) -> str:
+    """Prefix of all embeddings of a pool by one encoder."""
+    return f"embeddings/{pool}/{encoder_id}"
+
+
 def rejects(pool: str, encoder_id: str, shard: str) -> str:
     return f"rejects/{pool}/{encoder_id}/{shard}.parquet"
 

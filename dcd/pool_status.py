@@ -1,22 +1,26 @@
 """How far the embedding of a source is, and whether what is published is whole."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
+from statistics import median
 from typing import Literal
 
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
+from dcd.config import DataConfig
 from dcd.embedding import ShardStats, published
-from dcd.errors import DCDError
-from dcd.pool import Shard, shards_from_table
+from dcd.errors import DataError, DCDError, ObjectNotFound
+from dcd.pool import Shard, read_shard, shards_from_table
 from dcd.store import Store
 
 State = Literal["done", "failed", "missing"]
 _REQUESTS_AT_ONCE = 16
+_MIN_PAUSE_S, _PAUSE_GAPS = 60, 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,16 @@ class Fault:
     message: str
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What a verification looked at: n_checked of n_shards are published, and what is wrong."""
+
+    n_shards: int
+    n_checked: int
+    n_images: int
+    faults: tuple[Fault, ...]
+
+
 def note_failures(
     store: Store, source_id: str, encoder_id: str, failed: Sequence[FailedShard]
 ) -> None:
@@ -77,12 +91,23 @@ def noted_failures(store: Store, source_id: str, encoder_id: str) -> list[Failed
 
 
 def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardState]:
-    """Every listed shard of a source with its state; a changed source shard counts as missing."""
-    shards = shards_from_table(store.read_table(keys.shards(source_id)))
+    """Every listed shard of a source with its state; a changed source shard counts as missing.
+
+    Raises DataError if no run has listed the shards of this source yet.
+    """
+    try:
+        shards = shards_from_table(store.read_table(keys.shards(source_id)))
+    except ObjectNotFound as err:
+        raise DataError(
+            f"{source_id}: no run has listed its shards in {store.url} yet; run dcd embed first"
+        ) from err
     reasons = {f.shard: f.reason for f in noted_failures(store, source_id, encoder_id)}
+    there = set(store.keys_under(keys.embeddings_of(source_id, encoder_id)))
 
     def state_of(shard: Shard) -> ShardState:
-        stats = published(store, source_id, encoder_id, shard)
+        stats = None
+        if keys.embeddings(source_id, encoder_id, shard.name) in there:
+            stats = published(store, source_id, encoder_id, shard)
         if stats is not None:
             return ShardState(shard, "done", stats)
         reason = reasons.get(shard.name)
@@ -92,21 +117,31 @@ def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardSta
         return list(requests.map(state_of, shards))
 
 
+def pool_status(store: Store, source_id: str, encoder_id: str) -> PoolStatus:
+    """Counts, rate and time left of a source's embedding. Raises DataError as `shard_states`."""
+    states = shard_states(store, source_id, encoder_id)
+    times = store.published_at(keys.embeddings_of(source_id, encoder_id))
+    done = (state.shard.name for state in states if state.state == "done")
+    there = (times.get(keys.embeddings(source_id, encoder_id, shard)) for shard in done)
+    return summarize(states, [time for time in there if time is not None])
+
+
 def summarize(states: Sequence[ShardState], published_at: Sequence[datetime]) -> PoolStatus:
     """The counts of all states. Pure.
 
-    published_at: when each done shard's embeddings were published. The rate is that of the images
-    between the first and the last of them; a pause between two runs lowers it.
+    published_at: when each done shard's embeddings were published. The rate is that of the shards
+    published since the last pause, which ends a run: a gap far longer than the usual one.
     """
     stats = [state.stats for state in states if state.stats is not None]
     count = {kind: sum(state.state == kind for state in states) for kind in State.__args__}
     n_images = sum(s.n_images for s in stats)
     images_per_s = seconds_left = None
-    if len(published_at) > 1:
-        span_s = (max(published_at) - min(published_at)).total_seconds()
+    recent = _since_the_last_pause(published_at)
+    if len(recent) > 1:
+        span_s = (recent[-1] - recent[0]).total_seconds()
         per_shard = n_images / len(stats)
         if span_s > 0:
-            images_per_s = per_shard * (len(published_at) - 1) / span_s
+            images_per_s = per_shard * (len(recent) - 1) / span_s
             seconds_left = (len(states) - len(stats)) * per_shard / images_per_s
     return PoolStatus(
         n_shards=len(states),
@@ -121,22 +156,51 @@ def summarize(states: Sequence[ShardState], published_at: Sequence[datetime]) ->
     )
 
 
+def _since_the_last_pause(times: Sequence[datetime]) -> list[datetime]:
+    """The times in order, from the last gap on that is over a minute and 20 times the median."""
+    ordered = sorted(times)
+    gaps = [(b - a).total_seconds() for a, b in pairwise(ordered)]
+    if not gaps:
+        return ordered
+    pause_s = max(_MIN_PAUSE_S, _PAUSE_GAPS * median(gaps))
+    last = max((number for number, gap in enumerate(gaps, 1) if gap > pause_s), default=0)
+    return ordered[last:]
+
+
 def verify(
-    store: Store,
-    source_id: str,
-    encoder_id: str,
-    on_shard: Callable[[], None] = lambda: None,
-) -> list[Fault]:
-    """Read every published shard whole and count it again; no faults mean that all is there."""
+    store: Store, source_id: str, encoder_id: str, recount: DataConfig | None = None
+) -> Verification:
+    """Read every published shard whole and count it again.
+
+    recount: how to read the image archives; they are then counted too. Raises DataError as
+    `shard_states`.
+    """
+    states = shard_states(store, source_id, encoder_id)
 
     def check(state: ShardState) -> list[Fault]:
-        faults = [] if state.stats is None else _faults(store, source_id, encoder_id, state.stats)
-        on_shard()
+        if state.stats is None:
+            return []
+        faults = _faults(store, source_id, encoder_id, state.stats)
+        if recount is not None:
+            faults += _source_faults(state.shard, recount, state.stats.n_images)
         return [Fault(state.shard.name, message) for message in faults]
 
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
-        found = requests.map(check, shard_states(store, source_id, encoder_id))
-        return [fault for faults in found for fault in faults]
+        faults = [fault for found in requests.map(check, states) for fault in found]
+    done = [state.stats for state in states if state.stats is not None]
+    return Verification(len(states), len(done), sum(s.n_images for s in done), tuple(faults))
+
+
+def _source_faults(shard: Shard, data: DataConfig, n_images: int) -> list[str]:
+    try:
+        n_found = sum(1 for _ in read_shard(shard, data))
+    except (DCDError, OSError) as err:
+        return [f"its images cannot be read: {err}"]
+    if n_found != n_images:
+        return [
+            f"{n_found} images in {shard.uri}, but {n_images} embedded or rejected; embed again"
+        ]
+    return []
 
 
 def _faults(store: Store, source_id: str, encoder_id: str, stats: ShardStats) -> list[str]:

@@ -6,6 +6,7 @@ All writes publish in one step: a reader sees the whole object or none.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -67,6 +68,20 @@ class Store:
             found = self.fs.find(path, **strict)
         names = [path[len(self.root) + 1 :] for path in found]
         return sorted(name for name in names if not _is_temporary(name))
+
+    def published_at(self, prefix: str) -> dict[str, datetime]:
+        """When each object below a prefix was last written, by key."""
+        path = self.path(prefix)
+        if self.is_local and not os.path.isdir(path):
+            return {}
+        with explained(self.uri(prefix), "list"):
+            found: Any = self.fs.find(path, detail=True)
+        entries = {name[len(self.root) + 1 :]: entry for name, entry in found.items()}
+        return {
+            key: entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
+            for key, entry in sorted(entries.items())
+            if not _is_temporary(key)
+        }
 
     def read_bytes(self, key: str) -> bytes:
         with explained(self.uri(key), "read"):

@@ -20,7 +20,7 @@ StoreUrl = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 
-_EXIT_FAILED, _EXIT_BAD_CONFIG = 1, 2
+EXIT_FAILED, EXIT_BAD_CONFIG = 1, 2
 
 
 def configure_prefect(verbose: bool) -> None:
@@ -44,7 +44,7 @@ def explained() -> Iterator[None]:
     except ConfigError as error:
         for problem in error.problems:
             typer.secho(problem, err=True, fg="red")
-        raise typer.Exit(_EXIT_BAD_CONFIG) from None
+        raise typer.Exit(EXIT_BAD_CONFIG) from None
     except DCDError as error:
         typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
-        raise typer.Exit(_EXIT_FAILED) from None
+        raise typer.Exit(EXIT_FAILED) from None

@@ -16,7 +16,6 @@ from dcd.runs import Evidence, RunInfo
 from dcd.stages import SelectionInfo, SplitInfo
 from dcd.summary import StageCount
 from flows.embed_pool import EmbeddedSource, embed_pool
-from flows.runners import runner_of
 from tasks import debugging, progress
 
 
@@ -64,13 +63,13 @@ def debug_model(config: RunConfig) -> RunInfo:
 
 def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
     """Embed every distinct image source once, the pool first; by source id."""
-    embed = embed_pool.with_options(task_runner=runner_of(config.runner))
     return {
-        source.id: embed(
+        source.id: embed_pool(
             EmbedConfig(
                 store=config.store,
                 pool=PoolConfig(name=source.id, **source.data.model_dump()),
                 encoder=config.encoder,
+                runner=config.runner,
             )
         )
         for source in sources(config)

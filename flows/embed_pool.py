@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from prefect import flow
-from prefect.futures import wait
 
 from dcd.config import EmbedConfig
 from dcd.datasets import Source, source_of
 from dcd.errors import EmbeddingFailed
 from dcd.pool import Shard
-from dcd.pool_status import FailedShard
+from flows.runners import runner_of
 from tasks import embedding, progress
 from tasks.embedding import Batch
 
@@ -45,20 +44,32 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     progress.started(source.id, total, "images")
 
     batches = batched(shards, _MAX_TASKS)
-    futures = [
-        embedding.embed_shards.submit(config.store, source, batch, config.encoder, encoder_id)
-        for batch in batches
-    ]
-    wait(futures)
+    outcomes: list[Batch] = []
+    with runner_of(config.runner) as runner:
+        futures = [
+            runner.submit(
+                embedding.embed_shards,
+                {
+                    "store": config.store,
+                    "source": source,
+                    "shards": batch,
+                    "config": config.encoder,
+                    "encoder_id": encoder_id,
+                },
+            )
+            for batch in batches
+        ]
+        for batch, future in zip(batches, futures, strict=True):
+            future.wait()
+            outcome = future.result(raise_on_failure=False)
+            if not isinstance(outcome, Batch):
+                outcome = embedding.salvage(config.store, source, batch, encoder_id, outcome)
+            outcomes.append(outcome)
+            if config.runner.kind != "thread":  # what other processes embed is not heard here
+                progress.advanced(source.id, sum(d.stats.n_images for d in outcome.done))
 
-    done, failed = [], []
-    for batch, future in zip(batches, futures, strict=True):
-        outcome = future.result(raise_on_failure=False)
-        if isinstance(outcome, Batch):
-            done += outcome.done
-            failed += outcome.failed
-        else:
-            failed += [FailedShard(s.name, f"{type(outcome).__name__}: {outcome}") for s in batch]
+    done = [shard for outcome in outcomes for shard in outcome.done]
+    failed = [shard for outcome in outcomes for shard in outcome.failed]
     embedding.note_failures(config.store, source, encoder_id, failed)
     if failed:
         raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))

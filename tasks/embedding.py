@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
 
 from dcd import pool_status, stages
 from dcd.config import EncoderConfig
 from dcd.datasets import Source
+from dcd.embedding import published
 from dcd.encoders import load_encoder
 from dcd.errors import DCDError
 from dcd.pool import Shard
@@ -59,30 +61,63 @@ def embed_shards(
 ) -> Batch:
     """Embed a batch of shards. One that fails for good does not stop the others.
 
-    A transient failure is raised at the end, so that the retry redoes only what is missing.
+    A transient failure is raised at the end, so that the retry redoes only what is missing; after
+    the last retry it counts as failed.
     """
     done, failed = [], []
     interrupted: Exception | None = None
+    attempt = _attempt()
     for shard in shards:
+        told = 0
+
+        def tell(n_images: int) -> None:
+            nonlocal told
+            told += n_images
+            progress.advanced(source.id, n_images)
+
         try:
-            outcome = stages.embed_shard(
-                Store(store),
-                source,
-                shard,
-                config,
-                encoder_id,
-                lambda n: progress.advanced(source.id, n),
-            )
-        except (DCDError, OSError) as error:
-            if is_transient(error):
+            outcome = stages.embed_shard(Store(store), source, shard, config, encoder_id, tell)
+        except Exception as error:
+            progress.advanced(source.id, -told)
+            if not isinstance(error, DCDError | OSError):
+                get_run_logger().exception("shard %s", shard.name)
+            if is_transient(error) and attempt <= RETRIES:
                 interrupted = error
             else:
-                failed.append(FailedShard(shard.name, f"{type(error).__name__}: {error}"))
+                failed.append(FailedShard(shard.name, reason_of(error)))
         else:
             done.append(outcome)
+            if outcome.reused and attempt == 1:
+                progress.advanced(source.id, outcome.stats.n_images)
     if interrupted is not None:
         raise interrupted
     return Batch(tuple(done), tuple(failed))
+
+
+@task(name="salvage-shards", cache_policy=NO_CACHE)
+def salvage(
+    store: str, source: Source, shards: Sequence[Shard], encoder_id: str, error: BaseException
+) -> Batch:
+    """What a batch had published before its task broke; the rest failed because of `error`."""
+    done, failed = [], []
+    for shard in shards:
+        stats = published(Store(store), source.id, encoder_id, shard)
+        if stats is not None:
+            done.append(ShardOutcome(stats, reused=False))
+        else:
+            failed.append(FailedShard(shard.name, reason_of(error)))
+    return Batch(tuple(done), tuple(failed))
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line: its kind and its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _attempt() -> int:
+    """Which try of its task this is, from 1."""
+    context = TaskRunContext.get()
+    return 1 if context is None else context.task_run.run_count
 
 
 @task(name="note-failures", cache_policy=NO_CACHE)

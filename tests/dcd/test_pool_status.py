@@ -6,12 +6,15 @@ import pytest
 
 from dcd import keys, schemas
 from dcd.embedding import EmbeddedShard, ShardStats, publish
+from dcd.errors import DataError
 from dcd.pool import Shard, shards_table
 from dcd.pool_status import (
     FailedShard,
     ShardState,
+    Verification,
     note_failures,
     noted_failures,
+    pool_status,
     shard_states,
     summarize,
     verify,
@@ -85,19 +88,38 @@ def test_rate_and_time_left_come_from_the_publishing_times():
     assert status.seconds_left == pytest.approx(10)
 
 
+def test_a_pause_between_two_runs_does_not_slow_the_rate():
+    done = [ShardState(shard(n), "done", ShardStats(n, 100, 100, 0)) for n in "abcdef"]
+    seconds = [0, 10, 20, 80_000, 80_010, 80_020]
+    status = summarize(done, [EPOCH + timedelta(seconds=s) for s in seconds])
+    assert status.images_per_s == pytest.approx(10)
+
+
+def test_the_status_reads_the_times_from_the_store(store):
+    status = pool_status(store, "p", "e")
+    assert (status.n_done, status.n_failed, status.n_missing) == (2, 1, 1)
+    assert status.images_per_s is not None
+    assert status.seconds_left is not None
+
+
+def test_a_pool_that_was_never_listed_is_told(store):
+    with pytest.raises(DataError, match="run dcd embed first"):
+        pool_status(store, "elsewhere", "e")
+
+
 def test_verify_finds_nothing_in_a_whole_store(store):
-    assert verify(store, "p", "e") == []
+    assert verify(store, "p", "e") == Verification(4, 2, 6, ())
 
 
 def test_verify_names_a_shard_with_missing_rejects(store):
     store.delete(keys.rejects("p", "e", "b"))
-    assert [fault.shard for fault in verify(store, "p", "e")] == ["b"]
+    assert [fault.shard for fault in verify(store, "p", "e").faults] == ["b"]
 
 
 def test_verify_counts_rows_against_the_footer(store):
     key = keys.embeddings("p", "e", "a")
     short = store.read_table(key).slice(0, 2)
     store.write_table(key, short, metadata=store.read_metadata(key))
-    faults = verify(store, "p", "e")
+    faults = verify(store, "p", "e").faults
     assert len(faults) == 1
     assert "2 embeddings + 0 rejects, but 3 images" in faults[0].message
