@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dcd import keys, methods, schemas
 from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
-from dcd.datasets import Source, fetch
+from dcd.datasets import Source, fetch, fetch_all
 from dcd.encoders import load_network, preprocess_of
 from dcd.errors import LabelError
 from dcd.evaluation import Predicted, predict, predictions_table
@@ -209,7 +209,7 @@ def _train_full(
 ) -> dict[Split, Predicted]:
     preprocess = preprocess_of(plan.encoder)
     images = {
-        split: fetch(store, info.source, tables[split]) for split, info in plan.splits.items()
+        split: fetch_all(store, info.sources, tables[split]) for split, info in plan.splits.items()
     }
     pool_images = fetch(store, plan.pool, picks.filter(pc.equal(picks["source"], "pool")))
     added = [

@@ -307,7 +307,13 @@ class RunConfig(Frozen):
     pool: PoolConfig
     train: DataConfig
     test: DataConfig
-    error_sample: DataConfig
+    error_sample: DataConfig | None = Field(
+        default=None, description="May be left out where `failures` is true."
+    )
+    failures: bool = Field(
+        default=False,
+        description="Add all failures that are registered in the store to the error sample.",
+    )
     debug_val: DataConfig | None = None
     debug_heldout: DataConfig
     encoder: EncoderConfig = EncoderConfig()
@@ -317,6 +323,15 @@ class RunConfig(Frozen):
     gate: GateConfig = GateConfig()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()
+
+    @model_validator(mode="after")
+    def _has_failures(self) -> Self:
+        if self.error_sample is None and not self.failures:
+            raise ValueError(
+                "error_sample: is missing; name the failing images, or take those registered in "
+                "the store with failures: true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:

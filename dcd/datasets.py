@@ -4,7 +4,7 @@ A split is a view of an image source: the embeddings of the source's shards join
 table. Sources are embedded once however many splits share them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -132,9 +132,12 @@ def gather(
     shard_names: Iterable[str],
     labels: pa.Table | None,
     place: str,
+    *,
+    unique: bool = False,
 ) -> pa.Table:
     """The labelled features of a split: schemas.labelled_features plus `shard`, sorted by image_id.
 
+    unique: an id names the same picture wherever it stands, so that its first shard counts.
     `labels` picks and labels the images; None takes every image with the label of its source.
     Raises LabelError for images that have no label, DataError if labelled images are nowhere.
     """
@@ -152,6 +155,10 @@ def gather(
     if not parts:
         raise DataError(f"{place}: none of its images was embedded; check `images` and `labels`")
     rows = pa.concat_tables(parts).replace_schema_metadata(None).combine_chunks()
+    if unique:
+        numbered = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
+        firsts = numbered.group_by("image_id", use_threads=False).aggregate([("row", "min")])
+        rows = rows.take(firsts["row_min"].combine_chunks())
     if labels is None:
         if rows["weak_label"].null_count:
             raise LabelError(
@@ -184,6 +191,15 @@ def _joined(rows: pa.Table, labels: pa.Table, place: str) -> pa.Table:
     table = table.append_column("embedding", taken["embedding"])
     features = schemas.conform(table, schemas.labelled_features(dim), place)
     return features.append_column("shard", taken["shard"]).sort_by("image_id")
+
+
+def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:
+    """Encoded images by id, from several sources. rows: table with image_id and shard."""
+    found: dict[str, bytes] = {}
+    for source in of:
+        shards = store.read_table(keys.shards(source.id), ["shard"])["shard"]
+        found |= fetch(store, source, rows.filter(pc.is_in(rows["shard"], value_set=shards)))
+    return found
 
 
 def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:

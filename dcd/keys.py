@@ -47,6 +47,11 @@ def embeddings_of(pool: str, encoder_id: str) -> str:
     return f"embeddings/{pool}/{encoder_id}"
 
 
+def encoders_of(pool: str) -> str:
+    """Prefix of a source's embeddings by all encoders."""
+    return f"embeddings/{pool}"
+
+
 def rejects(pool: str, encoder_id: str, shard: str) -> str:
     return f"rejects/{pool}/{encoder_id}/{shard}.parquet"
 
@@ -91,12 +96,47 @@ def evaluation(evaluation_id: str) -> str:
 
 
 CHAMPION = "champion.json"
+RUNS = "runs"
 CHAMPION_CHANGES = "champions"
 
 
 def champion_change(change_id: str) -> str:
     """The note of one promotion or rollback; never overwritten."""
     return f"{CHAMPION_CHANGES}/{change_id}.json"
+
+
+# Failure samples that users report. The inbox is theirs: it is read, never changed.
+FAILURES_INBOX = "failures/inbox"
+FAILURE_BATCHES = "failures/batches"
+FAILURE_RECEIPTS = "failures/receipts"
+# What the batches and receipts hold, in one object: saves requests, decides nothing.
+FAILURES_VIEW = "failures/registry.parquet"
+RECEIPTS_VIEW = "failures/receipts.parquet"
+
+
+def failure_batch(batch_id: str) -> str:
+    """Failures that were registered together, with their images; never changed once written."""
+    return f"{FAILURE_BATCHES}/{batch_id}.parquet"
+
+
+def failure_receipt(receipt_id: str) -> str:
+    """Files that were looked through, and what was refused in them; written after the batches."""
+    return f"{FAILURE_RECEIPTS}/{receipt_id}.parquet"
+
+
+def covered_failures(name: str, run_id: str = "") -> str:
+    """The batches that a finished run covered; without a run id the prefix of all of that name."""
+    return f"failures/covered/{name}/{run_id}.json" if run_id else f"failures/covered/{name}"
+
+
+def announced_failures(name: str) -> str:
+    """Which failures were last announced to the runs of that name, and when."""
+    return f"failures/announced/{name}.json"
+
+
+def content_hashes(source_id: str, shard: str) -> str:
+    """Content hashes of a shard's images, where it was not embedded yet."""
+    return f"hashes/{source_id}/{shard}.parquet"
 
 
 PROBES = ".probe"

@@ -48,7 +48,7 @@ class Reject:
     """An image that could not be used, and why."""
 
     image_id: str
-    stage: Literal["read", "decode", "embed", "label"]
+    stage: Literal["read", "decode", "embed", "label", "known"]
     reason: str
 
 

@@ -14,7 +14,7 @@ import dcd
 from dcd import keys, schemas
 from dcd.cells import CellInfo
 from dcd.config import PoolConfig, RunConfig, Split
-from dcd.datasets import Source, fetch, read_any_table
+from dcd.datasets import Source, fetch, fetch_all, read_any_table
 from dcd.evaluation import metrics_table
 from dcd.index import IndexInfo, pool_rows
 from dcd.methods import label_precision
@@ -208,9 +208,9 @@ def _image_bytes(
     errors = evidence.splits[record.config.seeds[0]]["error_sample"]
     failures = store.read_table(keys.split(errors.id), ["image_id", "shard"])
     found = dict(
-        fetch(
+        fetch_all(
             store,
-            errors.source,
+            errors.sources,
             failures.filter(pc.is_in(failures["image_id"], value_set=wanted)),
         )
     )

@@ -120,6 +120,33 @@ def vectors(table: pa.Table) -> np.ndarray:
     return flat.to_numpy(zero_copy_only=False).reshape(-1, dim).astype(np.float32)
 
 
+_FAILURE = (
+    ("image_id", pa.string()),  # the content hash in hex: the same picture has one id
+    ("label", pa.string()),
+    ("content_hash", CONTENT_HASH),
+    ("uri", pa.string()),  # where the image was found
+    ("etag", pa.string()),
+    ("registered", pa.timestamp("us", "UTC")),
+)
+FAILURES = _schema(*_FAILURE)
+# A batch holds the image bytes too, so that it is an image source and survives the inbox.
+FAILURE_BATCH = _schema(*_FAILURE, ("image", pa.large_binary()))
+# One row a file that was looked through (reason null), one more for every image refused in it.
+RECEIPTS = _schema(
+    ("uri", pa.string()),
+    ("etag", pa.string()),
+    ("image_id", pa.string(), True),
+    ("label", pa.string(), True),
+    ("stage", pa.string(), True),
+    ("reason", pa.string(), True),
+    ("seen", pa.timestamp("us", "UTC")),
+)
+# A source's images by content, without vectors.
+CONTENT = _schema(
+    ("image_id", pa.string()), ("weak_label", pa.string(), True), ("content_hash", CONTENT_HASH)
+)
+
+
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
     """The table with exactly the columns of `schema`, in its order and types; metadata is kept.
 

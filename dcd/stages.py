@@ -36,7 +36,10 @@ class ShardOutcome:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """A gathered split: `id` names it in the store. n_labelled - n_images were never embedded."""
+    """A gathered split: `id` names it in the store. n_labelled - n_images were never embedded.
+
+    added: the registry, where registered failures stand beside the images of `source`.
+    """
 
     id: str
     split: Split
@@ -44,6 +47,12 @@ class SplitInfo:
     n_labelled: int
     n_images: int
     reused: bool
+    added: Source | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where its images are."""
+        return (self.source,) if self.added is None else (self.source, self.added)
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,42 @@ def gather_split(
     counts = store.read_metadata(key)
     return SplitInfo(
         split_id, split, source, int(counts["n_labelled"]), int(counts["n_images"]), reused
+    )
+
+
+def add_failures(
+    store: Store,
+    given: SplitInfo | None,
+    registry: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+) -> SplitInfo:
+    """The error sample with the registered failures of some batches (one a shard) added.
+
+    given: the error sample that the config names, if any. A picture counts once.
+    """
+    etags = [[shard.name, shard.etag] for shard in shards]
+    split_id = keys.digest("failures", _SPLIT_FORMAT, given and given.id, encoder_id, etags)
+    key = keys.split(split_id)
+    reused = store.exists(key)
+    if not reused:
+        names = [shard.name for shard in shards]
+        table = gather(store, registry.id, encoder_id, names, None, "failures", unique=True)
+        if given is not None:
+            base = store.read_table(keys.split(given.id)).replace_schema_metadata(None)
+            fresh = pc.invert(pc.is_in(table["content_hash"], value_set=base["content_hash"]))
+            table = pa.concat_tables([base, table.filter(fresh)]).sort_by("image_id")
+        store.write_table(key, table, metadata={"n_images": str(table.num_rows)})
+    n_images = int(store.read_metadata(key)["n_images"])
+    n_lost = 0 if given is None else given.n_labelled - given.n_images
+    return SplitInfo(
+        split_id,
+        "error_sample",
+        registry if given is None else given.source,
+        n_images + n_lost,
+        n_images,
+        reused,
+        None if given is None else registry,
     )
 
 

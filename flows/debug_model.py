@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from prefect import flow
 
+from dcd import failures, keys
 from dcd.cells import CellPlan
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.datasets import source_of, sources
+from dcd.errors import DataError
 from dcd.index import IndexInfo
 from dcd.methods import Method, methods
 from dcd.runs import Evidence, RunInfo
@@ -17,6 +19,7 @@ from dcd.stages import SelectionInfo, SplitInfo
 from dcd.summary import StageCount
 from flows.embed_pool import EmbeddedSource, embed_pool
 from tasks import debugging, progress
+from tasks import failures as failure_tasks
 
 
 @flow(name="debug-model", flow_run_name="debug {config.name}")
@@ -58,11 +61,18 @@ def debug_model(config: RunConfig) -> RunInfo:
             for e in embedded.values()
         ),
     )
-    return debugging.write_run(config.store, config, evidence)
+    run = debugging.write_run(config.store, config, evidence)
+    if failures.SOURCE_ID in embedded:
+        covered = [shard.name for shard in embedded[failures.SOURCE_ID].shards]
+        failure_tasks.mark_covered(config.store, config.name, run.run_id, covered)
+    return run
 
 
 def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
-    """Embed every distinct image source once, the pool first; by source id."""
+    """Embed every distinct image source once, the pool first, new failures last; by source id."""
+    wanted = sources(config)
+    if config.failures and failure_tasks.has_failures(config.store):
+        wanted.append(failures.registry_source(config.store))
     return {
         source.id: embed_pool(
             EmbedConfig(
@@ -72,7 +82,7 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
                 runner=config.runner,
             )
         )
-        for source in sources(config)
+        for source in wanted
     }
 
 
@@ -89,6 +99,20 @@ def gather_splits(
             gathered[split] = debugging.gather_split(
                 config.store, split, source.source, source.encoder_id, source.shards, data
             )
+    registry = embedded.get(failures.SOURCE_ID)
+    if registry is not None:
+        gathered["error_sample"] = debugging.add_failures(
+            config.store,
+            gathered.get("error_sample"),
+            registry.source,
+            registry.encoder_id,
+            registry.shards,
+        )
+    if "error_sample" not in gathered:
+        raise DataError(
+            f"error_sample: no failure is registered in {config.store}; put some into its "
+            f"{keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
+        )
     return gathered
 
 

@@ -46,6 +46,13 @@ def gather_split(
     return stages.gather_split(Store(store), split, source, encoder_id, shards, data)
 
 
+@task(name="add-failures", **_RETRY)
+def add_failures(
+    store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
+) -> SplitInfo:
+    return stages.add_failures(Store(store), given, registry, encoder_id, shards)
+
+
 @task(name="select", **_RETRY)
 def select(
     store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig

@@ -1,0 +1,74 @@
+"""Tasks around the registry of failures."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from dcd import failures, intake, keys
+from dcd.config import RunConfig
+from dcd.failures import Pending
+from dcd.intake import Intake
+from dcd.store import Store
+from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
+
+ARRIVED = "dcd.failures.arrived"
+
+_RETRY = {
+    "retries": RETRIES,
+    "retry_delay_seconds": RETRY_DELAYS_S,
+    "retry_jitter_factor": RETRY_JITTER_FACTOR,
+    "retry_condition_fn": transient,
+    "cache_policy": NO_CACHE,
+}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What one look found, and what now waits for a run; `is_due`: to be announced."""
+
+    intake: Intake
+    waiting: Pending
+    is_due: bool
+
+
+@task(name="has-failures", **_RETRY)
+def has_failures(store: str) -> bool:
+    return failures.has_failures(Store(store))
+
+
+@task(name="take-in-failures", **_RETRY)
+def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> Arrival:
+    """Register what is new in a folder; None stands for the store's inbox."""
+    store = Store(config.store)
+    found = intake.take_in_folder(store, config, folder)
+    waiting = failures.pending(store, config.name, failures.read_registry(store))
+    is_due = failures.due(store, config.name, waiting, remind_after)
+    return Arrival(found, waiting, is_due)
+
+
+@task(name="announce-failures", **_RETRY)
+def announce(config: RunConfig, arrival: Arrival) -> None:
+    """Emit the event that wakes a run. The run takes all that waits, whatever the event says."""
+    waiting = arrival.waiting
+    emit_event(
+        ARRIVED,
+        resource={
+            "prefect.resource.id": f"dcd.failures.{keys.slug(config.name)}",
+            "prefect.resource.name": f"failures of {config.name}",
+        },
+        payload={
+            "batch_id": waiting.id,
+            "n_new": waiting.n_failures,
+            "n_bad": arrival.intake.n_bad,
+        },
+    )
+    failures.note_announced(Store(config.store), config.name, waiting)
+
+
+@task(name="note-covered-failures", **_RETRY)
+def mark_covered(store: str, name: str, run_id: str, batches: Collection[str]) -> None:
+    failures.mark_covered(Store(store), name, run_id, batches)
