@@ -141,6 +141,14 @@ def history(store: Store) -> tuple[HistoryRow, ...]:
     return tuple(HistoryRow(change, place(change)) for change in ordered)
 
 
+def was_rolled_back(store: Store, run_id: str, seed: int) -> bool:
+    """Whether somebody returned from this model to the one before it."""
+    changes = [row.champion for row in history(store)]
+    by_id = {change.id: change for change in changes}
+    left = [by_id.get(c.replaced or "") for c in changes if c.action == "rollback"]
+    return any(c is not None and (c.run_id, c.seed) == (run_id, seed) for c in left)
+
+
 def model_seeds(store: Store, run_id: str) -> list[int]:
     """The seeds whose model a run has saved whole."""
     prefix = keys.run(run_id, "model/seed")

@@ -108,6 +108,9 @@ def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> 
     if config.gate.policy != "auto" or record.seed is None:
         held_back = record.model_copy(update={"obstacle": "gate.policy is decide"})
         return Gated(held_back, promoted=False)
+    if champions.was_rolled_back(store, run_id, record.seed):
+        undone = "it was rolled back before; `dcd promote` makes it the champion again"
+        return Gated(record.model_copy(update={"obstacle": undone}), promoted=False)
     try:
         champions.promote(store, run_id, record.seed, record.reasons, record.champion)
     except ChampionChanged:

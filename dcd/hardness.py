@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.index import IndexInfo, read_directory, read_pieces
+from dcd.index import IndexInfo, read_directory
+from dcd.row_groups import read_pieces
 from dcd.store import Store
 from dcd.training import LinearHead, class_indices, probabilities
 

@@ -36,6 +36,7 @@ MAX_PICKS = 24
 MAX_PICTURE_BYTES = 2_200_000
 MAX_REASONS = 30
 MAX_OPEN_GROUPS = 12
+MAX_CLASSES = 12
 MAX_TEXT_CHARS = 120
 
 _HOME = Path(__file__).parent
@@ -76,6 +77,7 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
             narrow=Markup(figures.trade_off(rows, figures.NARROW)),
             gallery=gallery.within(planned, pictures),
             max_open_groups=MAX_OPEN_GROUPS,
+            max_classes=MAX_CLASSES,
             pictures=pictures.uris,
             rejects=reject_reasons(record)[:MAX_REASONS],
             n_reject_reasons=len(reject_reasons(record)),

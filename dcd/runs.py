@@ -1,9 +1,8 @@
 """A run: the tables of its cells brought together under one id, with lineage and report."""
 
-import json
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import pyarrow.compute as pc
 
 import dcd
 from dcd import keys, schemas
+from dcd.card import card_json, card_markdown, metrics_json
 from dcd.cells import CellInfo
 from dcd.config import PoolConfig, RunConfig, Split
 from dcd.datasets import Source, fetch, fetch_all, read_any_table
 from dcd.evaluation import metrics_table
+from dcd.gating import judge, settle
 from dcd.index import IndexInfo, pool_rows
 from dcd.methods import label_precision
 from dcd.pool import Shard
@@ -42,16 +43,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A written run: where its report is and what it says."""
+    """A written run: where its report is and what it says; `gate`: promoted or not, and why."""
 
     run_id: str
     report: str
     verdict: tuple[str, ...]
     rows: tuple[MethodSummary, ...]
+    gate: tuple[str, ...]
 
 
 def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
-    """Collect metrics, predictions, picks and lineage below runs/{run_id}; the report goes last."""
+    """Collect metrics, predictions, picks, models and lineage below runs/{run_id}; pass the gate.
+
+    Model and card are there before the champion is replaced; the report goes last.
+    """
     run_id = f"{config.name}-{keys.digest(config, [cell.id for cell in evidence.cells])}"
     record = collect(store, config, evidence, run_id)
     first = evidence.selections[config.seeds[0]]
@@ -64,18 +69,28 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
         "predictions": record.predictions,
         "metrics": record.metrics,
     }
+    for cell in evidence.cells:
+        if cell.method == "selected":
+            _copy_model(store, cell, run_id)
+    judged = judge(store, config, run_id, record.predictions, evidence.splits, evidence.encoder_id)
     described = {"config": config.model_dump_json(), "code_version": record.lineage.code_version}
     for name, table in tables.items():
         store.write_table(keys.run(run_id, f"{name}.parquet"), table, metadata=described)
     store.write_bytes(keys.run(run_id, "config.json"), config.model_dump_json(indent=2).encode())
-    store.write_bytes(keys.run(run_id, "card.json"), card(record).encode())
-    for cell in evidence.cells:
-        if cell.method == "selected":
-            _copy_model(store, cell, run_id)
+    gate_json = judged.model_dump_json(indent=2)
+    store.write_bytes(keys.run(run_id, "gate.json"), gate_json.encode())
+    store.write_bytes(keys.run(run_id, "card.json"), card_json(record, judged).encode())
+    store.write_bytes(keys.run(run_id, "card.md"), card_markdown(record, judged).encode())
+    gated = settle(store, config, run_id, judged)
+    record = replace(record, gate=gated)
     page = render(record, lambda ids: _image_bytes(store, evidence, record, ids))
     store.write_bytes(keys.run(run_id, "report.html"), page.encode())
     return RunInfo(
-        run_id, store.uri(keys.run(run_id, "report.html")), verdict(record), summary_rows(record)
+        run_id,
+        store.uri(keys.run(run_id, "report.html")),
+        verdict(record),
+        summary_rows(record),
+        gated.sentences,
     )
 
 
@@ -117,41 +132,6 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         ),
         stages=evidence.stages,
     )
-
-
-def card(record: RunRecord) -> str:
-    """The run in machine-readable form: lineage, config and figures, as JSON."""
-    return json.dumps(
-        {
-            "run_id": record.run_id,
-            "created": record.created.isoformat(timespec="seconds"),
-            "lineage": vars(record.lineage),
-            "config": record.config.model_dump(mode="json"),
-            "verdict": verdict(record),
-            "metrics": metrics_json(record.metrics),
-        },
-        indent=2,
-    )
-
-
-def metrics_json(metrics: pa.Table) -> list[dict[str, object]]:
-    """The rows of `dcd run --json`: accuracies by method, seed, split and mode (null = all)."""
-    return [
-        {
-            "method": row["model"],
-            "seed": row["seed"],
-            "split": row["split"],
-            "mode": row["mode"],
-            "accuracy": row["value"],
-            "ci_low": row["ci_low"],
-            "ci_high": row["ci_high"],
-            "n": row["n"],
-            "n_picks": row["n_picks"],
-            "label_precision": row["label_precision"],
-        }
-        for row in metrics.to_pylist()
-        if row["metric"] == "accuracy"
-    ]
 
 
 def read_metrics(store_url: str, run_id: str) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dcd.config import BASELINES, RunConfig, Split
 from dcd.errors import CountMismatch, DataError
+from dcd.gate_record import Gated
 from dcd.stats import Interval, over_seeds, paired_difference
 
 Role = Literal["none", "baseline", "variant", "selected"]
@@ -48,7 +49,7 @@ class RunRecord:
 
     metrics, predictions: all methods and seeds (schemas.METRICS, schemas.PREDICTIONS).
     error_sample, neighbors: of the first seed's `selected` (schemas.ERROR_SAMPLE, NEIGHBORS).
-    rejects: `shard` beside schemas.REJECTS. created: UTC.
+    rejects: `shard` beside schemas.REJECTS. created: UTC. gate: None before it was asked.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class RunRecord:
     rejects: pa.Table
     lineage: Lineage
     stages: tuple[StageCount, ...] = ()
+    gate: Gated | None = None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:
     for sentence in info.verdict:
         console.print(sentence)
     console.print(summary_table(info.rows))
+    for sentence in info.gate:
+        console.print(sentence)
     console.print(f"Report: {info.report}", soft_wrap=True)
     if json_file is not None:
         metrics = read_metrics(config.store, info.run_id)
