@@ -89,7 +89,7 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
 def gather_splits(
     config: RunConfig, seed: int, embedded: Mapping[str, EmbeddedSource]
 ) -> dict[Split, SplitInfo]:
-    """Join every split of a seed with its labels."""
+    """Join every split of a seed with its labels; name failure modes where the data does not."""
     by_images = {source.data.images: source for source in sources(config)}
     gathered: dict[Split, SplitInfo] = {}
     for split in SPLITS:

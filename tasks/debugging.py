@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dcd import cells, runs, stages
+from dcd import cells, modes, runs, stages
 from dcd.cells import CellInfo, CellPlan
 from dcd.config import DataConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
@@ -51,6 +51,11 @@ def add_failures(
     store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
 ) -> SplitInfo:
     return stages.add_failures(Store(store), given, registry, encoder_id, shards)
+
+
+@task(name="name-modes", **_RETRY)
+def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
+    return modes.name_modes(Store(store), splits)
 
 
 @task(name="select", **_RETRY)
