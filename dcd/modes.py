@@ -16,6 +16,7 @@ import pyarrow as pa
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from dcd import keys, schemas
 from dcd.config import Split
@@ -58,7 +59,9 @@ def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes
     of_image = np.array(labels, dtype=object)
     for label in sorted(set(labels)):
         members = features[of_image == label].astype(np.float32)
-        cluster = _clusters(members)
+        # Hundreds of tiny problems: threads would only wait for each other.
+        with threadpool_limits(1):
+            cluster = _clusters(members)
         k = int(cluster.max()) + 1
         centres = np.stack([members[cluster == i].mean(axis=0) for i in range(k)])
         reach = float(np.linalg.norm(members - centres[cluster], axis=1).max())
@@ -89,8 +92,10 @@ def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, S
         return dict(splits)
     modes: dict[str, LabelModes] | None = None
     named = dict(splits)
-    for split in (split for split in _NAMED if split in splits):
-        info = splits[split]
+    for split in _NAMED:
+        info = splits.get(split)
+        if info is None:
+            continue
         new_id = keys.digest("modes", _MODES_FORMAT, splits["error_sample"].id, info.id)
         if not store.exists(keys.split(new_id)):
             if modes is None:

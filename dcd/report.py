@@ -63,9 +63,9 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
     modes = mode_rows(record)
     planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
     pictures = album(gallery.pictures(planned), image_bytes, MAX_PICTURE_BYTES)
-    css = (_HOME / "report.css").read_text(encoding="utf-8")
+    css, css_hash = style_sheet()
     return (
-        _environment()
+        page_environment()
         .get_template("report.html")
         .render(
             record=record,
@@ -84,8 +84,8 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
             config_yaml=yaml.safe_dump(
                 record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ),
-            css=Markup(css),
-            css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+            css=css,
+            css_hash=css_hash,
         )
     )
 
@@ -133,7 +133,14 @@ def reject_reasons(record: RunRecord) -> list[RejectReason]:
     return [RejectReason(*key, n, example[key]) for key, n in ordered]
 
 
-def _environment() -> jinja2.Environment:
+def style_sheet() -> tuple[Markup, str]:
+    """The pages' CSS, and its hash for a content security policy."""
+    css = (_HOME / "report.css").read_text(encoding="utf-8")
+    return Markup(css), base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def page_environment() -> jinja2.Environment:
+    """Templates of this package, escaping every string, with the filters that pages share."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HOME),
         autoescape=True,
