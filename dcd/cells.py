@@ -3,28 +3,33 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, methods, schemas
+from dcd.cell_training import (
+    TrainedModel,
+    TrainingData,
+    failing_head,
+    train_network,
+    train_on_features,
+)
+from dcd.checkpoints import Checkpoint
 from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
-from dcd.datasets import Source, fetch, fetch_all
-from dcd.encoders import load_network, preprocess_of
+from dcd.datasets import Source
 from dcd.errors import LabelError
-from dcd.evaluation import Predicted, predict, predictions_table
-from dcd.finetune import finetune, predict_images
+from dcd.evaluation import predictions_table
+from dcd.finetune import Progress
 from dcd.hardness import hardest
-from dcd.index import IndexInfo, vectors_of
+from dcd.index import IndexInfo
 from dcd.methods import Method
-from dcd.models import save_model, with_head
 from dcd.stages import SelectionInfo, SplitInfo, blocked_content, free_rows
 from dcd.store import Store
-from dcd.training import LinearHead, fit_standardizer, train_head
 
-_CELL_FORMAT = 1
+_CELL_FORMAT = 2
 _SAVED_METHODS = ("none", "selected")
 
 
@@ -33,6 +38,7 @@ class CellPlan:
     """Everything that decides a cell's figures.
 
     `selection` is the method's own one, or that of `selected` for baselines that draw as many.
+    `start_digest` stands for the content of `training.start`.
     """
 
     method: Method
@@ -44,6 +50,7 @@ class CellPlan:
     encoder: EncoderConfig
     training: TrainingConfig
     compare: CompareConfig
+    start_digest: str | None = None
 
     @property
     def id(self) -> str:
@@ -68,6 +75,7 @@ class CellPlan:
             sorted([split, info.id] for split, info in self.splits.items()),
             pool,
             self.training,
+            self.start_digest,
         )
 
 
@@ -83,41 +91,58 @@ class CellInfo:
 
 
 def run_cell(
-    store: Store, plan: CellPlan, on_epoch: Callable[[int], None] | None = None
+    store: Store, plan: CellPlan, on_progress: Callable[[Progress], None] | None = None
 ) -> CellInfo:
-    """Train and evaluate one cell, unless it is there; predictions are published last."""
+    """Train and evaluate one cell, unless it is there; predictions are published last.
+
+    A killed full training goes on from its last checkpoint.
+    """
     prefix = keys.cell(plan.id)
     if store.exists(f"{prefix}/predictions.parquet"):
         picks = store.read_table(f"{prefix}/picks.parquet", ["image_id"])
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
-    picks = draw_picks(store, plan)
+    data = gather_data(store, plan)
+    checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
+    if plan.training.mode == "head":
+        trained = train_on_features(store, data, plan.encoder, plan.training)
+    else:
+        trained = train_network(
+            store, data, plan.encoder, plan.training, plan.seed, checkpoint, on_progress
+        )
+    if plan.method.name in _SAVED_METHODS:
+        with tempfile.TemporaryDirectory() as scratch:
+            trained.save(Path(scratch))
+            for file in sorted(Path(scratch).iterdir()):
+                store.publish_file(file, f"{prefix}/model/{file.name}")
+    predictions = pa.concat_tables(
+        predictions_table(plan.method.name, plan.seed, split, data.tables[split], found)
+        for split, found in trained.predicted.items()
+    )
+    described = {"method": str(asdict(plan.method)), "training": plan.training.model_dump_json()}
+    store.write_table(f"{prefix}/picks.parquet", data.picks, metadata=described)
+    store.write_table(f"{prefix}/curve.parquet", curve_table(trained), metadata=described)
+    store.write_table(f"{prefix}/predictions.parquet", predictions, metadata=described)
+    checkpoint.clear()
+    return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
+
+
+def gather_data(store: Store, plan: CellPlan) -> TrainingData:
+    """The tables of all splits and the picks, less those whose label the model does not know.
+
+    Raises LabelError if the error sample has labels that train does not know.
+    """
     tables: dict[Split, pa.Table] = {
         split: store.read_table(keys.split(info.id)) for split, info in plan.splits.items()
     }
     classes = tuple(sorted(set(tables["train"]["label"].to_pylist())))
-    unknown = sorted(set(picks["label"].to_pylist()) - set(classes))
-    if unknown:
-        # Whole-pool draws may hold labels the model does not know; the failing labels never do.
-        picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
     if not set(tables["error_sample"]["label"].to_pylist()) <= set(classes):
         raise LabelError("error_sample has labels that train does not know; add images of them")
-    with tempfile.TemporaryDirectory() as scratch:
-        train = _train_head if plan.training.mode == "head" else _train_full
-        save_to = Path(scratch) if plan.method.name in _SAVED_METHODS else None
-        predicted = train(store, plan, tables, picks, classes, save_to)
-        for file in sorted(Path(scratch).iterdir()):
-            store.publish_file(file, f"{prefix}/model/{file.name}")
-    predictions = pa.concat_tables(
-        predictions_table(plan.method.name, plan.seed, split, tables[split], found)
-        for split, found in predicted.items()
-    )
-    described = {"method": str(asdict(plan.method)), "training": plan.training.model_dump_json()}
-    store.write_table(f"{prefix}/picks.parquet", picks, metadata=described)
-    store.write_table(f"{prefix}/predictions.parquet", predictions, metadata=described)
-    return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=False)
+    picks = draw_picks(store, plan, tables)
+    picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
+    return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes)
 
 
-def draw_picks(store: Store, plan: CellPlan) -> pa.Table:
+def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -> pa.Table:
     """The images that the method adds to train: schemas.PICKS."""
     method = plan.method
     if method.draw == "none":
@@ -125,114 +150,25 @@ def draw_picks(store: Store, plan: CellPlan) -> pa.Table:
     else:
         reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
         blocked = blocked_content(store, plan.splits)
+        head = partial(failing_head, tables["train"], plan.training)
         picks = methods.pool_picks(
             method,
             free_rows(store, plan.index, blocked),
             reference,
             plan.compare,
             plan.seed,
-            lambda by, n: hardest(store, plan.index, failing_head(store, plan), blocked, by, n),
+            lambda by, n: hardest(store, plan.index, head(), blocked, by, n),
         )
     if method.with_error_sample:
-        errors = store.read_table(
-            keys.split(plan.splits["error_sample"].id), ["image_id", "label", "shard"]
-        )
-        picks = methods.with_error_sample(picks, errors)
+        picks = methods.with_error_sample(picks, tables["error_sample"])
     return picks
 
 
-def failing_head(store: Store, plan: CellPlan) -> LinearHead:
-    """The model that fails, as a classifier on the encoder's features: fitted to train alone."""
-    train = store.read_table(keys.split(plan.splits["train"].id))
-    features, labels = schemas.vectors(train), train["label"].to_pylist()
-    classes = tuple(sorted(set(labels)))
-    standardizer = fit_standardizer(features)
-    return train_head(features, labels, classes, standardizer, plan.training.l2)
-
-
-def _train_head(
-    store: Store,
-    plan: CellPlan,
-    tables: Mapping[Split, pa.Table],
-    picks: pa.Table,
-    classes: tuple[str, ...],
-    save_to: Path | None,
-) -> dict[Split, Predicted]:
-    train = tables["train"]
-    standardizer = fit_standardizer(schemas.vectors(train))
-    features, labels = [schemas.vectors(train)], train["label"].to_pylist()
-    weights = [np.ones(train.num_rows, np.float32)]
-    for source, table in _picked_features(store, plan, tables, picks):
-        of_source = picks.filter(pc.equal(picks["source"], source))
-        row_of_id = pc.index_in(of_source["image_id"], value_set=table["image_id"].combine_chunks())
-        features.append(schemas.vectors(table.take(row_of_id)))
-        labels += of_source["label"].to_pylist()
-        weights.append(of_source["weight"].to_numpy())
-    head = train_head(
-        np.concatenate(features),
-        labels,
-        classes,
-        standardizer,
-        plan.training.l2,
-        np.concatenate(weights),
-    )
-    if save_to is not None:
-        network = with_head(load_network(plan.encoder), head)
-        save_model(save_to, network, classes, preprocess_of(plan.encoder), plan.encoder.model)
-    found: dict[Split, Predicted] = {
-        split: predict(head, schemas.vectors(table))
-        for split, table in tables.items()
-        if split != "train"
-    }
-    return found
-
-
-def _picked_features(
-    store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table], picks: pa.Table
-) -> list[tuple[str, pa.Table]]:
-    from_pool = picks.filter(pc.equal(picks["source"], "pool"))
-    found = []
-    if from_pool.num_rows:
-        found.append(("pool", vectors_of(store, plan.index, from_pool["image_id"])))
-    if from_pool.num_rows < picks.num_rows:
-        found.append(("error_sample", tables["error_sample"]))
-    return found
-
-
-def _train_full(
-    store: Store,
-    plan: CellPlan,
-    tables: Mapping[Split, pa.Table],
-    picks: pa.Table,
-    classes: tuple[str, ...],
-    save_to: Path | None,
-) -> dict[Split, Predicted]:
-    preprocess = preprocess_of(plan.encoder)
-    images = {
-        split: fetch_all(store, info.sources, tables[split]) for split, info in plan.splits.items()
-    }
-    pool_images = fetch(store, plan.pool, picks.filter(pc.equal(picks["source"], "pool")))
-    added = [
-        (images["error_sample"] if row["source"] == "error_sample" else pool_images)[
-            row["image_id"]
-        ]
-        for row in picks.to_pylist()
+def curve_table(trained: TrainedModel) -> pa.Table:
+    """schemas.CURVE; without rows where no ensemble was chosen."""
+    rows = [
+        {"alpha": p.alpha, "split": split, "accuracy": share, "chosen": p.alpha == trained.alpha}
+        for p in trained.curve
+        for split, share in p.accuracy.items()
     ]
-    network = finetune(
-        load_network(plan.encoder, len(classes)),
-        [*(images["train"][i] for i in tables["train"]["image_id"].to_pylist()), *added],
-        tables["train"]["label"].to_pylist() + picks["label"].to_pylist(),
-        classes,
-        preprocess,
-        plan.training,
-        plan.seed,
-    )
-    if save_to is not None:
-        save_model(save_to, network, classes, preprocess, plan.encoder.model)
-    return {
-        split: predict_images(
-            network, [images[split][i] for i in table["image_id"].to_pylist()], classes, preprocess
-        )
-        for split, table in tables.items()
-        if split != "train"
-    }
+    return pa.Table.from_pylist(rows, schemas.CURVE)

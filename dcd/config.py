@@ -151,12 +151,35 @@ class SelectionConfig(Frozen):
     k: int = Field(default=20, ge=1, description="Nearest in-label pool images per failure.")
 
 
+class StartConfig(Frozen):
+    """The user's own model, from which full training starts. Classes are carried over by name."""
+
+    model: Uri = Field(
+        description="Folder with config.json (naming label_names) and model.safetensors, as timm "
+        "and dcd save models; or a weights file (.safetensors, .pt, .pth)."
+    )
+    architecture: str | None = Field(
+        default=None, description="timm name of the model; needed for a weights file."
+    )
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="Classes in the order of the outputs; needed for a weights file."
+    )
+    input_size: int | None = Field(
+        default=None, ge=16, le=2048, description="Pixels a side; default: the model's own."
+    )
+
+
 class TrainingConfig(Frozen):
     """How the model is retrained on train + picks."""
 
     mode: Literal["head", "full"] = Field(
         default="head",
         description="head: the classifier on cached features; full: the whole network.",
+    )
+    start: StartConfig | None = Field(
+        default=None,
+        description="full: the model to start from; default: the encoder with a classifier fitted "
+        "to train.",
     )
     include_error_sample: bool = Field(
         default=False, description="Train on the error sample too, beside the picks."

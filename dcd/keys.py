@@ -72,8 +72,13 @@ def selection(selection_id: str) -> str:
 
 
 def cell(cell_id: str) -> str:
-    """Prefix of one (method, seed): `picks.parquet`, `model/`, and `predictions.parquet` last."""
+    """Prefix of one (method, seed): `picks`, `curve` (.parquet), `model/`; `predictions` last."""
     return f"cells/{cell_id}"
+
+
+def checkpoint(cell_id: str) -> str:
+    """Where the training of a cell stands; deleted when it is done."""
+    return f"{cell(cell_id)}/checkpoint.pt"
 
 
 def run(run_id: str, name: str) -> str:

@@ -57,6 +57,12 @@ PREDICTIONS = _schema(
     ("confidence", pa.float32()),
     ("mode", pa.string(), True),
 )
+CURVE = _schema(  # of an ensemble of the original (alpha 0) and the fine-tuned weights (alpha 1)
+    ("alpha", pa.float64()),
+    ("split", pa.string()),
+    ("accuracy", pa.float64()),
+    ("chosen", pa.bool_()),
+)
 METRICS = _schema(
     ("model", pa.string()),
     ("seed", pa.int64()),

@@ -9,20 +9,28 @@ from prefect import flow
 
 from dcd import failures, keys
 from dcd.cells import CellPlan
-from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
+from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, RunnerConfig, Split
 from dcd.datasets import source_of, sources
 from dcd.errors import DataError
 from dcd.index import IndexInfo
 from dcd.methods import Method, methods
 from dcd.runs import Evidence, RunInfo
 from dcd.stages import SelectionInfo, SplitInfo
+from dcd.start import start_digest
 from dcd.summary import StageCount
 from flows.embed_pool import EmbeddedSource, embed_pool
+from flows.runners import runner_of
 from tasks import debugging, progress
 from tasks import failures as failure_tasks
 
+_CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
 
-@flow(name="debug-model", flow_run_name="debug {config.name}")
+
+@flow(
+    name="debug-model",
+    flow_run_name="debug {config.name}",
+    task_runner=runner_of(RunnerConfig(max_workers=_CELLS_AT_ONCE)),
+)
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     embedded = embed_sources(config)
@@ -34,8 +42,9 @@ def debug_model(config: RunConfig) -> RunInfo:
     splits = {seed: gather_splits(config, seed, embedded) for seed in config.seeds}
     selections = {seed: select_all(config, index, splits[seed]) for seed in config.seeds}
 
+    start = start_digest(config.training.start)
     plans = [
-        plan_cell(config, method, seed, pool, index, splits[seed], selections[seed])
+        plan_cell(config, method, seed, pool, index, splits[seed], selections[seed], start)
         for seed in config.seeds
         for method in methods(config)
     ]
@@ -135,6 +144,7 @@ def plan_cell(
     index: IndexInfo,
     splits: Mapping[Split, SplitInfo],
     selections: Mapping[str, SelectionInfo],
+    start: str | None,
 ) -> CellPlan:
     """One method at one seed; baselines draw as many images as `selected` picked."""
     return CellPlan(
@@ -147,4 +157,5 @@ def plan_cell(
         encoder=config.encoder,
         training=config.training,
         compare=config.compare,
+        start_digest=start,
     )

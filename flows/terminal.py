@@ -44,6 +44,10 @@ class Bars:
         if stage in self._bars:
             self._progress.advance(self._bars[stage], n)
 
+    def noted(self, stage: str, note: str) -> None:
+        if stage in self._bars:
+            self._progress.update(self._bars[stage], note=note)
+
     def finished(self, stage: str, outcome: str) -> None:
         bar = self._bars.pop(stage)
         task = next(t for t in self._progress.tasks if t.id == bar)

@@ -9,6 +9,7 @@ from dcd import cells, modes, runs, stages
 from dcd.cells import CellInfo, CellPlan
 from dcd.config import DataConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
+from dcd.finetune import Progress
 from dcd.index import IndexInfo
 from dcd.pool import Shard
 from dcd.runs import Evidence, RunInfo
@@ -67,9 +68,21 @@ def select(
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **_RETRY)
 def run_cell(store: str, plan: CellPlan) -> CellInfo:
-    cell = cells.run_cell(Store(store), plan)
+    name = f"{plan.method.name} seed {plan.seed}"
+    cell = cells.run_cell(
+        Store(store), plan, lambda at: progress.noted("train", f"{name}: {in_words(at)}")
+    )
     progress.advanced("train")
     return cell
+
+
+def in_words(at: Progress) -> str:
+    """'epoch 2/5, loss 0.412, 130 images/s, 3 min left'."""
+    left = f"{at.remaining_s:.0f} s" if at.remaining_s < 90 else f"{at.remaining_s / 60:.0f} min"
+    return (
+        f"epoch {at.epoch}/{at.n_epochs}, loss {at.loss:.3f}, {at.images_per_s:.0f} images/s, "
+        f"{left} left"
+    )
 
 
 @task(name="report", **_RETRY)

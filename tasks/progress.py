@@ -16,6 +16,9 @@ class Listener(Protocol):
     def advanced(self, stage: str, n: int) -> None:
         """`n` more units are done."""
 
+    def noted(self, stage: str, note: str) -> None:
+        """Where the current unit of work stands, in a few words."""
+
     def finished(self, stage: str, outcome: str) -> None:
         """The stage is over; `outcome` says in a few words what it made."""
 
@@ -23,6 +26,7 @@ class Listener(Protocol):
 class _Silent:
     def started(self, stage: str, total: int | None, unit: str) -> None: ...
     def advanced(self, stage: str, n: int) -> None: ...
+    def noted(self, stage: str, note: str) -> None: ...
     def finished(self, stage: str, outcome: str) -> None: ...
 
 
@@ -41,6 +45,10 @@ def started(stage: str, total: int | None, unit: str) -> None:
 
 def advanced(stage: str, n: int = 1) -> None:
     _listener.advanced(stage, n)
+
+
+def noted(stage: str, note: str) -> None:
+    _listener.noted(stage, note)
 
 
 def finished(stage: str, outcome: str) -> None:

@@ -1,0 +1,209 @@
+"""How a cell's model is trained: a head on cached features, or the whole network."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import nn
+
+from dcd import schemas
+from dcd.checkpoints import Checkpoint
+from dcd.config import EncoderConfig, Split, TrainingConfig
+from dcd.datasets import Source, fetch
+from dcd.encoders import load_network, preprocess_of
+from dcd.ensembling import CurvePoint
+from dcd.errors import DataError
+from dcd.evaluation import Predicted, predict
+from dcd.finetune import Progress, predict_images
+from dcd.images import Preprocess
+from dcd.index import IndexInfo, vectors_of
+from dcd.models import save_model, with_classes, with_head
+from dcd.retraining import LabelledImages, retrain
+from dcd.stages import SplitInfo
+from dcd.start import load_start
+from dcd.store import Store
+from dcd.training import LinearHead, fit_standardizer, loss_weights, train_head
+
+_SHOWN: tuple[Split, ...] = ("debug_heldout", "test")  # on the curve beside what decides
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a cell trains and evaluates on, and where its images and vectors are.
+
+    tables: schemas.labelled_features of every split. picks: schemas.PICKS. classes: those of train.
+    """
+
+    tables: Mapping[Split, pa.Table]
+    splits: Mapping[Split, SplitInfo]
+    picks: pa.Table
+    pool: Source
+    index: IndexInfo
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Predictions for every split but train. save: writes the model as a folder.
+
+    curve: accuracies between the original and the fine-tuned weights, where alpha was chosen.
+    """
+
+    predicted: Mapping[Split, Predicted]
+    save: Callable[[Path], None]
+    alpha: float = 1.0
+    curve: tuple[CurvePoint, ...] = ()
+
+
+def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
+    """The model that fails, as a classifier on the encoder's features: fitted to train alone."""
+    features, labels = schemas.vectors(train), train["label"].to_pylist()
+    weight = loss_weights(labels, len(labels), np.zeros(0), config)
+    classes = tuple(sorted(set(labels)))
+    return train_head(features, labels, classes, fit_standardizer(features), config.l2, weight)
+
+
+def train_on_features(
+    store: Store, data: TrainingData, encoder: EncoderConfig, config: TrainingConfig
+) -> TrainedModel:
+    """Fit a head to the features of train and picks; the encoder stays as it is."""
+    train = data.tables["train"]
+    standardizer = fit_standardizer(schemas.vectors(train))
+    features, labels = [schemas.vectors(train)], train["label"].to_pylist()
+    added_weight = [np.zeros(0)]
+    for picks, table in _picked_features(store, data):
+        row_of_id = pc.index_in(picks["image_id"], value_set=table["image_id"].combine_chunks())
+        features.append(schemas.vectors(table.take(row_of_id)))
+        labels += picks["label"].to_pylist()
+        added_weight.append(picks["weight"].to_numpy())
+    weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
+    head = train_head(
+        np.concatenate(features), labels, data.classes, standardizer, config.l2, weight
+    )
+
+    def save(directory: Path) -> None:
+        network = with_head(load_network(encoder), head)
+        save_model(directory, network, data.classes, preprocess_of(encoder), encoder.model)
+
+    found: dict[Split, Predicted] = {
+        split: predict(head, schemas.vectors(table))
+        for split, table in data.tables.items()
+        if split != "train"
+    }
+    return TrainedModel(found, save)
+
+
+def train_network(
+    store: Store,
+    data: TrainingData,
+    encoder: EncoderConfig,
+    config: TrainingConfig,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> TrainedModel:
+    """Fine-tune the whole network on the images of train and picks.
+
+    Goes on from `checkpoint` after a kill; the caller clears it once the result is safe.
+    """
+    start = _start(data, encoder, config)
+    images: dict[Split, LabelledImages] = {
+        split: _labelled(store, data, split) for split in data.splits
+    }
+    retrained = retrain(
+        start.network,
+        images["train"],
+        _picked_images(store, data, images["error_sample"]),
+        images.get("debug_val"),
+        data.classes,
+        start.preprocess,
+        config,
+        seed,
+        shown={split: images[split] for split in _SHOWN},
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+    network = retrained.network
+
+    def save(directory: Path) -> None:
+        save_model(directory, network, data.classes, start.preprocess, start.architecture)
+
+    found: dict[Split, Predicted] = {
+        split: predict_images(network, of_split.images, data.classes, start.preprocess)
+        for split, of_split in images.items()
+        if split != "train"
+    }
+    return TrainedModel(found, save, retrained.alpha, retrained.curve)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The model before fine-tuning, made afresh at every call of `network`."""
+
+    network: Callable[[], nn.Module]
+    preprocess: Preprocess
+    architecture: str
+
+
+def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig) -> _Start:
+    """The user's own model with the classes of train, or the encoder with a fitted head."""
+    if config.start is None:
+        head = failing_head(data.tables["train"], config)
+        return _Start(
+            lambda: with_head(load_network(encoder), head), preprocess_of(encoder), encoder.model
+        )
+    start = load_start(config.start)
+    return _Start(
+        lambda: with_classes(start.model, data.classes), start.model.preprocess, start.architecture
+    )
+
+
+def _labelled(store: Store, data: TrainingData, split: Split) -> LabelledImages:
+    table = data.tables[split]
+    found = fetch(store, data.splits[split].source, table)
+    return LabelledImages(_in_order(found, table, split), table["label"].to_pylist())
+
+
+def _picked_images(
+    store: Store, data: TrainingData, error_sample: LabelledImages
+) -> LabelledImages:
+    from_pool, from_errors = _by_source(data.picks)
+    of_errors = dict(
+        zip(data.tables["error_sample"]["image_id"].to_pylist(), error_sample.images, strict=True)
+    )
+    rows = pa.concat_tables([from_pool, from_errors])
+    images = _in_order(fetch(store, data.pool, from_pool), from_pool, "picks")
+    images += _in_order(of_errors, from_errors, "error_sample")
+    return LabelledImages(images, rows["label"].to_pylist(), rows["weight"].to_numpy())
+
+
+def _in_order(found: Mapping[str, bytes], rows: pa.Table, place: str) -> list[bytes]:
+    ids = rows["image_id"].to_pylist()
+    missing = [image_id for image_id in ids if image_id not in found]
+    if missing:
+        raise DataError(
+            f"{place}: {len(missing)} of {len(ids)} images are no longer where they were when "
+            f"they were embedded, such as {missing[0]!r}; put them back or embed again"
+        )
+    return [found[image_id] for image_id in ids]
+
+
+def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
+    """(picks, features that hold them) by source."""
+    from_pool, from_errors = _by_source(data.picks)
+    found = []
+    if from_pool.num_rows:
+        labels = from_pool["label"].combine_chunks()
+        found.append((from_pool, vectors_of(store, data.index, from_pool["image_id"], labels)))
+    if from_errors.num_rows:
+        found.append((from_errors, data.tables["error_sample"]))
+    return found
+
+
+def _by_source(picks: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The picks from the pool, and those from the error sample."""
+    is_pool = pc.equal(picks["source"], "pool")
+    return picks.filter(is_pool), picks.filter(pc.invert(is_pool))

@@ -1,0 +1,64 @@
+"""The tiny case of `tests.case` up to its plans of training, without Prefect."""
+
+from pathlib import Path
+
+from dcd import stages
+from dcd.cells import CellPlan
+from dcd.config import SPLITS, RunConfig, Split, load_config
+from dcd.datasets import source_of, sources
+from dcd.encoders import load_encoder
+from dcd.index import IndexInfo
+from dcd.methods import methods
+from dcd.pool import Shard
+from dcd.stages import SelectionInfo, SplitInfo
+from dcd.start import start_digest
+from dcd.store import Store
+from tests.case import write_case
+
+
+class CellCase:
+    """The case embedded, clustered and searched once; `plan` gives any method's cell."""
+
+    def __init__(self, folder: Path):
+        self.config: RunConfig = load_config(write_case(folder, seeds=(0,)))
+        self.store = Store(self.config.store)
+        encoder_id = load_encoder(self.config.encoder).encoder_id
+        shards: dict[str, list[Shard]] = {}
+        for source in sources(self.config):
+            shards[source.id] = stages.list_source(self.store, source)
+            for shard in shards[source.id]:
+                stages.embed_shard(self.store, source, shard, self.config.encoder, encoder_id)
+        self.pool = source_of(self.config.pool)
+        self.index: IndexInfo = stages.cluster_pool(
+            self.store, self.pool, encoder_id, shards[self.pool.id], self.config.pool
+        )
+        self.splits: dict[Split, SplitInfo] = {}
+        for split in SPLITS:
+            data = self.config.dataset(split, 0)
+            assert data is not None
+            source = source_of(data)
+            self.splits[split] = stages.gather_split(
+                self.store, split, source, encoder_id, shards[source.id], data
+            )
+        self.selection: SelectionInfo = stages.select(
+            self.store, self.index, self.splits, self.config.selection
+        )
+
+    def plan(self, method: str = "selected", seed: int = 0, **training: object) -> CellPlan:
+        """The plan of a method with changed training settings."""
+        document = self.config.model_dump()
+        document["training"] |= training
+        document["compare"]["baselines"] = ["none", "error_sample", "whole_pool", "uncertainty"]
+        config = RunConfig.model_validate(document)
+        return CellPlan(
+            method=next(m for m in methods(config) if m.name == method),
+            seed=seed,
+            pool=self.pool,
+            index=self.index,
+            splits=self.splits,
+            selection=self.selection,
+            encoder=config.encoder,
+            training=config.training,
+            compare=config.compare,
+            start_digest=start_digest(config.training.start),
+        )
