@@ -12,7 +12,7 @@ from torch import nn
 from dcd import schemas
 from dcd.checkpoints import Checkpoint
 from dcd.config import EncoderConfig, Split, TrainingConfig
-from dcd.datasets import Source, fetch
+from dcd.datasets import Source, fetch, fetch_all
 from dcd.encoders import load_network, preprocess_of
 from dcd.ensembling import CurvePoint
 from dcd.errors import DataError
@@ -163,7 +163,7 @@ def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig) -
 
 def _labelled(store: Store, data: TrainingData, split: Split) -> LabelledImages:
     table = data.tables[split]
-    found = fetch(store, data.splits[split].source, table)
+    found = fetch_all(store, data.splits[split].sources, table)
     return LabelledImages(_in_order(found, table, split), table["label"].to_pylist())
 
 

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,10 +22,11 @@ from dcd.datasets import Source
 from dcd.errors import LabelError
 from dcd.evaluation import predictions_table
 from dcd.finetune import Progress
-from dcd.hardness import hardest
-from dcd.index import IndexInfo
-from dcd.methods import Method
-from dcd.stages import SelectionInfo, SplitInfo, blocked_content, free_rows
+from dcd.hardness import Hardness, hardest
+from dcd.index import IndexInfo, pool_sample
+from dcd.methods import Method, PoolLook
+from dcd.pool_agreement import pool_agreement
+from dcd.stages import SelectionInfo, SplitInfo, blocked_content, free_rows, without
 from dcd.store import Store
 
 _CELL_FORMAT = 2
@@ -61,6 +61,8 @@ class CellPlan:
                 pool = None
             case "whole_pool":
                 pool = [self.index.index_id, self.compare.whole_pool_max_images]
+            case "filtered_pool":
+                pool = [self.index.index_id, self.compare.filtered_pool_min_agreement]
             case "uncertainty":
                 pool = [self.index.index_id, self.selection.id, self.compare.uncertainty]
             case _:
@@ -150,14 +152,21 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
     else:
         reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
         blocked = blocked_content(store, plan.splits)
-        head = partial(failing_head, tables["train"], plan.training)
+
+        def agreement() -> pa.Table:
+            return without(pool_agreement(store, plan.index), blocked)
+
+        def of_hardness(by: Hardness, n: int) -> pa.Table:
+            head = failing_head(tables["train"], plan.training)
+            return hardest(pool_sample(store, plan.index), head, blocked, by, n)
+
         picks = methods.pool_picks(
             method,
             free_rows(store, plan.index, blocked),
             reference,
             plan.compare,
             plan.seed,
-            lambda by, n: hardest(store, plan.index, head(), blocked, by, n),
+            PoolLook(agreement, of_hardness),
         )
     if method.with_error_sample:
         picks = methods.with_error_sample(picks, tables["error_sample"])

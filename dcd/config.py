@@ -24,6 +24,7 @@ Baseline = Literal[
     "random",
     "random_in_label",
     "whole_pool",
+    "filtered_pool",
     "low_confidence",
     "high_loss",
     "uncertainty",
@@ -35,6 +36,7 @@ _DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "random",
     "random_in_label",
     "whole_pool",
+    "filtered_pool",
 )
 
 Parsed = TypeVar("Parsed", bound="Frozen")
@@ -263,6 +265,13 @@ class CompareConfig(Frozen):
     )
     whole_pool_max_images: int | None = Field(
         default=None, ge=1, description="whole_pool: a random draw of this many; default: all."
+    )
+    filtered_pool_min_agreement: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="filtered_pool: the least share of an image's 20 nearest pool neighbours that "
+        "must carry its label. Of a large pool a sample of 100,000 images is filtered.",
     )
     uncertainty: Literal["margin", "entropy"] = Field(
         default="margin",

@@ -11,39 +11,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.index import IndexInfo, read_directory
-from dcd.row_groups import read_pieces
-from dcd.store import Store
 from dcd.training import LinearHead, class_indices, probabilities
 
 Hardness = Literal["confidence", "margin", "entropy", "loss"]
 
-_COLUMNS = ("image_id", "weak_label", "shard", "content_hash", "embedding")
 _TINY = np.finfo(np.float32).tiny
 
 
 def hardest(
-    store: Store, index: IndexInfo, head: LinearHead, blocked: pa.Table, by: Hardness, n: int
+    sample: pa.Table, head: LinearHead, blocked: pa.Table, by: Hardness, n: int
 ) -> pa.Table:
     """The n images that `head` finds hardest: image_id, label, shard, hardest first.
 
-    Only images whose label the head knows count, and none whose content_hash is in `blocked`; of
-    rows with the same content the hardest. Fewer where the pool has fewer. One pass over the
-    vectors; no more than n rows are kept.
+    sample: schemas.clustered, of the pool (`dcd.index.pool_sample`). Only images whose label the
+    head knows count, and none whose content_hash is in `blocked`; of rows with the same content the
+    hardest. Fewer where the sample has fewer.
     """
-    directory = read_directory(store, index, pa.array(head.classes))
-    best = _no_rows()
-    for piece in read_pieces(store, directory, _COLUMNS):
-        free = pc.invert(pc.is_in(piece["content_hash"], value_set=blocked["content_hash"]))
-        rows = piece.filter(free)
-        if rows.num_rows == 0:
-            continue
-        target = class_indices(rows["weak_label"].to_pylist(), head.classes)
-        score = hardness(probabilities(head, schemas.vectors(rows)), target, by)
-        found = rows.select(["image_id", "weak_label", "shard", "content_hash"])
-        found = found.rename_columns(["image_id", "label", "shard", "content_hash"])
-        best = _top(pa.concat_tables([best, found.append_column("score", pa.array(score))]), n)
-    return best.select(["image_id", "label", "shard"])
+    known = pc.is_in(sample["weak_label"], value_set=pa.array(head.classes))
+    taken = pc.is_in(sample["content_hash"], value_set=blocked["content_hash"])
+    rows = sample.filter(pc.and_(known, pc.invert(taken)))
+    target = class_indices(rows["weak_label"].to_pylist(), head.classes)
+    score = hardness(probabilities(head, schemas.vectors(rows)), target, by)
+    found = rows.select(["image_id", "weak_label", "shard", "content_hash"])
+    found = found.rename_columns(["image_id", "label", "shard", "content_hash"])
+    ranked = found.append_column("score", pa.array(score)).sort_by(
+        [("score", "descending"), ("image_id", "ascending"), ("label", "ascending")]
+    )
+    contents = ranked["content_hash"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(contents, return_index=True)
+    return ranked.take(pa.array(np.sort(first)[:n], pa.int64())).select(
+        ["image_id", "label", "shard"]
+    )
 
 
 def hardness(probability: np.ndarray, target: np.ndarray, by: Hardness) -> np.ndarray:
@@ -63,25 +61,3 @@ def hardness(probability: np.ndarray, target: np.ndarray, by: Hardness) -> np.nd
         case "loss":
             score = -np.log(np.maximum(probability[np.arange(len(target)), target], _TINY))
     return score.astype(np.float32)
-
-
-def _no_rows() -> pa.Table:
-    return pa.schema(
-        [
-            pa.field("image_id", pa.string(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("shard", pa.string(), nullable=False),
-            pa.field("content_hash", schemas.CONTENT_HASH, nullable=False),
-            pa.field("score", pa.float32()),
-        ]
-    ).empty_table()
-
-
-def _top(rows: pa.Table, n: int) -> pa.Table:
-    """The n rows of the highest score, one a content; ties by image_id, then label."""
-    ranked = rows.sort_by(
-        [("score", "descending"), ("image_id", "ascending"), ("label", "ascending")]
-    ).combine_chunks()
-    contents = ranked["content_hash"].chunk(0).dictionary_encode().indices.to_numpy()
-    _, first = np.unique(contents, return_index=True)
-    return ranked.take(pa.array(np.sort(first)[:n], pa.int64()))

@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from dcd.config import Frozen
 
+# Raised whenever the same pool would get other agreements.
+_AGREEMENT_FORMAT = 1
+
 
 def digest(*parts: object, length: int = 12) -> str:
     """Hex digest of JSON-able parts; pydantic models count by their canonical JSON."""
@@ -59,6 +62,11 @@ def rejects(pool: str, encoder_id: str, shard: str) -> str:
 def index(pool: str, encoder_id: str, index_id: str) -> str:
     """Prefix of an index: `vectors.parquet`, faiss files and, written last, `index.json`."""
     return f"index/{pool}/{encoder_id}/{index_id}"
+
+
+def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
+    """The label agreement of the index's sample of its pool."""
+    return f"{index(pool, encoder_id, index_id)}/agreement-{_AGREEMENT_FORMAT}.parquet"
 
 
 def split(split_id: str) -> str:

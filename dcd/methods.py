@@ -25,6 +25,7 @@ Draw = Literal[
     "random",
     "random_in_label",
     "whole_pool",
+    "filtered_pool",
     "low_confidence",
     "high_loss",
     "uncertainty",
@@ -47,10 +48,24 @@ _BASELINES: dict[Baseline, Method] = {
     "random": Method("random", "random"),
     "random_in_label": Method("random_in_label", "random_in_label"),
     "whole_pool": Method("whole_pool", "whole_pool"),
+    "filtered_pool": Method("filtered_pool", "filtered_pool"),
     "low_confidence": Method("low_confidence", "low_confidence"),
     "high_loss": Method("high_loss", "high_loss"),
     "uncertainty": Method("uncertainty", "uncertainty"),
 }
+
+
+@dataclass(frozen=True)
+class PoolLook:
+    """Looks at the pool's vectors that only some methods need, each taken when it is asked for.
+
+    agreement: image_id, label, shard, label_agreement of the pool's sample without blocked content.
+    hardest: image_id, label, shard of the n images that the failing model finds hardest
+    (`dcd.hardness`).
+    """
+
+    agreement: Callable[[], pa.Table]
+    hardest: Callable[[Hardness, int], pa.Table]
 
 
 def methods(config: RunConfig) -> list[Method]:
@@ -76,14 +91,13 @@ def pool_picks(
     reference: pa.Table,
     compare: CompareConfig,
     seed: int,
-    hardest: Callable[[Hardness, int], pa.Table],
+    look: PoolLook,
 ) -> pa.Table:
     """The pool images that a method adds: schemas.PICKS.
 
     rows: image_id, label, shard of the pool without blocked content. reference: schemas.DEBUG_TRAIN
     of `selected`; the random baselines draw as many images as it has (in each label), and so do
-    the model-driven ones. hardest: image_id, label, shard of the n images of the pool that the
-    failing model finds hardest (`dcd.hardness`).
+    the model-driven ones.
     """
     rng = np.random.default_rng(seed)
     match method.draw:
@@ -99,12 +113,17 @@ def pool_picks(
         case "whole_pool":
             n = compare.whole_pool_max_images or rows.num_rows
             drawn = random_draw(rows, min(n, rows.num_rows), rng)
+        case "filtered_pool":
+            rows = look.agreement()
+            drawn = rows.filter(
+                pc.greater_equal(rows["label_agreement"], compare.filtered_pool_min_agreement)
+            )
         case "low_confidence":
-            drawn = hardest("confidence", reference.num_rows)
+            drawn = look.hardest("confidence", reference.num_rows)
         case "high_loss":
-            drawn = hardest("loss", reference.num_rows)
+            drawn = look.hardest("loss", reference.num_rows)
         case "uncertainty":
-            drawn = hardest(compare.uncertainty, reference.num_rows)
+            drawn = look.hardest(compare.uncertainty, reference.num_rows)
     return _picks(drawn, "pool")
 
 

@@ -107,6 +107,9 @@ def describe(row: MethodSummary, config: RunConfig) -> str:
             return (
                 "every pool image" if drawn is None else f"{drawn:,} pool images, drawn at random"
             )
+        case "filtered_pool":
+            least = compare.filtered_pool_min_agreement
+            return f"every pool image whose label at least {least:.0%} of its neighbours carry"
         case "low_confidence":
             return "as many pool images, those that the failing model is least sure of"
         case "high_loss":

@@ -183,7 +183,11 @@ def blocked_content(store: Store, splits: Mapping[Split, SplitInfo]) -> pa.Table
 
 def free_rows(store: Store, index: IndexInfo, blocked: pa.Table) -> pa.Table:
     """The pool's rows without blocked content: what the random baselines draw from."""
-    rows = pool_rows(store, index)
+    return without(pool_rows(store, index), blocked)
+
+
+def without(rows: pa.Table, blocked: pa.Table) -> pa.Table:
+    """The rows whose content_hash is not among the blocked."""
     taken = pc.is_in(rows["content_hash"], value_set=blocked["content_hash"])
     return rows.filter(pc.invert(taken))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dcd import stages
 from dcd.cells import CellPlan
-from dcd.config import SPLITS, RunConfig, Split, load_config
+from dcd.config import BASELINES, SPLITS, RunConfig, Split, load_config
 from dcd.datasets import source_of, sources
 from dcd.encoders import load_encoder
 from dcd.index import IndexInfo
@@ -48,7 +48,7 @@ class CellCase:
         """The plan of a method with changed training settings."""
         document = self.config.model_dump()
         document["training"] |= training
-        document["compare"]["baselines"] = ["none", "error_sample", "whole_pool", "uncertainty"]
+        document["compare"]["baselines"] = list(BASELINES)
         config = RunConfig.model_validate(document)
         return CellPlan(
             method=next(m for m in methods(config) if m.name == method),

@@ -51,7 +51,7 @@ def forget(case: CellCase, cell: CellInfo) -> None:
         case.store.delete(key)
 
 
-@pytest.mark.parametrize("method", ["none", "error_sample", "whole_pool", "uncertainty"])
+@pytest.mark.parametrize("method", ["none", "error_sample", "filtered_pool", "uncertainty"])
 def test_every_kind_of_method_trains_a_head(case: CellCase, method: str):
     cell = run_cell(case.store, case.plan(method))
     found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")

@@ -6,7 +6,7 @@ import pytest
 
 from dcd import schemas
 from dcd.hardness import hardest, hardness
-from dcd.index import IndexInfo, build_index
+from dcd.index import build_index, pool_sample
 from dcd.store import Store
 from dcd.training import LinearHead
 from tests.dcd.vector_pools import ENCODER, POOL, content, put_shard
@@ -18,7 +18,7 @@ NOTHING = pa.table({"content_hash": pa.array([], schemas.CONTENT_HASH)})
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> tuple[Store, IndexInfo]:
+def pool(tmp_path: Path) -> pa.Table:
     """The first number of an image is half its logit for dog; `?` has a label the head lacks."""
     store = Store(str(tmp_path))
     sure_dog, unsure, sure_cat = [2, 9], [0.1, 9], [-3, 9]
@@ -37,25 +37,25 @@ def pool(tmp_path: Path) -> tuple[Store, IndexInfo]:
         np.array([unsure, unsure, [0.5, 9], unsure]),
         [content("unsure"), content("other"), content("half"), content("unlabelled")],
     )
-    return store, build_index(store, POOL, ENCODER, ["a", "b"], None)
+    return pool_sample(store, build_index(store, POOL, ENCODER, ["a", "b"], None))
 
 
-def test_the_least_sure_come_first_and_content_counts_once(pool: tuple[Store, IndexInfo]):
-    found = hardest(*pool, HEAD, NOTHING, "confidence", 3)
+def test_the_least_sure_come_first_and_content_counts_once(pool: pa.Table):
+    found = hardest(pool, HEAD, NOTHING, "confidence", 3)
     assert found["image_id"].to_pylist() == ["again", "half", "sure"]
     assert found["label"].to_pylist() == ["dog", "cat", "dog"]
     assert found["shard"].to_pylist() == ["b", "b", "a"]
 
 
-def test_the_highest_loss_is_that_of_a_wrong_label(pool: tuple[Store, IndexInfo]):
-    assert hardest(*pool, HEAD, NOTHING, "loss", 1)["image_id"].to_pylist() == ["wrong"]
+def test_the_highest_loss_is_that_of_a_wrong_label(pool: pa.Table):
+    assert hardest(pool, HEAD, NOTHING, "loss", 1)["image_id"].to_pylist() == ["wrong"]
 
 
 def test_blocked_content_is_not_drawn_and_a_small_pool_gives_what_it_has(
-    pool: tuple[Store, IndexInfo],
+    pool: pa.Table,
 ):
     blocked = pa.table({"content_hash": pa.array([content("unsure")], schemas.CONTENT_HASH)})
-    found = hardest(*pool, HEAD, blocked, "margin", 99)
+    found = hardest(pool, HEAD, blocked, "margin", 99)
     assert found["image_id"].to_pylist() == ["half", "sure", "wrong"]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dcd import schemas
 from dcd.config import BASELINES, CompareConfig, load_config
-from dcd.methods import Method, label_precision, methods, pool_picks, with_error_sample
+from dcd.methods import Method, PoolLook, label_precision, methods, pool_picks, with_error_sample
 from tests.case import write_case
 
 
@@ -37,7 +37,11 @@ def draw(name, rows, selected, seed=0, **compare):
     def hardest(by, n):
         return rows.slice({"confidence": 0, "loss": 10, "margin": 20, "entropy": 30}[by], n)
 
-    return pool_picks(Method(name, name), rows, selected, CompareConfig(**compare), seed, hardest)
+    def agreement():
+        return rows.append_column("label_agreement", pa.array([i % 20 / 20 for i in range(40)]))
+
+    look = PoolLook(agreement, hardest)
+    return pool_picks(Method(name, name), rows, selected, CompareConfig(**compare), seed, look)
 
 
 def test_none_adds_nothing(rows, selected):
@@ -59,6 +63,12 @@ def test_whole_pool_takes_everything_or_a_bounded_draw(rows, selected):
     assert draw("whole_pool", rows, selected).num_rows == 40
     assert draw("whole_pool", rows, selected, whole_pool_max_images=7).num_rows == 7
     assert draw("whole_pool", rows, selected, whole_pool_max_images=99).num_rows == 40
+
+
+def test_filtered_pool_takes_every_image_whose_neighbours_agree_enough(rows, selected):
+    assert draw("filtered_pool", rows, selected).num_rows == 28
+    ids = draw("filtered_pool", rows, selected, filtered_pool_min_agreement=0.95)["image_id"]
+    assert ids.to_pylist() == ["i19", "i39"]
 
 
 @pytest.mark.parametrize(
