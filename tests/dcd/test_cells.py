@@ -182,6 +182,6 @@ def test_training_starts_from_the_users_model_with_classes_mapped_by_name(
 
 
 def test_images_that_are_gone_are_named(case: CellCase, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dcd.cell_training.fetch", lambda *_: {})
+    monkeypatch.setattr("dcd.cell_training.fetch_all", lambda *_: {})
     with pytest.raises(DataError, match="train: 36 of 36 images are no longer where they were"):
         run_cell(case.store, case.plan("none", **FULL | {"epochs": 2}))
