@@ -12,7 +12,7 @@ from dcd.config import EncoderConfig
 from dcd.datasets import Source
 from dcd.embedding import published
 from dcd.encoders import load_encoder
-from dcd.errors import DCDError
+from dcd.errors import DCDError, StoreError
 from dcd.pool import Shard
 from dcd.pool_status import FailedShard
 from dcd.stages import ShardOutcome
@@ -101,7 +101,10 @@ def salvage(
     """What a batch had published before its task broke; the rest failed because of `error`."""
     done, failed = [], []
     for shard in shards:
-        stats = published(Store(store), source.id, encoder_id, shard)
+        try:
+            stats = published(Store(store), source.id, encoder_id, shard)
+        except DCDError as unknown:
+            stats, error = None, unknown
         if stats is not None:
             done.append(ShardOutcome(stats, reused=False))
         else:
@@ -124,4 +127,8 @@ def _attempt() -> int:
 def note_failures(
     store: str, source: Source, encoder_id: str, failed: Sequence[FailedShard]
 ) -> None:
-    pool_status.note_failures(Store(store), source.id, encoder_id, failed)
+    """Note the failed shards in the store; a store that is away must not hide their names."""
+    try:
+        pool_status.note_failures(Store(store), source.id, encoder_id, failed)
+    except StoreError as error:
+        get_run_logger().warning("the failed shards could not be noted: %s", error)
