@@ -112,6 +112,11 @@ class PoolConfig(DataConfig):
         pattern=r"^[A-Za-z0-9._-]+$",
         description="Name in the store; default: from `images`.",
     )
+    label_map: Uri | None = Field(
+        default=None,
+        description="Parquet or CSV table weak_label, label: what a query or tag stands for. Many "
+        "to many; images whose weak label it does not name are embedded, but never selected.",
+    )
     true_labels: Uri | None = Field(
         default=None,
         description="Table image_id, label with true labels, where known. Only used to report "

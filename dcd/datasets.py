@@ -105,8 +105,11 @@ def read_labels(
     return labels
 
 
-def read_any_table(uri: str, place: str) -> pa.Table:
-    """A Parquet or CSV table, by its suffix. Raises DataError naming `place` and the URI."""
+def read_any_table(uri: str, place: str, as_text: Sequence[str] = ("image_id",)) -> pa.Table:
+    """A Parquet or CSV table, by its suffix. Raises DataError naming `place` and the URI.
+
+    as_text: columns of a CSV that are text whatever they look like: 000123 is no number.
+    """
     located = locate(uri)
     try:
         with located.fs.open(located.path, "rb") as file:
@@ -114,8 +117,9 @@ def read_any_table(uri: str, place: str) -> pa.Table:
                 return pacsv.read_csv(
                     pa.input_stream(file, compression="detect"),
                     parse_options=pacsv.ParseOptions(delimiter="\t" if ".tsv" in uri else ","),
-                    # An id such as 000123 must not become a number.
-                    convert_options=pacsv.ConvertOptions(column_types={"image_id": pa.string()}),
+                    convert_options=pacsv.ConvertOptions(
+                        column_types=dict.fromkeys(as_text, pa.string())
+                    ),
                 )
             return pq.read_table(file)
     except FileNotFoundError as err:

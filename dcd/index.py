@@ -58,10 +58,11 @@ def build_index(
 ) -> IndexInfo:
     """Cluster the embeddings of `shards` by label, unless that index exists already.
 
-    labels: image_id, label; replaces the weak labels, images absent from it drop out, an image
-    with several labels gets a row for each. The process stays under `max_memory_bytes`; what does
-    not fit is sorted on disk. Raises DataError if a shard is not embedded or its rows cannot be
-    read, EncoderMismatch if another encoder made it, CountMismatch if rows were lost.
+    labels: image_id, label or weak_label, label; replaces the weak labels, images absent from it
+    drop out, an image with several labels gets a row for each. The process stays under
+    `max_memory_bytes`; what does not fit is sorted on disk. Raises DataError if a shard is not
+    embedded or its rows cannot be read, EncoderMismatch if another encoder made it, CountMismatch
+    if rows were lost.
     """
     embedded = find_embedded(store, pool, encoder_id, shards)
     if labels is not None:
@@ -171,10 +172,11 @@ def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = Non
 
 
 def _distinct_labels(labels: pa.Table) -> pa.Table:
-    """image_id, label without nulls or repeats, sorted: the same labels give the same digest."""
-    pairs = labels.select(["image_id", "label"]).drop_null()
-    distinct = pairs.group_by(["image_id", "label"], use_threads=False).aggregate([])
-    return distinct.sort_by([("image_id", "ascending"), ("label", "ascending")])
+    """Key and label without nulls or repeats, sorted: the same labels give the same digest."""
+    key = "image_id" if "image_id" in labels.column_names else "weak_label"
+    pairs = labels.select([key, "label"]).drop_null()
+    distinct = pairs.group_by([key, "label"], use_threads=False).aggregate([])
+    return distinct.sort_by([(key, "ascending"), ("label", "ascending")])
 
 
 def _label_counts(directory: pa.Table) -> dict[str, int]:

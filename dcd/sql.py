@@ -17,7 +17,7 @@ ORDER BY weak_label NULLS LAST, image_id, shard
 """
 
 # Images that the table does not name are counted by the caller: they need no vector.
-_CLUSTERED_BY_TABLE = """
+_CLUSTERED_BY_IMAGE = """
 WITH given AS (
     SELECT image_id, label, row_number() OVER (PARTITION BY image_id ORDER BY label) AS nth
     FROM (SELECT DISTINCT image_id, label FROM labels)
@@ -27,6 +27,25 @@ SELECT given.label AS weak_label, image_id, shard, content_hash,
        coalesce(nth > 1, FALSE) AS extra_label
 FROM rows LEFT JOIN given USING (image_id)
 ORDER BY weak_label NULLS LAST, image_id, shard
+"""
+
+_CLUSTERED_BY_WEAK_LABEL = """
+WITH given AS (
+    SELECT weak_label AS found, label,
+           row_number() OVER (PARTITION BY weak_label ORDER BY label) AS nth
+    FROM (SELECT DISTINCT weak_label, label FROM labels)
+)
+SELECT given.label AS weak_label, image_id, shard, content_hash,
+       CASE WHEN given.label IS NOT NULL THEN embedding END AS embedding,
+       coalesce(nth > 1, FALSE) AS extra_label
+FROM rows LEFT JOIN given ON rows.weak_label = given.found
+ORDER BY given.label NULLS LAST, image_id, shard
+"""
+
+_MAPPED = """
+SELECT DISTINCT image_id, map.label
+FROM labels JOIN map ON labels.label = map.weak_label
+ORDER BY image_id, map.label
 """
 
 # Double precision, rounded once to float32: the value no longer depends on the order in which the
@@ -123,6 +142,14 @@ def filter_rows(table: pa.Table, where: str | None, name: str) -> pa.Table:
     return table.take(pa.array(rows))
 
 
+def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:
+    """image_id, label → every class that the label stands for in label_map: weak_label, label."""
+    with connect() as connection:
+        connection.register("labels", labels)
+        connection.register("map", label_map)
+        return connection.sql(_MAPPED).to_arrow_table()
+
+
 def clustered(
     connection: duckdb.DuckDBPyConnection,
     schema: pa.Schema,
@@ -133,8 +160,9 @@ def clustered(
     """Rows in the order (weak_label, image_id, shard), streamed through an external sort.
 
     rows: image_id, weak_label, shard, content_hash and embedding, the last two as bytes. labels:
-    image_id, label; replaces the labels. An image with several gives a row for each, all but one
-    of them marked as extra_label; rows without label come last. What `rows` raises is raised here.
+    image_id, label or weak_label, label; replaces the labels. An image with several gives a row
+    for each, all but one of them marked as extra_label; rows without label come last. What `rows`
+    raises is raised here.
     """
     failures: list[Exception] = []
 
@@ -148,8 +176,9 @@ def clustered(
     connection.register("rows", pa.RecordBatchReader.from_batches(schema, remembered()))
     query = _CLUSTERED
     if labels is not None:
-        connection.register("labels", labels.select(["image_id", "label"]))
-        query = _CLUSTERED_BY_TABLE
+        connection.register("labels", labels)
+        by_image = "image_id" in labels.column_names
+        query = _CLUSTERED_BY_IMAGE if by_image else _CLUSTERED_BY_WEAK_LABEL
     try:
         yield from connection.sql(query).to_arrow_reader(batch_rows)
     except (duckdb.Error, pa.ArrowException, OSError):

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys
-from dcd.config import DataConfig, EncoderConfig, SelectionConfig, Split
+from dcd.config import DataConfig, EncoderConfig, PoolConfig, SelectionConfig, Split
 from dcd.datasets import Source, gather, read_labels
 from dcd.embedding import ShardStats, embed_images, publish, published
 from dcd.encoders import load_encoder
 from dcd.errors import DataError
 from dcd.index import IndexInfo, build_index, pool_rows
+from dcd.label_map import read_pool_labels
 from dcd.pool import Shard, list_shards, read_shard, shards_table
 from dcd.search import in_label_neighbors
 from dcd.selection import debug_train
@@ -92,15 +93,15 @@ def embed_shard(
 
 
 def cluster_pool(
-    store: Store, source: Source, encoder_id: str, shards: Sequence[Shard], pool: DataConfig
+    store: Store, source: Source, encoder_id: str, shards: Sequence[Shard], pool: PoolConfig
 ) -> IndexInfo:
-    """Rewrite the pool's embeddings clustered by label; the labels table, if any, goes first."""
-    labels = read_labels(pool, "pool", several_per_image=True)
+    """Rewrite the pool's embeddings clustered by label, as its labels table and label map say."""
+    labels = read_pool_labels(pool)
     index = build_index(store, source.id, encoder_id, [shard.name for shard in shards], labels)
     if index.n_rows == 0:
         raise DataError(
             f"pool: none of the images of {pool.images} could be embedded and has a label; "
-            "see the rejects and check `labels` and `where`"
+            "see the rejects and check `labels`, `where` and `label_map`"
         )
     return index
 

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 
 from dcd import backends, encoders, weights
 from dcd.config import SPLITS, DataConfig, EncoderConfig, PoolConfig, RunConfig, Split
-from dcd.datasets import read_any_table, read_labels, source_of
+from dcd.datasets import read_any_table, source_of
 from dcd.errors import DataError, LabelError
 from dcd.inventory import Inventory, take_inventory
+from dcd.label_map import classes_of, none_in_common, read_pool_labels
 from dcd.problems import Problem, noting
 from dcd.split_checks import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
 from dcd.store import Store
@@ -66,8 +67,8 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
 
 
 def _data_problems(place: str, data: DataConfig) -> Iterator[Problem]:
-    for name in ("images", "labels"):
-        for found in _PLACEHOLDER.findall(getattr(data, name) or ""):
+    for name in ("images", "labels", "label_map"):
+        for found in _PLACEHOLDER.findall(getattr(data, name, None) or ""):
             if found != "{seed}":
                 message = f"unknown placeholder {found}; only {{seed}} is known"
                 yield Problem(f"{place}.{name}", message)
@@ -114,16 +115,21 @@ def _inventories(config: RunConfig, problems: list[Problem]) -> dict[str, Invent
 def _pool_labels(pool: PoolConfig, inventory: Inventory | None) -> set[str] | None:
     """All labels that pool images carry; None where that is not known.
 
-    Raises LabelError if there are none, and as `read_labels` does.
+    Raises LabelError if there are none, and as `read_pool_labels` does.
     """
-    table = read_labels(pool, "pool", several_per_image=True)
+    table = read_pool_labels(pool)
     if inventory is None or not inventory.complete:
         return None
-    if table is None:
+    if pool.labels is None or table is None:
         labels = {label for label in inventory.label_of.values() if label is not None}
         if not labels:
             raise LabelError("none of its images has a label; give pool.labels or label_column")
-        return labels
+        if table is None:
+            return labels
+        classes = classes_of(labels, table)
+        if not classes:
+            raise none_in_common(pool, labels, table)
+        return classes
     rows = zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True)
     labels = {label for image_id, label in rows if image_id in inventory.shard_of}
     if not labels:

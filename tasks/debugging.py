@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dcd import cells, modes, runs, stages
 from dcd.cells import CellInfo, CellPlan
-from dcd.config import DataConfig, RunConfig, SelectionConfig, Split
+from dcd.config import DataConfig, PoolConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.finetune import Progress
 from dcd.index import IndexInfo
@@ -30,7 +30,7 @@ _RETRY = {
 
 @task(name="cluster-pool", **_RETRY)
 def cluster_pool(
-    store: str, source: Source, encoder_id: str, shards: Sequence[Shard], pool: DataConfig
+    store: str, source: Source, encoder_id: str, shards: Sequence[Shard], pool: PoolConfig
 ) -> IndexInfo:
     return stages.cluster_pool(Store(store), source, encoder_id, shards, pool)
 

@@ -186,3 +186,23 @@ def test_problems_of_one_seed_say_which(tmp_path):
     found = problems(case)
     assert "'violet'" in found["test"]
     assert "(seed 1)" in found["test"]
+
+
+def test_a_label_map_gives_the_pool_its_classes(case, tmp_path):
+    rows = labels_table(tmp_path / "map.parquet", weak_label=list(LABELS), label=list(LABELS))
+    assert problems(edit(case, "pool", label_map=rows)) == {}
+
+
+def test_a_label_map_that_does_not_fit_the_pool(case, tmp_path):
+    rows = labels_table(tmp_path / "map.parquet", weak_label=["boat"], label=["red"])
+    found = problems(edit(case, "pool", label_map=rows))
+    assert "boat" in found["pool.label_map"]
+    assert "names none" in found["pool.label_map"]
+    found = problems(edit(case, "pool", label_map=str(tmp_path / "absent.csv")))
+    assert "absent.csv" in found["pool.label_map"]
+
+
+def test_a_label_map_that_lacks_a_class(case, tmp_path):
+    rows = labels_table(tmp_path / "map.parquet", weak_label=["red", "green"], label=["red"] * 2)
+    found = problems(edit(case, "pool", label_map=rows))
+    assert "blue" in str(found)
