@@ -14,7 +14,9 @@ from flows.runners import runner_of
 from tasks import embedding, progress
 from tasks.embedding import Batch
 
-_MAX_TASKS = 1000  # a Prefect server slows down above about 2,000 task runs in one flow run
+# A task costs more than a tiny shard, and a Prefect server slows down above about 2,000 task runs
+# in one flow run. Enough tasks a worker keep all of them busy to the end.
+_MIN_TASKS, _TASKS_A_WORKER, _MAX_TASKS = 100, 16, 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     total = None if None in counts else sum(n for n in counts if n is not None)
     progress.started(source.id, total, "images")
 
-    batches = batched(shards, _MAX_TASKS)
+    n_tasks = max(_MIN_TASKS, _TASKS_A_WORKER * config.runner.max_workers)
+    batches = batched(shards, min(n_tasks, _MAX_TASKS))
     outcomes: list[Batch] = []
     with runner_of(config.runner) as runner:
         futures = [

