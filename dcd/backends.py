@@ -7,7 +7,8 @@ All take uint8 images as they come from the resize and normalise them inside the
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -18,8 +19,7 @@ from dcd import openvino_backend, torch_backend
 from dcd.config import EncoderConfig
 from dcd.errors import EncoderError
 from dcd.images import Preprocess
-
-Embed = Callable[[np.ndarray], np.ndarray]  # (B, S, S, 3) uint8 → (B, D) float32
+from dcd.precision import Embed, Precision, fastest_within_tolerance
 
 _MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}  # larger ones gain nothing
 _MEMORY_SHARE = 0.25  # of all memory, for the activations of the batches in flight
@@ -27,15 +27,15 @@ _MEMORY_SHARE = 0.25  # of all memory, for the activations of the batches in fli
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a network runs on, decided for this machine."""
+    """What a network runs on, decided for this machine; "auto" is left for `settle`."""
 
     backend: Literal["openvino", "torch"]
     device: Literal["cpu", "cuda"]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "mixed", "bf16"]
 
 
 def resolve(config: EncoderConfig) -> Runtime:
-    """Settle every "auto". Raises EncoderError for what this machine cannot do."""
+    """What the config asks for. Raises EncoderError for what this machine cannot do."""
     cuda = torch.cuda.is_available()
     device = config.device if config.device != "auto" else ("cuda" if cuda else "cpu")
     if device == "cuda" and not cuda:
@@ -46,10 +46,11 @@ def resolve(config: EncoderConfig) -> Runtime:
     if backend == "openvino" and device == "cuda":
         raise EncoderError("encoder.backend openvino runs on the CPU; for cuda use torch or auto")
     has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else openvino_backend.has_bf16()
-    if config.precision == "bf16" and not has_bf16:
+    if config.precision in ("bf16", "mixed") and not has_bf16:
         raise EncoderError(f"encoder.precision: this {device} has no bf16; use auto or fp32")
-    precision = "bf16" if has_bf16 and config.precision != "fp32" else "fp32"
-    return Runtime(backend, device, precision)
+    if config.precision == "mixed" and backend != "openvino":
+        raise EncoderError("encoder.precision mixed needs the backend openvino; use auto")
+    return Runtime(backend, device, config.precision if has_bf16 else "fp32")
 
 
 def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
@@ -76,26 +77,50 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def build(network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Embed:
-    """An `Embed` for a headless network; it is compiled when the first batch comes."""
+def build(
+    network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> tuple[Runtime, Embed]:
+    """An `Embed` for a headless network, compiled when the first batch comes.
+
+    A precision of "auto" is settled here, by a measurement on a few images; see `dcd.precision`.
+    """
+    compile_for = _compiler(network, preprocess, runtime, batch_size)
+    if runtime.precision == "auto":
+        precision = fastest_within_tolerance(
+            compile_for if runtime.backend == "openvino" else _eager(network, preprocess, runtime),
+            ("bf16", "mixed") if runtime.backend == "openvino" else ("bf16",),
+            preprocess.input_size,
+        )
+    else:
+        precision = runtime.precision
     compiling = threading.Lock()
     compiled: list[Embed] = []
 
     def embed(images: np.ndarray) -> np.ndarray:
         with compiling:
             if not compiled:
-                compiled.append(_compile(network, preprocess, runtime, batch_size))
+                compiled.append(compile_for(precision))
         return compiled[0](images)
 
-    return embed
+    return replace(runtime, precision=precision), embed
 
 
-def _compile(
+def _compiler(
     network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
-) -> Embed:
-    use_bf16 = runtime.precision == "bf16"
+) -> Callable[[Precision], Embed]:
     if runtime.backend == "openvino":
-        return openvino_backend.embed_with(network, preprocess, use_bf16, n_streams=cores())
+        graph = lru_cache(lambda: openvino_backend.convert(network, preprocess))
+        return lambda precision: openvino_backend.embed_with(graph(), precision, cores())
     if runtime.device == "cpu":
-        return torch_backend.embed_on_cpu(network, preprocess, use_bf16)
-    return torch_backend.embed_on_cuda(network, preprocess, use_bf16, batch_size)
+        return _eager(network, preprocess, runtime)
+    return lambda precision: torch_backend.embed_on_cuda(
+        network, preprocess, precision == "bf16", batch_size
+    )
+
+
+def _eager(
+    network: nn.Module, preprocess: Preprocess, runtime: Runtime
+) -> Callable[[Precision], Embed]:
+    return lambda precision: torch_backend.embed_eagerly(
+        network, preprocess, precision == "bf16", runtime.device
+    )

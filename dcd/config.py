@@ -142,8 +142,10 @@ class EncoderConfig(Frozen):
     crop_pct: float | None = Field(
         default=None, gt=0, le=1, description="Centre-crop share; default: that of the weights."
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 where the hardware has it."
+    precision: Literal["auto", "fp32", "mixed", "bf16"] = Field(
+        default="auto",
+        description="auto: the fastest that keeps the embeddings, by a measurement at loading. "
+        "mixed: fp32 in the early layers, bf16 in the others (openvino).",
     )
     backend: Literal["auto", "openvino", "torch"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

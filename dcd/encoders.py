@@ -30,6 +30,7 @@ class Encoder:
     dim: D, the length of an embedding.
     batch_size: how many images a call of `embed` is best given.
     embed: (B, S, S, 3) uint8 → (B, D) float32, the penultimate layer.
+    runtime: what it runs on, and in which precision.
     """
 
     encoder_id: str
@@ -37,6 +38,7 @@ class Encoder:
     preprocess: Preprocess
     batch_size: int
     embed: Callable[[np.ndarray], np.ndarray]
+    runtime: backends.Runtime
 
 
 _loading = threading.Lock()
@@ -61,13 +63,15 @@ def _load_encoder(config: EncoderConfig) -> Encoder:
     network = load_network(config)
     shape = _shape_of(network, preprocess, config.model)
     batch_size = config.batch_size or backends.default_batch_size(shape.activation_bytes, runtime)
+    runtime, embed = backends.build(network, preprocess, runtime, batch_size)
     identity = keys.digest(weights.fingerprint(network), asdict(preprocess), runtime.precision)
     return Encoder(
         encoder_id=f"{keys.slug(config.model)}-{identity}",
         dim=shape.dim,
         preprocess=preprocess,
         batch_size=batch_size,
-        embed=backends.build(network, preprocess, runtime, batch_size),
+        embed=embed,
+        runtime=runtime,
     )
 
 

@@ -1,7 +1,6 @@
 """A network in torch: compiled bf16 on CUDA, and a plain fallback on CPUs."""
 
 import queue
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dcd.images import Preprocess
+from dcd.precision import Embed
 
 _N_LANES = 3  # batches on their way to the GPU, on it, and back
 
@@ -32,15 +32,13 @@ class _Normalised(nn.Module):
             return self.network(pixels).float()
 
 
-def embed_on_cpu(
-    network: nn.Module, preprocess: Preprocess, use_bf16: bool
-) -> Callable[[np.ndarray], np.ndarray]:
-    """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; eager, for what OpenVINO cannot run."""
-    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval())
+def embed_eagerly(network: nn.Module, preprocess: Preprocess, use_bf16: bool, device: str) -> Embed:
+    """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; where nothing compiles it."""
+    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
 
     def embed(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(torch.from_numpy(images)).numpy()
+            return model(torch.from_numpy(images).to(device)).cpu().numpy()
 
     return embed
 
@@ -56,7 +54,7 @@ class _Lane:
 
 def embed_on_cuda(
     network: nn.Module, preprocess: Preprocess, use_bf16: bool, batch_size: int
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Embed:
     """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; compiled once, for `batch_size` images.
 
     One thread launches all work, so that the compiled graph and the stream have one owner. It

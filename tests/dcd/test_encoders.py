@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from dcd import openvino_backend
 from dcd.config import EncoderConfig
 from dcd.encoders import Encoder, load_encoder, load_network, preprocess_of
 from dcd.errors import EncoderError
+from dcd.precision import Precision, cosines
 
 
 def _config(**changes: object) -> EncoderConfig:
@@ -32,10 +34,6 @@ def _eager(config: EncoderConfig, images: np.ndarray) -> np.ndarray:
         return load_network(config)((pixels - mean) / std).numpy()
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-
-
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 @pytest.mark.parametrize(
     "config",
@@ -54,15 +52,60 @@ def test_backends_agree_with_eager_fp32(config: EncoderConfig, backend: str) -> 
     found, expected = encoder.embed(images), _eager(config, images)
     assert found.shape == (5, encoder.dim)
     assert found.dtype == np.float32
-    assert _cosine(found, expected).min() > 0.99999
+    assert cosines(found, expected).min() > 0.99999
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+
+
+def _scenes(n: int, size: int, seed: int = 0) -> np.ndarray:
+    """Drawn scenes: a background that fades, shapes upon it in front of each other, some grain."""
+    rng = np.random.default_rng(seed)
+    scenes = []
+    for _ in range(n):
+        fade = np.linspace(*rng.uniform(30, 220, (2, 3)), num=size)[:, None].repeat(size, axis=1)
+        scene = Image.fromarray(fade.astype(np.uint8))
+        draw = ImageDraw.Draw(scene)
+        for _ in range(rng.integers(3, 12)):
+            corner, extent = rng.uniform(-0.2, 0.9, 2) * size, rng.uniform(0.1, 0.6, 2) * size
+            shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+            shape([*corner, *(corner + extent)], fill=tuple(map(int, rng.integers(0, 256, 3))))
+        grain = rng.normal(0, rng.uniform(2, 12), (size, size, 3))
+        scenes.append(np.clip(np.asarray(scene) + grain, 0, 255).astype(np.uint8))
+    return np.stack(scenes)
 
 
 def test_default_precision_stays_near_fp32() -> None:
     config = EncoderConfig(input_size=64)
     encoder = load_encoder(config)
-    images = _images(16, 64)
-    assert _cosine(encoder.embed(images), _eager(config, images)).min() > 0.999
+    images = _scenes(32, 64)
+    assert cosines(encoder.embed(images), _eager(config, images)).min() >= 0.999
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_default_precision_is_the_fastest_that_is_near(backend: str) -> None:
+    config = _config(precision="auto", backend=backend, device="cpu", crop_pct=0.8)
+    found = load_encoder(config).runtime.precision
+    assert found == ("bf16" if openvino_backend.has_bf16() else "fp32")
+
+
+@pytest.mark.skipif(not openvino_backend.has_bf16(), reason="this CPU has no bf16")
+def test_mixed_precision_is_nearer_than_bf16() -> None:
+    config = EncoderConfig(input_size=50)
+    graph = openvino_backend.convert(load_network(config), preprocess_of(config))
+    images = _scenes(16, 50)
+    exact = _eager(config, images)
+
+    def nearness(precision: Precision) -> float:
+        return cosines(openvino_backend.embed_with(graph, precision, 1)(images), exact).min()
+
+    assert nearness("bf16") < 0.999 <= nearness("mixed")
+    assert nearness("fp32") > 0.99999  # the graph was not taken apart
+
+
+def test_a_network_without_early_layers_has_no_mixed_precision() -> None:
+    config = EncoderConfig(model="pixels")
+    graph = openvino_backend.convert(load_network(config), preprocess_of(config))
+    with pytest.raises(EncoderError, match="no early layers"):
+        openvino_backend.embed_with(graph, "mixed", 1)
 
 
 def test_batch_size_does_not_change_an_embedding_beyond_rounding() -> None:
@@ -175,6 +218,7 @@ def test_preprocessing_belongs_to_the_weights() -> None:
         ({"model": "vit_small_patch16_224.dyno"}, r"vit_small_patch16_224\.dino"),
         ({"device": "cuda"}, "torch sees no CUDA device"),
         ({"precision": "bf16", "device": "cpu"}, "has no bf16"),
+        ({"precision": "mixed", "device": "cpu"}, "has no bf16"),
         ({"model": "test_vit", "input_size": 17}, "17 px"),
     ],
 )
@@ -203,7 +247,7 @@ def test_pixels_are_the_image_itself() -> None:
 def test_cuda_stays_near_fp32() -> None:
     config = EncoderConfig(input_size=64, device="cuda")
     encoder = load_encoder(config)
-    images = _images(100, 64)
+    images = _scenes(100, 64)
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(encoder.embed, np.array_split(images, 7)))
-    assert _cosine(np.concatenate(parts), _eager(config, images)).min() > 0.999
+    assert cosines(np.concatenate(parts), _eager(config, images)).min() > 0.999
