@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 # What is installed beside the package itself: extras of pyproject.toml.
 EXTRAS ?= demo,dev
 
-.PHONY: install demo test check lint types contracts slow format clean
+# make cifar10n, make cifar100: the comparisons on real images, from ../shared/data.
+.PHONY: cifar10n cifar100 install demo test check lint types contracts slow format clean
 
 install: $(INSTALLED)
 
@@ -19,6 +20,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/dcd demo $(if $(JSON),--json $(JSON))
+
+cifar10n cifar100: install
+	@$(BIN)/python -m benchmarks.real $@ $(if $(JSON),--json $(JSON))
 
 test: install
 	$(BIN)/python -m pytest

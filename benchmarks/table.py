@@ -1,4 +1,4 @@
-"""A run's metrics as the Markdown table of the README.
+"""A run's metrics as the Markdown table of the README, with 95 % intervals over seeds and images.
 
 python -m benchmarks.table METRICS.json
 """
@@ -6,24 +6,24 @@ python -m benchmarks.table METRICS.json
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-Row = dict[str, float | int | str | None]
+from dcd.stats import Interval, over_seeds
+
+Row = Mapping[str, float | int | str | None]
+_MAX_LOSS = 0.005  # of test accuracy against `none`: what keeping test means
 
 
-def table(rows: list[Row]) -> str:
-    """Mean ± standard deviation over seeds, in per cent, for debug_heldout and test."""
-    by_method: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row["mode"] is None:
-            by_method[str(row["method"])][str(row["split"])].append(row)
+def table(rows: Sequence[Row]) -> str:
+    """Mean ± standard deviation over seeds and the interval, in per cent."""
     lines = [
         "| added to train | debug_heldout % | test % | right labels | images added |",
         "|---|---|---|---|---|",
     ]
-    for method, splits in by_method.items():
+    for method, splits in _by_method(rows).items():
         test = splits["test"]
         precision = [r["label_precision"] for r in test if r["label_precision"] is not None]
         right = f"{100 * np.mean(np.array(precision, float)):.0f} %" if precision else "–"
@@ -33,10 +33,45 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _spread(rows: list[Row]) -> str:
+def headline(rows: Sequence[Row], ours: str, baselines: Sequence[str]) -> str:
+    """`ours` against the best of `baselines` that keeps test accuracy, in a sentence."""
+    found = _by_method(rows)
+    heldout = {m: _mean(splits["debug_heldout"]).value for m, splits in found.items()}
+    test = {m: _mean(splits["test"]).value for m, splits in found.items()}
+    keeping = [m for m in baselines if m in found and test[m] >= test["none"] - _MAX_LOSS]
+    best = max(keeping, key=lambda m: heldout[m])
+    return (
+        f"{ours} against {best}, the best baseline that keeps test within "
+        f"{100 * _MAX_LOSS:.1f} points of none: "
+        f"{100 * (heldout[ours] - heldout[best]):+.1f} points on debug_heldout; "
+        f"its own test is {100 * (test[ours] - test['none']):+.1f} points against none."
+    )
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    """Rows over all modes by method and split, methods in their order."""
+    found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["mode"] is None:
+            found[str(row["method"])][str(row["split"])].append(row)
+    return found
+
+
+def _spread(rows: Sequence[Row]) -> str:
     accuracy = np.array([row["accuracy"] for row in rows], float)
     std = accuracy.std(ddof=1) if len(accuracy) > 1 else 0.0
-    return f"{100 * accuracy.mean():.1f} ± {100 * std:.1f}"
+    mean = _mean(rows)
+    return f"{100 * mean.value:.1f} ± {100 * std:.1f} ({100 * mean.low:.1f}–{100 * mean.high:.1f})"
+
+
+def _mean(rows: Sequence[Row]) -> Interval:
+    """Mean over seeds. An accuracy and its n tell how many images were right."""
+    outcomes = []
+    for row in rows:
+        n = int(np.array(row["n"]))
+        n_right = round(float(np.array(row["accuracy"])) * n)
+        outcomes.append(np.arange(n) < n_right)
+    return over_seeds(outcomes)
 
 
 def main() -> None:

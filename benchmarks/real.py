@@ -1,0 +1,75 @@
+"""A comparison on real images with real label noise, from an empty store to the table.
+
+make cifar10n, make cifar100 (JSON=FILE writes the metrics); or
+python -m benchmarks.real cifar10n|cifar100|PATH.yaml [--json FILE]
+"""
+
+import argparse
+import glob
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.table import headline, table
+from dcd.config import BASELINES, load_config
+from dcd.errors import ConfigError, DCDError
+from flows.console import configure_prefect
+
+_HOME = Path(__file__).parent
+_NO_DATA = 2
+
+
+def run(config_path: Path, json_file: Path | None) -> None:
+    """Run the config, write its metrics, print the table and the headline."""
+    configure_prefect(verbose=False)
+    from dcd.runs import read_metrics
+    from flows.debug_model import debug_model
+
+    config = load_config(config_path)
+    started = time.perf_counter()
+    info = debug_model(config)
+    minutes = (time.perf_counter() - started) / 60
+    rows = read_metrics(config.store, info.run_id)
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(table(rows))  # pyright: ignore[reportArgumentType]
+    print()
+    print(headline(rows, "selected", BASELINES))  # pyright: ignore[reportArgumentType]
+    print(f"{minutes:.1f} minutes. Report: {info.report}")
+
+
+def missing_data(config_path: Path) -> str | None:
+    """What to do if the images of the config are not there; None if they are."""
+    images = load_config(config_path).pool.images
+    if glob.glob(images):
+        return None
+    return (
+        f"{config_path}: no file matches {images}; the benchmark data lies beside the checkout, "
+        "in ../shared/data, and is not part of the project: run from the root of a checkout "
+        "that has it"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benchmark", help="cifar10n, cifar100, or the path of a config")
+    parser.add_argument("--json", type=Path, help="write the metrics there, as dcd run --json does")
+    args = parser.parse_args()
+    named = _HOME / f"{args.benchmark}.yaml"
+    config_path = named if named.exists() else Path(args.benchmark)
+    try:
+        if complaint := missing_data(config_path):
+            print(complaint, file=sys.stderr)
+            sys.exit(_NO_DATA)
+        run(config_path, args.json)
+    except ConfigError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        sys.exit(_NO_DATA)
+    except DCDError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
