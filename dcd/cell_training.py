@@ -28,6 +28,7 @@ from dcd.store import Store
 from dcd.training import LinearHead, fit_standardizer, loss_weights, train_head
 
 _SHOWN: tuple[Split, ...] = ("debug_heldout", "test")  # on the curve beside what decides
+_SHOWN_IMAGES = 2000  # at most, of each: a curve has eleven points
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def train_network(
         start.preprocess,
         config,
         seed,
-        shown={split: images[split] for split in _SHOWN},
+        shown={split: _sample(images[split]) for split in _SHOWN},
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
@@ -159,6 +160,11 @@ def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig) -
     return _Start(
         lambda: with_classes(start.model, data.classes), start.model.preprocess, start.architecture
     )
+
+
+def _sample(images: LabelledImages) -> LabelledImages:
+    order = np.random.default_rng(0).permutation(len(images))
+    return images.take(np.sort(order[:_SHOWN_IMAGES]))
 
 
 def _labelled(store: Store, data: TrainingData, split: Split) -> LabelledImages:

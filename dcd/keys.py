@@ -94,6 +94,11 @@ def run(run_id: str, name: str) -> str:
     return f"runs/{run_id}/{name}"
 
 
+def comparison(comparison_id: str, name: str) -> str:
+    """A file of a comparison: comparison.md, its tables and figures."""
+    return f"comparisons/{comparison_id}/{name}"
+
+
 def table_digest(table: pa.Table) -> str:
     """Digest of a table's rows, in their order; metadata and chunking do not count."""
     bare = table.replace_schema_metadata(None).combine_chunks()

@@ -70,6 +70,29 @@ def paired_difference(
     Both: one (N_s,) array of 0/1 outcomes for each seed, in the same image order. The interval
     resamples seeds, then images as pairs. Raises DataError if the pairs do not match.
     """
+    value, means = _resampled_differences(candidate, reference, seed, n_bootstrap)
+    return _percentiles(value, means, level)
+
+
+def paired_p_value(
+    candidate: Sequence[np.ndarray],
+    reference: Sequence[np.ndarray],
+    seed: int = 0,
+    n_bootstrap: int = N_BOOTSTRAP,
+) -> float:
+    """Two-sided p-value of "no difference": what level of `paired_difference` just excludes 0.
+
+    Never below 2 / (n_bootstrap + 1) (Davison & Hinkley 1997, section 4.2.5).
+    """
+    _, means = _resampled_differences(candidate, reference, seed, n_bootstrap)
+    tail = min(int(np.sum(means <= 0)), int(np.sum(means >= 0)))
+    return min(1.0, 2 * (tail + 1) / (n_bootstrap + 1))
+
+
+def _resampled_differences(
+    candidate: Sequence[np.ndarray], reference: Sequence[np.ndarray], seed: int, n_bootstrap: int
+) -> tuple[float, np.ndarray]:
+    """The difference, and (n_bootstrap,) of its resamples."""
     if [len(c) for c in candidate] != [len(r) for r in reference]:
         raise DataError(
             f"paired difference: the candidate has {[len(c) for c in candidate]} outcomes a seed, "
@@ -84,7 +107,7 @@ def paired_difference(
     drawn = rng.integers(len(n), size=(n_bootstrap, len(n)))
     counts = rng.multinomial(n[drawn], shares[drawn])
     means = ((counts[..., 0] - counts[..., 1]) / n[drawn]).mean(axis=1)
-    return _percentiles(float((shares[:, 0] - shares[:, 1]).mean()), means, level)
+    return float((shares[:, 0] - shares[:, 1]).mean()), means
 
 
 def _percentiles(value: float, resamples: np.ndarray, level: float) -> Interval:

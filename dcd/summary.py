@@ -136,7 +136,7 @@ def summary_rows(record: RunRecord) -> tuple[MethodSummary, ...]:
         for split in splits:
             found = outcomes(record.predictions, method, split)
             gain = None if method == "none" else difference(found, reference[split])
-            scores[split] = _score(found, gain)
+            scores[split] = score_of(found, gain)
         picks, precision = _picks(record.metrics, method)
         rows.append(
             MethodSummary(
@@ -239,7 +239,8 @@ def _role(method: str) -> Role:
     return "baseline" if method in BASELINES else "variant"
 
 
-def _score(found: Outcomes, gain: Interval | None) -> Score:
+def score_of(found: Outcomes, gain: Interval | None) -> Score:
+    """Accuracy over seeds with interval and spread, beside its gain."""
     means = [float(correct.mean()) for correct in found.correct]
     std = float(np.std(means, ddof=1)) if len(means) > 1 else None
     return Score(over_seeds(found.correct), std, gain)

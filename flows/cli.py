@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dcd.config import RunConfig, load_config
 from dcd.errors import ConfigError
-from flows import cli_champions, cli_errors, cli_failures, cli_pool
+from flows import cli_champions, cli_compare, cli_errors, cli_failures, cli_pool
 from flows.console import ConfigPath, JsonPath, Verbose, configure_prefect, explained
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(cli_champions.app)
 app.add_typer(cli_errors.app)
 app.command()(cli_pool.embed)
+app.command()(cli_compare.compare)
 app.add_typer(cli_pool.pool_app, name="pool")
 app.add_typer(cli_failures.app, name="failures")
 

@@ -23,13 +23,13 @@ from flows.runners import runner_of
 from tasks import debugging, progress
 from tasks import failures as failure_tasks
 
-_CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
+CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
 
 
 @flow(
     name="debug-model",
     flow_run_name="debug {config.name}",
-    task_runner=runner_of(RunnerConfig(max_workers=_CELLS_AT_ONCE)),
+    task_runner=runner_of(RunnerConfig(max_workers=CELLS_AT_ONCE)),
 )
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""

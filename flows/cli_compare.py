@@ -1,0 +1,34 @@
+"""The command `dcd compare`: a grid of encoders, strategies and k, with statistics."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.console import Verbose, configure_prefect, explained
+
+ComparisonPath = Annotated[
+    Path, typer.Argument(help="The comparison's YAML config.", metavar="CONFIG.yaml")
+]
+
+
+def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
+    """Compare encoders, strategies and k: every cell is trained once, and kept."""
+    from dcd.comparison_config import load_comparison
+
+    with explained():
+        loaded = load_comparison(config)
+        configure_prefect(verbose)
+        from flows.compare import compare as run_compare
+        from flows.terminal import Bars
+        from tasks import progress
+
+        errors = Console(stderr=True)
+        with Bars(errors) if errors.is_terminal and not verbose else nullcontext() as bars:
+            if bars is not None:
+                progress.listen(bars)
+            info = run_compare(loaded)
+    typer.echo(info.table)
+    typer.echo(f"Tables and figures: {info.folder}")
