@@ -21,20 +21,20 @@ from matplotlib.transforms import Bbox
 
 from dcd.summary import MethodSummary, Role
 
-_INK, _SOFT, _LINE, _ACCENT, _PAPER = "#010101", "#020202", "#030303", "#040404", "#050505"
+INK, SOFT, LINE, ACCENT, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _SOFT: "var(--soft)",
-    _LINE: "var(--line)",
-    _ACCENT: "var(--accent)",
-    _PAPER: "var(--paper)",
+    INK: "var(--ink)",
+    SOFT: "var(--soft)",
+    LINE: "var(--line)",
+    ACCENT: "var(--accent)",
+    PAPER: "var(--paper)",
 }
 _MARKERS: dict[Role, str] = {"none": "D", "baseline": "o", "variant": "s", "selected": "o"}
 _COLORS: dict[Role, str] = {
-    "none": _INK,
-    "baseline": _SOFT,
-    "variant": _ACCENT,
-    "selected": _ACCENT,
+    "none": INK,
+    "baseline": SOFT,
+    "variant": ACCENT,
+    "selected": ACCENT,
 }
 
 
@@ -71,11 +71,11 @@ def trade_off(rows: Sequence[MethodSummary], size: Size) -> str:
             _draw_method(axes, row)
         _label_points(figure, axes, rows)
         drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata=_NO_METADATA)
-    return _inline(drawn.getvalue(), _description(rows))
+        figure.savefig(drawn, format="svg", transparent=True, metadata=NO_METADATA)
+    return inline(drawn.getvalue(), _description(rows))
 
 
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def _frame(size: Size) -> tuple[float, float, float, float]:
@@ -91,14 +91,14 @@ def _frame(size: Size) -> tuple[float, float, float, float]:
 def _draw_axes(axes: Axes, rows: Sequence[MethodSummary]) -> None:
     none = next(row for row in rows if row.role == "none")
     axes.margins(0.08)
-    axes.axvline(100 * none.test.accuracy.value, color=_INK, lw=0.75, dashes=(4, 3), zorder=1)
+    axes.axvline(100 * none.test.accuracy.value, color=INK, lw=0.75, dashes=(4, 3), zorder=1)
     axes.axhline(
-        100 * none.debug_heldout.accuracy.value, color=_INK, lw=0.75, dashes=(4, 3), zorder=1
+        100 * none.debug_heldout.accuracy.value, color=INK, lw=0.75, dashes=(4, 3), zorder=1
     )
-    axes.set_xlabel("test accuracy, %", color=_SOFT, loc="right")
+    axes.set_xlabel("test accuracy, %", color=SOFT, loc="right")
     axes.set_title(
         "debug_heldout accuracy, %",
-        color=_SOFT,
+        color=SOFT,
         loc="left",
         x=-38 / (axes.bbox.width or 1),
         fontsize=mpl.rcParams["font.size"],
@@ -106,8 +106,8 @@ def _draw_axes(axes: Axes, rows: Sequence[MethodSummary]) -> None:
     )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=3))
-    axes.tick_params(colors=_SOFT, length=0, pad=6)
-    axes.grid(color=_LINE, lw=0.75, zorder=0)
+    axes.tick_params(colors=SOFT, length=0, pad=6)
+    axes.grid(color=LINE, lw=0.75, zorder=0)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -129,8 +129,8 @@ def _draw_method(axes: Axes, row: MethodSummary) -> None:
         linestyle="none",
         marker=_MARKERS[row.role],
         markersize=8 if row.role == "selected" else 5.5,
-        markerfacecolor=color if filled else _PAPER,
-        markeredgecolor=_PAPER if filled else color,
+        markerfacecolor=color if filled else PAPER,
+        markeredgecolor=PAPER if filled else color,
         markeredgewidth=1.2,
         zorder=5 if filled else 4,
     )
@@ -160,7 +160,7 @@ def _label_points(figure: Figure, axes: Axes, rows: Sequence[MethodSummary]) -> 
             (0, 0),
             textcoords="offset points",
             va="bottom",
-            color=_COLORS[row.role] if row.role != "baseline" else _INK,
+            color=_COLORS[row.role] if row.role != "baseline" else INK,
             fontweight="bold" if row.role == "selected" else "normal",
             zorder=6,
         )
@@ -176,7 +176,7 @@ def _label_points(figure: Figure, axes: Axes, rows: Sequence[MethodSummary]) -> 
         if distance > 20:
             near = (min(max(px, box.x0), box.x1), min(max(py, box.y0), box.y1))
             points = axes.transData.inverted().transform([(px, py), near])
-            axes.plot(points[:, 0], points[:, 1], color=_SOFT, lw=0.6, zorder=2)
+            axes.plot(points[:, 0], points[:, 1], color=SOFT, lw=0.6, zorder=2)
 
 
 def _places(px: float, py: float, width: float, height: float) -> list[tuple[Bbox, float]]:
@@ -211,7 +211,7 @@ def _description(rows: Sequence[MethodSummary]) -> str:
     )
 
 
-def _inline(svg: str, description: str) -> str:
+def inline(svg: str, description: str) -> str:
     """A matplotlib SVG document as an element of the page, without styles of its own."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

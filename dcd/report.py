@@ -15,7 +15,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from dcd import figures, gallery
+from dcd import curve_figure, figures, gallery
 from dcd import verdict as words
 from dcd.config import RunConfig
 from dcd.summary import (
@@ -74,6 +74,10 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
             verdict=words.verdict_of(record, rows, modes),
             about={row.method: describe(row, record.config) for row in rows},
             wide=Markup(figures.trade_off(rows, figures.WIDE)),
+            curve=None
+            if record.curve is None
+            else Markup(curve_figure.interpolation(record.curve)),
+            alphas=[] if record.curve is None else curve_figure.chosen_alphas(record.curve),
             narrow=Markup(figures.trade_off(rows, figures.NARROW)),
             gallery=gallery.within(planned, pictures),
             max_open_groups=MAX_OPEN_GROUPS,

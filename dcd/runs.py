@@ -68,7 +68,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
         "rejects": record.rejects,
         "predictions": record.predictions,
         "metrics": record.metrics,
-    }
+    } | ({} if record.curve is None else {"curve": record.curve})
     for cell in evidence.cells:
         if cell.method == "selected":
             _copy_model(store, cell, run_id)
@@ -131,6 +131,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
             code_version=code_version(),
         ),
         stages=evidence.stages,
+        curve=_curve(store, evidence),
     )
 
 
@@ -151,6 +152,17 @@ def code_version() -> str:
         check=False,
     )
     return f"{dcd.__version__}+{asked.stdout.strip()}" if asked.returncode == 0 else dcd.__version__
+
+
+def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
+    """The interpolation curves of `selected`, one a seed."""
+    parts = []
+    for cell in evidence.cells:
+        if cell.method == "selected":
+            table = store.read_table(f"{keys.cell(cell.id)}/curve.parquet")
+            parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
+    curve = pa.concat_tables(parts) if parts else None
+    return curve if curve is not None and curve.num_rows else None
 
 
 def _true_labels(pool: PoolConfig) -> pa.Table | None:

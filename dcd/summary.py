@@ -50,6 +50,7 @@ class RunRecord:
     metrics, predictions: all methods and seeds (schemas.METRICS, schemas.PREDICTIONS).
     error_sample, neighbors: of the first seed's `selected` (schemas.ERROR_SAMPLE, NEIGHBORS).
     rejects: `shard` beside schemas.REJECTS. created: UTC. gate: None before it was asked.
+    curve: `seed` beside schemas.CURVE, of `selected`; None where no ensemble was chosen.
     """
 
     run_id: str
@@ -63,6 +64,7 @@ class RunRecord:
     lineage: Lineage
     stages: tuple[StageCount, ...] = ()
     gate: Gated | None = None
+    curve: pa.Table | None = None
 
 
 @dataclass(frozen=True)
