@@ -23,7 +23,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +33,7 @@ import torch
 from benchmarks.embedding_loops import Case, Timing, bare_decode, bare_forward, ours, plain
 from dcd import backends
 from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders import preprocess_of
+from dcd.encoders import load_encoder, preprocess_of
 from dcd.errors import DataError
 from dcd.pool import list_shards, read_shard
 from dcd.records import RawImage
@@ -67,6 +67,9 @@ class Row:
 
 def measure(case: Case, rounds: int) -> Row:
     """All four loops in turn, `rounds` times."""
+    runtime = load_encoder(case.encoder).runtime
+    settled = case.encoder.model_copy(update={"precision": runtime.precision})
+    case = replace(case, encoder=settled)
     loops = {"plain": plain, "decode": bare_decode, "forward": bare_forward, "ours": ours}
     timings: dict[str, list[Timing]] = {name: [] for name in loops}
     for _ in range(rounds):
@@ -82,7 +85,6 @@ def measure(case: Case, rounds: int) -> Row:
         name: statistics.median(timing.n_images / timing.wall_s for timing in found)
         for name, found in timings.items()
     }
-    runtime = backends.resolve(case.encoder)
     on_cpu = runtime.device == "cpu"
     both = 1 / (1 / rate["decode"] + 1 / rate["forward"])
     ideal = both if on_cpu else min(rate["decode"], rate["forward"])
@@ -91,7 +93,7 @@ def measure(case: Case, rounds: int) -> Row:
         encoder=case.encoder.model,
         backend=runtime.backend,
         device=runtime.device,
-        device_name=platform.processor() if on_cpu else torch.cuda.get_device_name(),
+        device_name=_cpu_name() if on_cpu else torch.cuda.get_device_name(),
         cores=backends.cores(),
         precision=runtime.precision,
         input_size=preprocess_of(case.encoder).input_size,
@@ -138,6 +140,13 @@ def write_tar(images: str, n_images: int, path: Path) -> None:
 
 def encoder_config(model: str) -> EncoderConfig:
     return EncoderConfig(model=model, weights="bundled" if has_bundled(model) else "random")
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _in_a_fresh_process(loop: Callable[[Case], Timing], case: Case) -> Timing:

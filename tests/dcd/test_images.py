@@ -1,6 +1,8 @@
 """Decoding of the hostile corpus, fuzzing, and preprocessing against timm's own transform."""
 
 import io
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -166,3 +168,17 @@ def test_the_ends_of_a_panorama_do_not_matter():
     )
     expected = np.asarray(whole(Image.fromarray(picture))).transpose(1, 2, 0) * 255  # pyright: ignore
     assert np.abs(to_input(picture, preprocess) - expected).mean() < 2
+
+
+def test_decoding_tells_users_nothing_of_torchvisions_plans() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(sink, "JPEG")
+    code = f"from dcd.images import decode; decode({sink.getvalue()!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert "decoding" not in done.stderr
