@@ -26,7 +26,8 @@ from dcd.hardness import Hardness, hardest
 from dcd.index import IndexInfo, pool_sample
 from dcd.methods import Method, PoolLook
 from dcd.pool_agreement import pool_agreement
-from dcd.stages import SelectionInfo, SplitInfo, blocked_content, free_rows, without
+from dcd.selecting import SelectionInfo
+from dcd.stages import SplitInfo, blocked_content, free_rows, without
 from dcd.store import Store
 
 _CELL_FORMAT = 2
@@ -169,7 +170,7 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
             PoolLook(agreement, of_hardness),
         )
     if method.with_error_sample:
-        picks = methods.with_error_sample(picks, tables["error_sample"])
+        picks = methods.with_error_sample(picks, tables["error_sample"], method.error_sample_weight)
     return picks
 
 

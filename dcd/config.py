@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dcd.errors import ConfigError
+from dcd.frozen import Frozen
+from dcd.selection_config import SelectionConfig
 from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
 
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout"]
@@ -40,17 +42,6 @@ _DEFAULT_BASELINES: tuple[Baseline, ...] = (
 )
 
 Parsed = TypeVar("Parsed", bound="Frozen")
-
-
-class Frozen(BaseModel):
-    """Immutable, hashable, and strict about unknown keys.
-
-    Inputs stay out of pydantic's own messages: a secret in the wrong file is never echoed.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
 
 
 def _without_credentials(uri: str) -> str:
@@ -154,12 +145,6 @@ class EncoderConfig(Frozen):
     )
 
 
-class SelectionConfig(Frozen):
-    """Which pool images to take for the failures."""
-
-    k: int = Field(default=20, ge=1, description="Nearest in-label pool images per failure.")
-
-
 class StartConfig(Frozen):
     """The user's own model, from which full training starts. Classes are carried over by name."""
 
@@ -189,9 +174,6 @@ class TrainingConfig(Frozen):
         default=None,
         description="full: the model to start from; default: the encoder with a classifier fitted "
         "to train.",
-    )
-    include_error_sample: bool = Field(
-        default=False, description="Train on the error sample too, beside the picks."
     )
     l2: float = Field(default=1e-3, gt=0, description="head: l2 penalty on standardised features.")
     debug_train_weight: float = Field(
@@ -269,6 +251,11 @@ class CompareConfig(Frozen):
 
     baselines: tuple[Baseline, ...] = Field(
         default=_DEFAULT_BASELINES, description=f"Baselines to run, of {', '.join(BASELINES)}."
+    )
+    draw_like: str = Field(
+        default="selected",
+        description="The random and model-driven baselines draw as many images as this selection "
+        "picked for the failures: selected, or one of `selections`.",
     )
     whole_pool_max_images: int | None = Field(
         default=None, ge=1, description="whole_pool: a random draw of this many; default: all."
@@ -380,6 +367,16 @@ class RunConfig(Frozen):
         if taken:
             raise ValueError(
                 f"compare.selections: {sorted(taken)} are names of built-in methods; rename them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _draw_like_is_a_selection(self) -> Self:
+        known = ["selected", *self.compare.selections]
+        if self.compare.draw_like not in known:
+            raise ValueError(
+                f"compare.draw_like: {self.compare.draw_like!r} is no selection; take one of "
+                f"{known}"
             )
         return self
 

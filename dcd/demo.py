@@ -150,7 +150,6 @@ def demo_config(folder: Path) -> dict[str, object]:
             name: role(own, name) for name in ("test", "error_sample", "debug_val", "debug_heldout")
         },
         "encoder": ENCODER.model_dump(exclude_defaults=True),
-        "selection": {"k": 10},
         "seeds": list(SEEDS),
     }
 

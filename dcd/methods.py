@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dcd import schemas
 from dcd.config import BASELINES, Baseline, CompareConfig, RunConfig, SelectionConfig
 from dcd.hardness import Hardness
-from dcd.selection import random_draw, random_in_label
+from dcd.selection import random_draw, random_in_label, targeted_picks
 
 Draw = Literal[
     "none",
@@ -40,6 +40,7 @@ class Method:
     draw: Draw
     selection: SelectionConfig | None = None
     with_error_sample: bool = False
+    error_sample_weight: float = 1.0
 
 
 _BASELINES: dict[Baseline, Method] = {
@@ -74,15 +75,16 @@ def methods(config: RunConfig) -> list[Method]:
     `none` is always there: it is the model that fails, and every verdict is against it.
     """
     names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
-    with_errors = config.training.include_error_sample
     return [
         *(_BASELINES[name] for name in names),
-        Method("selected", "selection", config.selection, with_errors),
-        *(
-            Method(name, "selection", selection, with_errors)
-            for name, selection in config.compare.selections.items()
-        ),
+        _selecting("selected", config.selection),
+        *(_selecting(name, one) for name, one in config.compare.selections.items()),
     ]
+
+
+def _selecting(name: str, config: SelectionConfig) -> Method:
+    weight = config.error_sample_weight
+    return Method(name, "selection", config, weight > 0, weight)
 
 
 def pool_picks(
@@ -96,19 +98,20 @@ def pool_picks(
     """The pool images that a method adds: schemas.PICKS.
 
     rows: image_id, label, shard of the pool without blocked content. reference: schemas.DEBUG_TRAIN
-    of `selected`; the random baselines draw as many images as it has (in each label), and so do
-    the model-driven ones.
+    of `compare.draw_like`; the random baselines draw as many images as it picked for the failures
+    (in each label), and so do the model-driven ones.
     """
     rng = np.random.default_rng(seed)
+    targeted = targeted_picks(reference)
     match method.draw:
         case "none":
             drawn = rows.slice(0, 0)
         case "selection":
             drawn = reference
         case "random":
-            drawn = random_draw(rows, reference.num_rows, rng)
+            drawn = random_draw(rows, targeted.num_rows, rng)
         case "random_in_label":
-            counts = reference.group_by("label").aggregate([([], "count_all")]).to_pylist()
+            counts = targeted.group_by("label").aggregate([([], "count_all")]).to_pylist()
             drawn = random_in_label(rows, {c["label"]: c["count_all"] for c in counts}, rng)
         case "whole_pool":
             n = compare.whole_pool_max_images or rows.num_rows
@@ -119,17 +122,20 @@ def pool_picks(
                 pc.greater_equal(rows["label_agreement"], compare.filtered_pool_min_agreement)
             )
         case "low_confidence":
-            drawn = look.hardest("confidence", reference.num_rows)
+            drawn = look.hardest("confidence", targeted.num_rows)
         case "high_loss":
-            drawn = look.hardest("loss", reference.num_rows)
+            drawn = look.hardest("loss", targeted.num_rows)
         case "uncertainty":
-            drawn = look.hardest(compare.uncertainty, reference.num_rows)
+            drawn = look.hardest(compare.uncertainty, targeted.num_rows)
     return _picks(drawn, "pool")
 
 
-def with_error_sample(picks: pa.Table, error_sample: pa.Table) -> pa.Table:
-    """The picks and every error-sample image beside them."""
-    return pa.concat_tables([picks, _picks(error_sample, "error_sample")])
+def with_error_sample(picks: pa.Table, error_sample: pa.Table, weight: float = 1.0) -> pa.Table:
+    """The picks and every error-sample image beside them, with this weight in the loss."""
+    n = error_sample.num_rows
+    weights = pa.repeat(pa.scalar(weight, pa.float32()), n)
+    weighted = error_sample.select(["image_id", "label", "shard"]).append_column("weight", weights)
+    return pa.concat_tables([picks, _picks(weighted, "error_sample")])
 
 
 def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:
@@ -154,7 +160,7 @@ def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | No
 
 def _picks(rows: pa.Table, source: str) -> pa.Table:
     n = rows.num_rows
-    table = rows.select(["image_id", "label", "shard"])
-    table = table.append_column("source", pa.repeat(source, n))
-    table = table.append_column("weight", pa.array(np.ones(n, np.float32)))
+    table = rows.append_column("source", pa.repeat(source, n))
+    if "weight" not in rows.column_names:
+        table = table.append_column("weight", pa.array(np.ones(n, np.float32)))
     return schemas.conform(table, schemas.PICKS, "picks")

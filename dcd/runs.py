@@ -21,7 +21,8 @@ from dcd.index import IndexInfo, pool_rows
 from dcd.methods import label_precision
 from dcd.pool import Shard
 from dcd.report import render, verdict
-from dcd.stages import SelectionInfo, SplitInfo
+from dcd.selecting import SelectionInfo
+from dcd.stages import SplitInfo
 from dcd.store import Store
 from dcd.summary import Lineage, MethodSummary, RunRecord, StageCount, summary_rows
 

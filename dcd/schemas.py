@@ -44,8 +44,11 @@ DEBUG_TRAIN = _schema(
     ("label", pa.string()),
     ("shard", pa.string()),
     ("uri", pa.string()),
-    ("min_distance", pa.float32()),
+    ("min_distance", pa.float32(), True),  # null: no failure asked for it
     ("n_queries", pa.int32()),
+    ("role", pa.string()),  # targeted: near a failure; general: of the whole pool
+    ("label_agreement", pa.float32(), True),
+    ("weight", pa.float32()),  # in the loss; a train image has 1
 )
 PREDICTIONS = _schema(
     ("model", pa.string()),

@@ -15,15 +15,52 @@ from dcd.errors import DataError
 from dcd.sql import collect_picks
 
 
-def debug_train(neighbors: pa.Table, rows: pa.Table, shards: pa.Table) -> pa.Table:
-    """The union of the kept neighbours with their provenance: schemas.DEBUG_TRAIN, by image_id.
+def debug_train(
+    neighbors: pa.Table,
+    rows: pa.Table,
+    shards: pa.Table,
+    weight: float = 1.0,
+    general: pa.Table | None = None,
+    general_weight: float = 1.0,
+) -> pa.Table:
+    """The images to add, with their provenance: schemas.DEBUG_TRAIN, by role and image_id.
 
-    neighbors: schemas.NEIGHBORS. rows: image_id, label, shard, content_hash of at least the picks.
-    shards: schemas.SHARDS. One row a content: of ids that share it the first one stands for all,
-    and of several labels the one whose failure is nearest. min_distance is over all failures that
-    picked it, n_queries their number.
+    First the general sample (`dcd.trusted_search.general_sample`), then the targeted picks: the
+    union of the kept neighbours. neighbors: schemas.NEIGHBORS. rows: image_id, label, shard,
+    content_hash of at least the picks. shards: schemas.SHARDS. One row a content: of ids that
+    share it the first one stands for all, of several labels the one whose failure is nearest, and
+    an image in both parts is a targeted one. min_distance is over all failures that picked it,
+    n_queries their number.
     """
-    return schemas.conform(collect_picks(neighbors, rows, shards), schemas.DEBUG_TRAIN, "picks")
+    targeted = collect_picks(neighbors, rows, shards, weight)
+    targeted = schemas.conform(targeted, schemas.DEBUG_TRAIN, "picks")
+    if general is None:
+        return targeted
+    hash_of = rows.filter(pc.is_in(rows["image_id"], value_set=targeted["image_id"]))
+    taken = pc.is_in(general["content_hash"], value_set=hash_of["content_hash"])
+    rest = one_row_a_content(general.filter(pc.invert(taken)))
+    n = rest.num_rows
+    at = pc.index_in(rest["shard"], value_set=shards["shard"].combine_chunks())
+    added = rest.append_column("uri", shards["uri"].take(at.combine_chunks()))
+    added = added.append_column("min_distance", pa.nulls(n, pa.float32()))
+    added = added.append_column("n_queries", pa.repeat(pa.scalar(0, pa.int32()), n))
+    added = added.append_column("role", pa.repeat("general", n))
+    weights = pa.repeat(pa.scalar(general_weight, pa.float32()), n)
+    added = added.append_column("weight", weights)
+    added = schemas.conform(added, schemas.DEBUG_TRAIN, "general sample")
+    return pa.concat_tables([added, targeted])
+
+
+def targeted_picks(picks: pa.Table) -> pa.Table:
+    """The rows of schemas.DEBUG_TRAIN that were picked for failures."""
+    return picks.filter(pc.equal(picks["role"], "targeted"))
+
+
+def one_row_a_content(rows: pa.Table) -> pa.Table:
+    """The first row of every content_hash, in the order of `rows`."""
+    place = pa.array(np.arange(rows.num_rows))
+    first = rows.append_column("place", place).group_by("content_hash", use_threads=False)
+    return rows.take(first.aggregate([("place", "min")])["place_min"].sort())
 
 
 def random_draw(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Table:

@@ -76,17 +76,20 @@ ORDER BY error_image_id, rank
 
 _DEBUG_TRAIN = """
 WITH picks AS (
-    SELECT rows.content_hash, label, image_id, rows.shard, error_image_id, distance
+    SELECT rows.content_hash, label, image_id, rows.shard, error_image_id, distance,
+           label_agreement
     FROM neighbors JOIN rows USING (image_id, label)
     WHERE kept
 ), contents AS (
     SELECT content_hash, label, arg_min(shard, image_id) AS shard, min(image_id) AS image_id,
-           min(distance) AS min_distance, count(DISTINCT error_image_id) AS n_queries
+           min(distance) AS min_distance, count(DISTINCT error_image_id) AS n_queries,
+           arg_min(label_agreement, image_id) AS label_agreement
     FROM picks
     GROUP BY content_hash, label
     QUALIFY row_number() OVER (PARTITION BY content_hash ORDER BY min_distance, label) = 1
 )
-SELECT image_id, label, shard, uri, min_distance, n_queries::INTEGER AS n_queries
+SELECT image_id, label, shard, uri, min_distance, n_queries::INTEGER AS n_queries,
+       'targeted' AS role, label_agreement, $weight::FLOAT AS weight
 FROM contents LEFT JOIN shards USING (shard)
 ORDER BY image_id, label
 """
@@ -204,9 +207,9 @@ def rank_neighbors(
     return connection.sql(_NEIGHBORS, params={"k": k}).to_arrow_table()
 
 
-def collect_picks(neighbors: pa.Table, rows: pa.Table, shards: pa.Table) -> pa.Table:
+def collect_picks(neighbors: pa.Table, rows: pa.Table, shards: pa.Table, weight: float) -> pa.Table:
     """The columns of schemas.DEBUG_TRAIN: kept neighbors, one row a content, by image_id."""
     with connect() as connection:
         for name, table in (("neighbors", neighbors), ("rows", rows), ("shards", shards)):
             connection.register(name, table)
-        return connection.sql(_DEBUG_TRAIN).to_arrow_table()
+        return connection.sql(_DEBUG_TRAIN, params={"weight": weight}).to_arrow_table()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys
-from dcd.config import DataConfig, EncoderConfig, PoolConfig, SelectionConfig, Split
+from dcd.config import DataConfig, EncoderConfig, PoolConfig, Split
 from dcd.datasets import Source, gather, read_labels
 from dcd.embedding import ShardStats, embed_images, publish, published
 from dcd.encoders import load_encoder
@@ -18,13 +18,10 @@ from dcd.errors import DataError
 from dcd.index import IndexInfo, build_index, pool_rows
 from dcd.label_map import read_pool_labels
 from dcd.pool import Shard, list_shards, read_shard, shards_table
-from dcd.search import in_label_neighbors
-from dcd.selection import debug_train
 from dcd.store import Store
 
 # Raised whenever a stage's output would change for the same inputs.
 _SPLIT_FORMAT = 1
-_SELECTION_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,6 @@ class SplitInfo:
     def sources(self) -> tuple[Source, ...]:
         """Where its images are."""
         return (self.source,) if self.added is None else (self.source, self.added)
-
-
-@dataclass(frozen=True)
-class SelectionInfo:
-    """A selection: `id` names its neighbors and debug_train in the store."""
-
-    id: str
-    n_failures: int
-    n_picks: int
-    reused: bool
 
 
 def list_source(store: Store, source: Source) -> list[Shard]:
@@ -191,34 +178,3 @@ def without(rows: pa.Table, blocked: pa.Table) -> pa.Table:
     """The rows whose content_hash is not among the blocked."""
     taken = pc.is_in(rows["content_hash"], value_set=blocked["content_hash"])
     return rows.filter(pc.invert(taken))
-
-
-def select(
-    store: Store,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    config: SelectionConfig,
-) -> SelectionInfo:
-    """Search the neighbours of every failure and publish neighbors and debug_train."""
-    selection_id = keys.digest(
-        "selection",
-        _SELECTION_FORMAT,
-        index.index_id,
-        sorted([split, info.id] for split, info in splits.items()),
-        config,
-    )
-    prefix = keys.selection(selection_id)
-    failures = store.read_table(keys.split(splits["error_sample"].id))
-    reused = store.exists(f"{prefix}/debug_train.parquet")
-    if reused:
-        picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id"])
-    else:
-        blocked = blocked_content(store, splits)
-        neighbors = in_label_neighbors(store, index, failures, blocked, config.k)
-        rows = pool_rows(store, index)
-        shards = store.read_table(keys.shards(index.pool))
-        picks = debug_train(neighbors, rows, shards)
-        described = {"config": config.model_dump_json(), "index_id": index.index_id}
-        store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
-        store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
-    return SelectionInfo(selection_id, failures.num_rows, picks.num_rows, reused)

@@ -9,9 +9,8 @@ import typer
 from rich.console import Console
 
 from dcd.config import RunConfig, load_config
-from dcd.errors import ConfigError
-from flows import cli_champions, cli_compare, cli_errors, cli_failures, cli_pool
-from flows.console import ConfigPath, JsonPath, Verbose, configure_prefect, explained
+from flows import cli_champions, cli_compare, cli_errors, cli_failures, cli_pool, cli_select
+from flows.console import ConfigPath, JsonPath, Verbose, check, configure_prefect, explained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +23,8 @@ app.command()(cli_pool.embed)
 app.command()(cli_compare.compare)
 app.add_typer(cli_pool.pool_app, name="pool")
 app.add_typer(cli_failures.app, name="failures")
+app.command()(cli_select.select)
+app.command()(cli_select.neighbors)
 
 
 @app.command()
@@ -31,7 +32,7 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
     """Run the whole loop: embed, select, train, evaluate, report."""
     with explained():
         loaded = load_config(config)
-        _check(loaded)
+        check(loaded)
         _run(loaded, json_file, verbose)
 
 
@@ -39,7 +40,7 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
 def validate(config: ConfigPath) -> None:
     """Check a config and the data it names, without any work."""
     with explained():
-        _check(load_config(config))
+        check(load_config(config))
     typer.echo(f"{config}: no problem found")
 
 
@@ -57,14 +58,6 @@ def demo(
         config = write_demo(folder)
         _run(load_config(config), json_file, verbose)
     typer.echo(f"Config: {config}")
-
-
-def _check(config: RunConfig) -> None:
-    from dcd.validate import validate as find_problems
-
-    problems = find_problems(config)
-    if problems:
-        raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])
 
 
 def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:

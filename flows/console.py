@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dcd.config import RunConfig
 from dcd.errors import ConfigError, DCDError
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
@@ -48,3 +49,12 @@ def explained() -> Iterator[None]:
     except DCDError as error:
         typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError with everything that `dcd.validate` finds wrong before work starts."""
+    from dcd.validate import validate  # imports torch, which --help does not need
+
+    problems = validate(config)
+    if problems:
+        raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])

@@ -15,7 +15,8 @@ from dcd.errors import DataError
 from dcd.index import IndexInfo
 from dcd.methods import Method, methods
 from dcd.runs import Evidence, RunInfo
-from dcd.stages import SelectionInfo, SplitInfo
+from dcd.selecting import SelectionInfo
+from dcd.stages import SplitInfo
 from dcd.start import start_digest
 from dcd.summary import StageCount
 from flows.embed_pool import EmbeddedSource, embed_pool
@@ -153,7 +154,7 @@ def plan_cell(
         pool=pool.source,
         index=index,
         splits=splits,
-        selection=selections.get(method.name, selections["selected"]),
+        selection=selections.get(method.name, selections[config.compare.draw_like]),
         encoder=config.encoder,
         training=config.training,
         compare=config.compare,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dcd import cells, modes, runs, stages
+from dcd import cells, modes, runs, selecting, stages
 from dcd.cells import CellInfo, CellPlan
 from dcd.config import DataConfig, PoolConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
@@ -13,7 +13,8 @@ from dcd.finetune import Progress
 from dcd.index import IndexInfo
 from dcd.pool import Shard
 from dcd.runs import Evidence, RunInfo
-from dcd.stages import SelectionInfo, SplitInfo
+from dcd.selecting import SelectionInfo
+from dcd.stages import SplitInfo
 from dcd.store import Store
 from tasks import progress
 from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
@@ -63,7 +64,7 @@ def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, Spl
 def select(
     store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
 ) -> SelectionInfo:
-    return stages.select(Store(store), index, splits, config)
+    return selecting.select(Store(store), index, splits, config)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **_RETRY)

@@ -70,7 +70,9 @@ def write_case(folder: Path, seeds: tuple[int, ...] = (0, 1), **overrides: objec
             for role, _, _ in roles
         },
         "encoder": {"model": "test_resnet", "weights": "random", "input_size": 32},
-        "selection": {"k": 2},
+        # With so few images no label can be trusted; all are.
+        "selection": {"k": 2, "min_agreement": 0, "general_min_trust": 0, "general_images": 12}
+        | {"leak_distance": 0},
         "seeds": list(seeds),
     }
     config = folder / "config.yaml"

@@ -10,7 +10,8 @@ from dcd.encoders import load_encoder
 from dcd.index import IndexInfo
 from dcd.methods import methods
 from dcd.pool import Shard
-from dcd.stages import SelectionInfo, SplitInfo
+from dcd.selecting import SelectionInfo, select
+from dcd.stages import SplitInfo
 from dcd.start import start_digest
 from dcd.store import Store
 from tests.case import write_case
@@ -40,7 +41,7 @@ class CellCase:
             self.splits[split] = stages.gather_split(
                 self.store, split, source, encoder_id, shards[source.id], data
             )
-        self.selection: SelectionInfo = stages.select(
+        self.selection: SelectionInfo = select(
             self.store, self.index, self.splits, self.config.selection
         )
 

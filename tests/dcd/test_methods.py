@@ -29,6 +29,8 @@ def selected() -> pa.Table:
             "uri": ["a.tar"] * 3,
             "min_distance": pa.array([0.1, 0.2, 0.3], pa.float32()),
             "n_queries": pa.array([1, 1, 2], pa.int32()),
+            "role": ["targeted"] * 3,
+            "weight": pa.array([2.0] * 3, pa.float32()),
         }
     )
 
@@ -57,6 +59,13 @@ def test_random_draws_as_many_as_selected_without_repeats(rows, selected):
 def test_random_in_label_draws_as_many_in_each_label(rows, selected):
     labels = draw("random_in_label", rows, selected)["label"].to_pylist()
     assert sorted(labels) == ["cat", "cat", "dog"]
+
+
+def test_the_general_sample_is_none_of_what_baselines_copy(rows, selected):
+    role = pa.array(["targeted", "general", "targeted"])
+    mixed = selected.set_column(6, "role", role)
+    assert draw("random", rows, mixed).num_rows == 2
+    assert draw("selection", rows, mixed)["weight"].to_pylist() == [2, 2, 2]
 
 
 def test_whole_pool_takes_everything_or_a_bounded_draw(rows, selected):
@@ -95,7 +104,7 @@ def test_a_draw_depends_on_its_seed_alone(rows, selected):
 def test_selection_takes_what_was_selected(rows, selected):
     picks = draw("selection", rows, selected)
     assert picks["image_id"].to_pylist() == ["i0", "i2", "i1"]
-    assert picks["weight"].to_pylist() == [1, 1, 1]
+    assert picks["weight"].to_pylist() == [2, 2, 2]
 
 
 def test_label_precision_counts_error_samples_as_right(rows, selected):

@@ -1,12 +1,13 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from dcd import schemas
 from dcd.errors import DataError
 from dcd.index import build_index, pool_rows
 from dcd.search import in_label_neighbors
-from dcd.selection import debug_train, random_draw, random_in_label
+from dcd.selection import debug_train, random_draw, random_in_label, targeted_picks
 from dcd.store import Store
 from tests.dcd.vector_pools import (
     ENCODER,
@@ -82,3 +83,21 @@ def test_random_in_label_keeps_the_counts():
     assert len(set(drawn["image_id"].to_pylist())) == 5
     with pytest.raises(DataError, match="6 images of label 'b' asked for, the pool has only 5"):
         random_in_label(ROWS, {"b": 6}, np.random.default_rng(0))
+
+
+def test_the_general_sample_stands_beside_the_picks(store):
+    index = line_pool(store)
+    rows = pool_rows(store, index)
+    failures = failures_table(["a"], np.array([[0.0]]))
+    neighbors = in_label_neighbors(store, index, failures, NOTHING_BLOCKED, 2)
+    general = rows.filter(pc.is_in(rows["image_id"], value_set=pa.array(["i1", "i4"])))
+    general = general.append_column("label_agreement", pa.array([0.5, 0.75], pa.float32()))
+    picks = debug_train(neighbors, rows, SHARDS, 3.0, general, 0.5)
+    assert picks.schema.equals(schemas.DEBUG_TRAIN)
+    columns = ("image_id", "role", "weight", "label_agreement", "min_distance", "n_queries")
+    assert [tuple(row[c] for c in columns) for row in picks.to_pylist()] == [
+        ("i4", "general", 0.5, 0.75, None, 0),
+        ("i0", "targeted", 3.0, None, 0.0, 1),
+        ("i1", "targeted", 3.0, None, 1.0, 1),
+    ]
+    assert targeted_picks(picks)["image_id"].to_pylist() == ["i0", "i1"]

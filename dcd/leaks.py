@@ -1,0 +1,71 @@
+"""The leak check: no image of train, test, debug_val or debug_heldout among the picks.
+
+Equal content is found by hash and never picked. A copy that was scaled, cropped or compressed
+again has another hash; it is found by its embedding, which such changes hardly move.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import schemas
+from dcd.errors import LeakError
+
+_BLOCK_BYTES = 2**26  # of similarities at once
+_LISTED = 10
+
+
+def near_copies(
+    rows: pa.Table, guarded: Mapping[str, pa.Table], max_distance: float
+) -> list[str | None]:
+    """For each of N rows the split of a guarded image closer than `max_distance`, else None.
+
+    rows and the tables of `guarded` (by split) have an embedding column. The distance is l2 between
+    vectors brought to length 1, so 0…2; max_distance 0 finds nothing.
+    """
+    found: list[str | None] = [None] * rows.num_rows
+    if max_distance <= 0 or rows.num_rows == 0:
+        return found
+    units = _units(rows)
+    limit = 1 - max_distance**2 / 2
+    for split, table in guarded.items():
+        if table.num_rows == 0:
+            continue
+        others = _units(table)
+        block = max(1, _BLOCK_BYTES // (4 * len(others)))
+        for start in range(0, len(units), block):
+            nearest = (units[start : start + block] @ others.T).max(axis=1)
+            for i in np.flatnonzero(nearest > limit):
+                found[start + i] = found[start + i] or split
+    return found
+
+
+def check_leaks(picks: pa.Table, guarded: Mapping[str, pa.Table], max_distance: float) -> None:
+    """Raises LeakError, listing them, if a pick is an image of a guarded split or a near copy.
+
+    picks and the tables of `guarded` have image_id, content_hash and embedding.
+    """
+    leaks = []
+    copies = near_copies(picks, guarded, max_distance)
+    ids = picks["image_id"].to_pylist()
+    for split, table in guarded.items():
+        same = pc.is_in(picks["content_hash"], value_set=table["content_hash"]).to_pylist()
+        leaks += [f"{i} is in {split}" for i, hit in zip(ids, same, strict=True) if hit]
+    leaks += [
+        f"{i} is nearly an image of {split}" for i, split in zip(ids, copies, strict=True) if split
+    ]
+    if leaks:
+        more = f" and {len(leaks) - _LISTED} more" if len(leaks) > _LISTED else ""
+        raise LeakError(
+            f"picks: {len(leaks)} of {picks.num_rows} are images that judge the model: "
+            f"{'; '.join(leaks[:_LISTED])}{more}; remove them from the pool, or lower "
+            "selection.leak_distance if they are other images"
+        )
+
+
+def _units(rows: pa.Table) -> np.ndarray:
+    vectors = schemas.vectors(rows)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)

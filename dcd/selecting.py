@@ -1,0 +1,141 @@
+"""The selection stage: from failures and an index to the images to add, over one store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import keys
+from dcd.agreement import Reference, fit_reference
+from dcd.config import SelectionConfig, Split
+from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
+from dcd.leaks import check_leaks, near_copies
+from dcd.refining import refine
+from dcd.search import in_label_neighbors
+from dcd.selection import debug_train, targeted_picks
+from dcd.stages import SplitInfo, blocked_content
+from dcd.store import Store
+from dcd.trust import clean_head, judge_labels
+from dcd.trusted_search import (
+    Objections,
+    fill_rate,
+    general_sample,
+    objections,
+    trusted_neighbors,
+)
+
+# Raised whenever the stage's output would change for the same inputs.
+_SELECTION_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class SelectionInfo:
+    """A selection: `id` names its neighbors and debug_train in the store.
+
+    Of n_picks images n_general are the general sample. fill_rate: share, in 0…1, of the k images
+    asked for each failure that were found.
+    """
+
+    id: str
+    n_failures: int
+    n_picks: int
+    reused: bool
+    n_general: int = 0
+    fill_rate: float = 1.0
+
+
+def select(
+    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+) -> SelectionInfo:
+    """Choose the images to add and publish neighbors and debug_train, unless they are there."""
+    selection_id = keys.digest(
+        "selection",
+        _SELECTION_FORMAT,
+        index.index_id,
+        sorted([split, info.id] for split, info in splits.items()),
+        config,
+    )
+    prefix = keys.selection(selection_id)
+    reused = store.exists(f"{prefix}/debug_train.parquet")
+    if not reused:
+        neighbors, picks = _choose(store, index, splits, config)
+        described = {"config": config.model_dump_json(), "index_id": index.index_id}
+        store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
+        store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
+    picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id", "role"])
+    neighbors = store.read_table(f"{prefix}/neighbors.parquet", ["kept"])
+    n_failures = splits["error_sample"].n_images
+    return SelectionInfo(
+        selection_id,
+        n_failures,
+        picks.num_rows,
+        reused,
+        picks.num_rows - targeted_picks(picks).num_rows,
+        fill_rate(neighbors, n_failures, config.k),
+    )
+
+
+def _choose(
+    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+) -> tuple[pa.Table, pa.Table]:
+    """schemas.NEIGHBORS and schemas.DEBUG_TRAIN."""
+    tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
+    failures, train = tables["error_sample"], tables["train"]
+    guarded = {split: table for split, table in tables.items() if split != "error_sample"}
+    blocked = blocked_content(store, splits)
+    judge = None
+    if config.judges_labels:
+        reference = _reference(store.url, index.pool, index.encoder_id, index.index_id)
+        judge = judge_labels(reference, clean_head(train, failures))
+
+    def object_to(rows: pa.Table, min_agreement: float, min_trust: float) -> Objections:
+        copies = near_copies(rows, guarded, config.leak_distance)
+        leaks = [split and f"nearly an image of {split}" for split in copies]
+        if judge is None:
+            return leaks, None
+        reasons, agreement = objections(judge(rows), min_agreement, min_trust)
+        return [leak or reason for leak, reason in zip(leaks, reasons, strict=True)], agreement
+
+    if judge is None and config.leak_distance == 0:
+        neighbors = in_label_neighbors(store, index, failures, blocked, config.width)
+    else:
+        targeted = partial(
+            object_to, min_agreement=config.min_agreement, min_trust=config.min_trust
+        )
+        neighbors = trusted_neighbors(
+            store, index, failures, blocked, config.width, targeted, config.max_depth
+        )
+    if config.refines:
+        kept = neighbors.filter(neighbors["kept"])
+        vectors = vectors_of(store, index, kept["image_id"], pc.unique(kept["label"]))
+        calibration = tables.get("debug_val", failures)
+        neighbors = refine(neighbors, vectors, failures, calibration, train, config)
+    general = None
+    if config.general_images:
+        general = general_sample(
+            pool_sample(store, index),
+            blocked,
+            sorted(set(train["label"].to_pylist())),
+            config.general_images,
+            partial(object_to, min_agreement=0, min_trust=config.general_min_trust),
+        )
+    picks = debug_train(
+        neighbors,
+        pool_rows(store, index),
+        store.read_table(keys.shards(index.pool)),
+        config.pick_weight,
+        general,
+        config.general_weight,
+    )
+    taken = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
+    check_leaks(taken, guarded, config.leak_distance)
+    return neighbors, picks
+
+
+@lru_cache(maxsize=1)
+def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
+    """The same for every seed and selection of a run."""
+    store = Store(url)
+    return fit_reference(pool_sample(store, index_info(store, pool, encoder_id, index_id)))

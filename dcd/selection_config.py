@@ -1,0 +1,108 @@
+"""The configuration of a selection: which pool images to take, and what they weigh."""
+
+from pydantic import Field
+
+from dcd.frozen import Frozen
+
+
+class SelectionConfig(Frozen):
+    """Which pool images to take for the failures. The defaults are measured in docs/selection.md.
+
+    The paper's selection is {k: 20, min_agreement: 0, general_images: 0, pick_weight: 1,
+    error_sample_weight: 0, leak_distance: 0}.
+    """
+
+    k: int = Field(default=20, ge=1, description="Nearest in-label pool images per failure.")
+    min_agreement: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Least share of a pick's 20 nearest pool images, over all labels, that carry "
+        "its label. 0: every label is taken.",
+    )
+    min_trust: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="Least probability that a pick's label is right, from those neighbours and a "
+        "classifier on train and the error sample. Off: that classifier knows the failures little.",
+    )
+    max_depth: int = Field(
+        default=10,
+        ge=1,
+        description="Refused images are replaced by the next nearest, down to rank max_depth x k.",
+    )
+    leak_distance: float = Field(
+        default=0.05,
+        ge=0,
+        le=2,
+        description="A pool image closer than this to one of train, test, debug_val or "
+        "debug_heldout is a near copy of it and never taken: l2 between embeddings of length 1. "
+        "0: equal content only.",
+    )
+    pick_weight: float = Field(
+        default=3.0, gt=0, description="Weight of a targeted pick in the loss; a train image has 1."
+    )
+    general_images: int = Field(
+        default=8000,
+        ge=0,
+        description="Images drawn from the whole pool beside the targeted ones, less those whose "
+        "label is not trusted: they keep or raise the accuracy on test. 0: none.",
+    )
+    general_min_trust: float = Field(
+        default=0.3, ge=0, lt=1, description="min_trust of these images. 0: all are taken."
+    )
+    general_weight: float = Field(
+        default=1.0, gt=0, description="Weight of such an image in the loss."
+    )
+    error_sample_weight: float = Field(
+        default=3.0,
+        ge=0,
+        description="Weight of an error-sample image in the loss. 0: not trained on.",
+    )
+    near_copy_distance: float = Field(
+        default=0,
+        ge=0,
+        le=2,
+        description="Of picks closer than this (embeddings of length 1) one is kept. 0: all.",
+    )
+    max_per_mode: int | None = Field(
+        default=None, ge=1, description="Most picks for the failures of one mode; null: no limit."
+    )
+    min_pair_precision: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Picks only within the distance at which pairs of debug_val and train images "
+        "still share their label this often; null: at any distance.",
+    )
+    diversity: bool = Field(
+        default=False, description="Of 3 k candidates take the k that cover the others best."
+    )
+    adaptive_k_min: int | None = Field(
+        default=None,
+        ge=1,
+        description="A failure amid doubtful labels takes fewer than k, at least so many; null: k.",
+    )
+
+    @property
+    def width(self) -> int:
+        """Candidates for each failure, before the switches choose among them."""
+        return 3 * self.k if self.diversity else self.k
+
+    @property
+    def judges_labels(self) -> bool:
+        """Whether anything depends on how far labels can be trusted."""
+        general = self.general_images > 0 and self.general_min_trust > 0
+        return self.min_agreement > 0 or self.min_trust > 0 or general
+
+    @property
+    def refines(self) -> bool:
+        """Whether a switch beyond trust is on."""
+        return bool(
+            self.near_copy_distance
+            or self.max_per_mode
+            or self.min_pair_precision
+            or self.diversity
+            or self.adaptive_k_min
+        )

@@ -1,0 +1,35 @@
+"""The `select-images` flow: from the pool to the tables of picks, without training."""
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from dcd.config import RunConfig
+from dcd.datasets import source_of
+from dcd.selecting import SelectionInfo
+from flows.debug_model import embed_sources, gather_splits, select_all
+from tasks import debugging
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One selection at one seed."""
+
+    method: str
+    seed: int
+    info: SelectionInfo
+
+
+@flow(name="select-images", flow_run_name="select {config.name}")
+def select_images(config: RunConfig) -> list[Selected]:
+    """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
+    embedded = embed_sources(config)
+    pool = embedded[source_of(config.pool).id]
+    index = debugging.cluster_pool(
+        config.store, pool.source, pool.encoder_id, pool.shards, config.pool
+    )
+    return [
+        Selected(method, seed, info)
+        for seed in config.seeds
+        for method, info in select_all(config, index, gather_splits(config, seed, embedded)).items()
+    ]
