@@ -175,7 +175,7 @@ class TrainingConfig(Frozen):
         description="full: the model to start from; default: the encoder with a classifier fitted "
         "to train.",
     )
-    l2: float = Field(default=1e-3, gt=0, description="head: l2 penalty on standardised features.")
+    l2: float = Field(default=0.03, gt=0, description="head: l2 penalty on standardised features.")
     debug_train_weight: float = Field(
         default=1.0, gt=0, description="Weight of an added image in the loss; a train image has 1."
     )

@@ -12,7 +12,7 @@ class SelectionConfig(Frozen):
     error_sample_weight: 0, leak_distance: 0}.
     """
 
-    k: int = Field(default=20, ge=1, description="Nearest in-label pool images per failure.")
+    k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     min_agreement: float = Field(
         default=0.2,
         ge=0,
@@ -44,7 +44,7 @@ class SelectionConfig(Frozen):
         default=3.0, gt=0, description="Weight of a targeted pick in the loss; a train image has 1."
     )
     general_images: int = Field(
-        default=8000,
+        default=16000,
         ge=0,
         description="Images drawn from the whole pool beside the targeted ones, less those whose "
         "label is not trusted: they keep or raise the accuracy on test. 0: none.",
