@@ -8,6 +8,7 @@ shard more.
 """
 
 import argparse
+import io
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from dcd import stages
 from dcd.config import EmbedConfig, EncoderConfig, PoolConfig, RunnerConfig
@@ -25,7 +27,6 @@ from dcd.datasets import source_of
 from dcd.encoders import load_encoder
 from dcd.store import Store
 from flows.console import configure_prefect
-from tests.case import png
 
 _BAR_MS = 10
 _WORKERS = 2
@@ -74,9 +75,15 @@ def write_shards(folder: Path, n_shards: int) -> str:
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(n_shards):
-        table = {"image_id": [f"{number}"], "image": [png(rng, "red", dark=False)]}
+        table = {"image_id": [f"{number}"], "image": [_png(rng)]}
         pq.write_table(pa.table(table), folder / f"s{number:05d}.parquet")
     return f"{folder}/*.parquet"
+
+
+def _png(rng: np.random.Generator) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(sink, "PNG")
+    return sink.getvalue()
 
 
 def config_for(store: Path, images: str) -> EmbedConfig:

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from dcd import keys
 from dcd.store import Store
 from flows.cli import app
 from tests.case import N_SHARDS, write_case
+from tests.s3_server import SECRET_KEY
 
 
 def dcd(*arguments: object) -> Result:
@@ -86,3 +88,18 @@ def test_a_typo_in_a_config_of_the_pool_alone_is_explained(tmp_path: Path):
     result = dcd("embed", config)
     assert result.exit_code == 2
     assert "encodr: unknown key; did you mean 'encoder'?" in result.output
+
+
+def test_no_secret_in_logs_or_in_the_store(
+    tmp_path: Path, s3_url: str, prefect_home: str, caplog: pytest.LogCaptureFixture
+):
+    config = write_case(tmp_path, store=s3_url)
+    with caplog.at_level(logging.DEBUG):
+        result = dcd("embed", config, "--verbose")
+    assert result.exit_code == 0, result.output
+    store = Store(s3_url)
+    keys_there = store.keys_under("")
+    assert len(keys_there) == 2 * N_SHARDS + 2
+    assert len(caplog.text) > 1000
+    texts = [caplog.text, result.output, *(str(store.read_bytes(key)) for key in keys_there)]
+    assert not any(SECRET_KEY in text for text in texts)
