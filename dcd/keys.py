@@ -74,6 +74,11 @@ def split(split_id: str) -> str:
     return f"splits/{split_id}.parquet"
 
 
+def neighbors(neighbors_id: str) -> str:
+    """The neighbours of one group of failures."""
+    return f"neighbors/{neighbors_id}.parquet"
+
+
 def selection(selection_id: str) -> str:
     """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
     return f"selections/{selection_id}"

@@ -7,7 +7,7 @@ style sheet whose hash it names. So nothing that a label or an id holds can run 
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,7 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
             config_yaml=yaml.safe_dump(
                 record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ),
+            cost_words=cost_words(record.stages),
             css=css,
             css_hash=css_hash,
         )
@@ -140,6 +141,27 @@ def reject_reasons(record: RunRecord) -> list[RejectReason]:
     return [RejectReason(*key, n, example[key]) for key, n in ordered]
 
 
+def cost_words(stages: Sequence[StageCount]) -> str:
+    """What the run cost, in a sentence."""
+    read = [stage for stage in stages if stage.n_bytes is not None]
+    n_bytes = sum(stage.n_bytes or 0 for stage in read)
+    n_new, n_before = sum(stage.n for stage in read), sum(stage.n_reused for stage in read)
+    seconds = sum(stage.seconds or 0 for stage in stages)
+    return (
+        f"Cost: {n_new:,} images embedded, {filesize(n_bytes)} of images read for it, "
+        f"{n_before:,} embedded before; {seconds:,.1f} s in all stages."
+    )
+
+
+def filesize(n_bytes: int) -> str:
+    """31,240 → '31.2 kB'."""
+    size, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:,.1f} {units[0]}"
+
+
 def style_sheet() -> tuple[Markup, str]:
     """The pages' CSS, and its hash for a content security policy."""
     css = (_HOME / "report.css").read_text(encoding="utf-8")
@@ -162,6 +184,7 @@ def page_environment() -> jinja2.Environment:
         change=words.change,
         mode_name=lambda row: words.mode_name(row.mode, row.label),
         brief=_brief,
+        filesize=filesize,
         distance=_distance,
         unbroken=lambda text: text.replace(" %", "\u00a0%"),
     )

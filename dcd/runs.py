@@ -16,12 +16,14 @@ from dcd.cells import CellInfo
 from dcd.config import PoolConfig, RunConfig, Split
 from dcd.datasets import Source, fetch, fetch_all, read_any_table
 from dcd.evaluation import metrics_table
+from dcd.failures import read_registry
 from dcd.gating import judge, settle
 from dcd.index import IndexInfo, pool_rows
 from dcd.methods import label_precision
 from dcd.pool import Shard
 from dcd.report import render, verdict
 from dcd.selecting import SelectionInfo
+from dcd.since import since_champion
 from dcd.stages import SplitInfo
 from dcd.store import Store
 from dcd.summary import Lineage, MethodSummary, RunRecord, StageCount, summary_rows
@@ -62,6 +64,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     record = collect(store, config, evidence, run_id)
     first = evidence.selections[config.seeds[0]]
     picks = store.read_table(f"{keys.selection(first.id)}/debug_train.parquet")
+    record = replace(record, since=since_champion(store, record, picks))
     tables = {
         "error_sample": record.error_sample,
         "neighbors": record.neighbors,
@@ -121,7 +124,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         predictions=every,
         error_sample=_failures(every, seed),
         neighbors=neighbors,
-        rejects=_rejects(store, evidence),
+        rejects=_rejects(store, evidence, config.failures),
         lineage=Lineage(
             pool=evidence.pool.id,
             pool_version=keys.digest([[s.name, s.etag] for s in evidence.shards]),
@@ -183,14 +186,21 @@ def _failures(predictions: pa.Table, seed: int) -> pa.Table:
     return schemas.conform(rows, schemas.ERROR_SAMPLE, "error_sample")
 
 
-def _rejects(store: Store, evidence: Evidence) -> pa.Table:
+def _rejects(store: Store, evidence: Evidence, with_failures: bool) -> pa.Table:
     empty = schemas.REJECTS.empty_table().append_column("shard", pa.array([], pa.string()))
     tables = [empty]
     for source_id, shard in evidence.rejects:
         found = store.read_table(keys.rejects(source_id, evidence.encoder_id, shard))
         found = found.replace_schema_metadata(None)
         tables.append(found.append_column("shard", pa.repeat(shard, found.num_rows)))
-    return pa.concat_tables(tables)
+    return pa.concat_tables([*tables, _refused(store)] if with_failures else tables)
+
+
+def _refused(store: Store) -> pa.Table:
+    """The refused failures of the registry, in the form of rejects; `shard` is the file."""
+    rejects = read_registry(store).rejects()
+    columns = {name: rejects[name] for name in schemas.REJECTS.names}
+    return pa.table({**columns, "shard": rejects["uri"]})
 
 
 def _image_bytes(

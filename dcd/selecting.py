@@ -12,8 +12,8 @@ from dcd.agreement import Reference, fit_reference
 from dcd.config import SelectionConfig, Split
 from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
 from dcd.leaks import check_leaks, near_copies
+from dcd.neighbor_cache import cached_neighbors
 from dcd.refining import refine
-from dcd.search import in_label_neighbors
 from dcd.selection import debug_train, targeted_picks
 from dcd.stages import SplitInfo, blocked_content
 from dcd.store import Store
@@ -99,7 +99,7 @@ def _choose(
         return [leak or reason for leak, reason in zip(leaks, reasons, strict=True)], agreement
 
     if judge is None and config.leak_distance == 0:
-        neighbors = in_label_neighbors(store, index, failures, blocked, config.width)
+        neighbors = cached_neighbors(store, index, failures, blocked, config.width)
     else:
         targeted = partial(
             object_to, min_agreement=config.min_agreement, min_trust=config.min_trust

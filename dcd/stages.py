@@ -3,7 +3,7 @@
 Each returns a small record: what it made, how much, and whether it was already there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from dcd.encoders import load_encoder
 from dcd.errors import DataError
 from dcd.index import IndexInfo, build_index, pool_rows
 from dcd.label_map import read_pool_labels
-from dcd.pool import Shard, list_shards, read_shard, shards_table
+from dcd.pool import RawImage, Reject, Shard, list_shards, read_shard, shards_table
 from dcd.store import Store
 
 # Raised whenever a stage's output would change for the same inputs.
@@ -26,10 +26,14 @@ _SPLIT_FORMAT = 1
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """One embedded shard; `reused` when it was already published."""
+    """One embedded shard; `reused` when it was already published.
+
+    n_bytes: of encoded images that were read for it now.
+    """
 
     stats: ShardStats
     reused: bool
+    n_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,17 @@ def embed_shard(
     if done is not None:
         return ShardOutcome(done, reused=True)
     encoder = load_encoder(config)
-    embedded = embed_images(shard.name, read_shard(shard, source.data), encoder, on_images)
-    return ShardOutcome(
-        publish(store, source.id, encoder.encoder_id, shard, embedded), reused=False
-    )
+    n_bytes = 0
+
+    def counted() -> Iterator[RawImage | Reject]:
+        nonlocal n_bytes
+        for image in read_shard(shard, source.data):
+            n_bytes += len(image.data) if isinstance(image, RawImage) else 0
+            yield image
+
+    embedded = embed_images(shard.name, counted(), encoder, on_images)
+    stats = publish(store, source.id, encoder.encoder_id, shard, embedded)
+    return ShardOutcome(stats, reused=False, n_bytes=n_bytes)
 
 
 def cluster_pool(

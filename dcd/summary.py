@@ -22,12 +22,17 @@ Role = Literal["none", "baseline", "variant", "selected"]
 
 @dataclass(frozen=True)
 class StageCount:
-    """What one stage did: `n` counts `unit`, e.g. 50,000 images; seconds None if not timed."""
+    """What one stage did: `n` counts `unit`, e.g. 50,000 images; seconds None if not timed.
+
+    n_reused: what was there already, beside n. n_bytes: of images that were read, where known.
+    """
 
     stage: str
     n: int
     unit: str
     seconds: float | None = None
+    n_reused: int = 0
+    n_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,39 @@ class Lineage:
     encoder_id: str
     index_id: str
     code_version: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """Accuracy of the selection on one split, in the champion's run and in this one.
+
+    gain: paired by image; None where the two runs were not evaluated on the same images.
+    """
+
+    split: Split
+    then: Interval
+    now: Interval
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class Since:
+    """This run beside that of the champion. Failures and picks are those of the first seed.
+
+    n_right: how many of the new failures each model gets right; the selection may have been
+    trained on them.
+    """
+
+    run_id: str
+    promoted: datetime
+    changes: tuple[Change, ...]
+    n_failures: int
+    n_new_failures: int
+    n_right_before: int
+    n_right_now: int
+    n_picks: int
+    n_new_picks: int
+    n_left_picks: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +103,7 @@ class RunRecord:
     stages: tuple[StageCount, ...] = ()
     gate: Gated | None = None
     curve: pa.Table | None = None
+    since: Since | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dcd.start import start_digest
 from dcd.summary import StageCount
 from flows.embed_pool import EmbeddedSource, embed_pool
 from flows.runners import runner_of
+from flows.stopwatch import Stopwatch
 from tasks import debugging, progress
 from tasks import failures as failure_tasks
 
@@ -35,13 +36,19 @@ CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it n
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     embedded = embed_sources(config)
+    watch = Stopwatch()
     pool = embedded[source_of(config.pool).id]
     index = debugging.cluster_pool(
         config.store, pool.source, pool.encoder_id, pool.shards, config.pool
     )
 
+    clustered_s = watch.lap()
+
     splits = {seed: gather_splits(config, seed, embedded) for seed in config.seeds}
     selections = {seed: select_all(config, index, splits[seed]) for seed in config.seeds}
+    n_known = sum(s.reused for of_seed in selections.values() for s in of_seed.values())
+    n_selected = sum(map(len, selections.values())) - n_known
+    selected_s = watch.lap()
 
     start = start_digest(config.training.start)
     plans = [
@@ -53,6 +60,7 @@ def debug_model(config: RunConfig) -> RunInfo:
     futures = [debugging.run_cell.submit(config.store, plan) for plan in plans]
     cells = [future.result() for future in futures]
     n_reused = sum(cell.reused for cell in cells)
+    trained_s = watch.lap()
     progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
 
     evidence = Evidence(
@@ -66,9 +74,11 @@ def debug_model(config: RunConfig) -> RunInfo:
         splits=splits,
         selections={seed: of_seed["selected"] for seed, of_seed in selections.items()},
         cells=tuple(cells),
-        stages=tuple(
-            StageCount(f"embed {e.source.id}", e.n_embedded, "images", e.seconds)
-            for e in embedded.values()
+        stages=(
+            *(embedding_cost(e) for e in embedded.values()),
+            StageCount("cluster by label", index.n_rows, "vectors", clustered_s),
+            StageCount("gather and select", n_selected, "selections", selected_s, n_known),
+            StageCount("train and evaluate", len(cells) - n_reused, "models", trained_s, n_reused),
         ),
     )
     run = debugging.write_run(config.store, config, evidence)
@@ -94,6 +104,18 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
         )
         for source in wanted
     }
+
+
+def embedding_cost(embedded: EmbeddedSource) -> StageCount:
+    """What the embedding of one source cost this run."""
+    return StageCount(
+        f"embed {embedded.source.id}",
+        embedded.n_new_images,
+        "images",
+        embedded.seconds,
+        embedded.n_images - embedded.n_new_images,
+        embedded.n_bytes,
+    )
 
 
 def gather_splits(

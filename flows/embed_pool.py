@@ -21,7 +21,10 @@ _MIN_TASKS, _TASKS_A_WORKER, _MAX_TASKS = 100, 16, 1000
 
 @dataclass(frozen=True)
 class EmbeddedSource:
-    """An embedded image source; n_images = n_embedded + n_rejected."""
+    """An embedded image source; n_images = n_embedded + n_rejected.
+
+    Of them n_new_images were read and embedded now, n_bytes of encoded images.
+    """
 
     source: Source
     encoder_id: str
@@ -32,6 +35,8 @@ class EmbeddedSource:
     n_reused_shards: int
     shards_with_rejects: tuple[str, ...]
     seconds: float
+    n_new_images: int
+    n_bytes: int
 
 
 @flow(name="embed-pool", flow_run_name="embed {config.pool.images}")
@@ -87,6 +92,8 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
         sum(d.reused for d in done),
         tuple(d.stats.shard for d in done if d.stats.n_rejected),
         time.monotonic() - start,
+        sum(d.stats.n_images for d in done if not d.reused),
+        sum(d.n_bytes for d in done),
     )
     progress.finished(source.id, summary(result))
     return result
