@@ -20,6 +20,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "run_id": record.run_id,
             "created": record.created.isoformat(timespec="seconds"),
             "lineage": vars(record.lineage),
+            "stages": [vars(stage) for stage in record.stages],
             "config": record.config.model_dump(mode="json"),
             "licences": licences(record.config),
             "verdict": verdict(record),
