@@ -11,7 +11,7 @@ from torch import nn
 
 from dcd import schemas
 from dcd.checkpoints import Checkpoint
-from dcd.config import EncoderConfig, Split, TrainingConfig
+from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
 from dcd.datasets import Source, fetch, fetch_all
 from dcd.encoders import load_network, preprocess_of
 from dcd.ensembling import CurvePoint
@@ -92,7 +92,7 @@ def train_on_features(
     found: dict[Split, Predicted] = {
         split: predict(head, schemas.vectors(table))
         for split, table in data.tables.items()
-        if split != "train"
+        if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save)
 
@@ -135,7 +135,7 @@ def train_network(
     found: dict[Split, Predicted] = {
         split: predict_images(network, of_split.images, data.classes, start.preprocess)
         for split, of_split in images.items()
-        if split != "train"
+        if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save, retrained.alpha, retrained.curve)
 

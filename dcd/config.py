@@ -16,8 +16,9 @@ from dcd.frozen import Frozen
 from dcd.selection_config import SelectionConfig
 from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
 
-Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout"]
-SPLITS: tuple[Split, ...] = ("train", "test", "error_sample", "debug_val", "debug_heldout")
+Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout", "not_like_this"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+UNJUDGED_SPLITS: tuple[Split, ...] = ("train", "not_like_this")  # no accuracy is measured on them
 EVALUATION_SPLITS: tuple[Split, ...] = ("test", "debug_val", "debug_heldout")
 
 Baseline = Literal[
@@ -341,6 +342,11 @@ class RunConfig(Frozen):
         description="Add all failures that are registered in the store to the error sample.",
     )
     debug_val: DataConfig | None = None
+    not_like_this: DataConfig | None = Field(
+        default=None,
+        description="Images of the kind that selection should not bring: what is nearer to one of "
+        "them than to any failure of its label is not picked. Labels are needed, but not used.",
+    )
     debug_heldout: DataConfig
     encoder: EncoderConfig = EncoderConfig()
     selection: SelectionConfig = SelectionConfig()

@@ -16,6 +16,7 @@ from dcd.pick_filters import (
     distance_cutoff,
     k_center,
     near_copies_of_earlier,
+    nearer_to_negatives,
     refuse,
 )
 from dcd.selection_config import SelectionConfig
@@ -53,6 +54,23 @@ def refine(
         over = beyond_mode_quota(neighbors, mode_of, config.max_per_mode)
         neighbors = refuse(neighbors, over, QUOTA)
     return neighbors
+
+
+def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> np.ndarray:
+    """Which of N rows are nearer to a negative example than to any failure of their label.
+
+    rows: label or weak_label, embedding. Labels without failures are judged by no one: (N,) bool.
+    """
+    labels = np.array(rows["label" if "label" in rows.column_names else "weak_label"].to_pylist())
+    failing = np.array(failures["label"].to_pylist())
+    candidates, wanted = schemas.vectors(rows), schemas.vectors(failures)
+    unlike = np.zeros(rows.num_rows, bool)
+    for label in set(labels.tolist()) & set(failing.tolist()):
+        of_label = labels == label
+        unlike[of_label] = nearer_to_negatives(
+            candidates[of_label], wanted[failing == label], schemas.vectors(negatives)
+        )
+    return unlike
 
 
 def pairs(labelled: pa.Table, train: pa.Table) -> tuple[np.ndarray, np.ndarray]:

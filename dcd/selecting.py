@@ -13,7 +13,8 @@ from dcd.config import SelectionConfig, Split
 from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
 from dcd.leaks import check_leaks, near_copies
 from dcd.neighbor_cache import cached_neighbors
-from dcd.refining import refine
+from dcd.pick_filters import UNLIKE
+from dcd.refining import refine, unlike_failures
 from dcd.selection import debug_train, targeted_picks
 from dcd.stages import SplitInfo, blocked_content
 from dcd.store import Store
@@ -83,22 +84,33 @@ def _choose(
     """schemas.NEIGHBORS and schemas.DEBUG_TRAIN."""
     tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
-    guarded = {split: table for split, table in tables.items() if split != "error_sample"}
+    guarded = {
+        split: table
+        for split, table in tables.items()
+        if split not in ("error_sample", "not_like_this")
+    }
     blocked = blocked_content(store, splits)
     judge = None
     if config.judges_labels:
         reference = _reference(store.url, index.pool, index.encoder_id, index.index_id)
         judge = judge_labels(reference, clean_head(train, failures))
 
+    negatives = tables.get("not_like_this")
+
     def object_to(rows: pa.Table, min_agreement: float, min_trust: float) -> Objections:
         copies = near_copies(rows, guarded, config.leak_distance)
-        leaks = [split and f"nearly an image of {split}" for split in copies]
+        refused = [split and f"nearly an image of {split}" for split in copies]
+        if negatives is not None:
+            unlike = unlike_failures(rows, failures, negatives)
+            refused = [
+                old or (UNLIKE if new else None) for old, new in zip(refused, unlike, strict=True)
+            ]
         if judge is None:
-            return leaks, None
+            return refused, None
         reasons, agreement = objections(judge(rows), min_agreement, min_trust)
-        return [leak or reason for leak, reason in zip(leaks, reasons, strict=True)], agreement
+        return [old or new for old, new in zip(refused, reasons, strict=True)], agreement
 
-    if judge is None and config.leak_distance == 0:
+    if judge is None and negatives is None and config.leak_distance == 0:
         neighbors = cached_neighbors(store, index, failures, blocked, config.width)
     else:
         targeted = partial(

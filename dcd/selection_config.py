@@ -33,7 +33,7 @@ class SelectionConfig(Frozen):
         description="Refused images are replaced by the next nearest, down to rank max_depth x k.",
     )
     leak_distance: float = Field(
-        default=0.05,
+        default=0.15,
         ge=0,
         le=2,
         description="A pool image closer than this to one of train, test, debug_val or "

@@ -19,6 +19,7 @@ from dcd.trust import Trust
 
 UNTRUSTED = "label not trusted"
 TOO_DEEP = "too far down"
+_REFUSED = pa.schema([("content_hash", schemas.CONTENT_HASH), ("reason", pa.string())])
 _AHEAD = 2  # so many times k images are looked at in the first search, which saves others
 
 # What is wrong with each of some rows (image_id, label or weak_label, content_hash, embedding);
@@ -48,7 +49,7 @@ def trusted_neighbors(
     at. Refused images stand between the kept ones, with their reason; those beyond rank
     max_depth · k are not kept. An image of several labels is refused in all of them.
     """
-    refused = blocked.select(["content_hash", "reason"])
+    refused = blocked.select(_REFUSED.names).cast(_REFUSED)
     seen: dict[str, float | None] = {}
     width = _AHEAD * k
     while True:
@@ -115,5 +116,4 @@ def _ids(seen: dict[str, float | None]) -> pa.Array:
 
 def _with_reasons(rows: pa.Table, reasons: list[str | None]) -> pa.Table:
     column = pa.array(reasons, pa.string())
-    table = pa.table({"content_hash": rows["content_hash"], "reason": column})
-    return table.filter(column.is_valid())
+    return pa.table([rows["content_hash"], column], schema=_REFUSED).filter(column.is_valid())

@@ -1,0 +1,40 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dcd.errors import LeakError
+from dcd.leaks import check_leaks, near_copies
+from tests.dcd.vector_pools import failures_table
+
+
+def table(vectors: list[list[float]], prefix: str) -> pa.Table:
+    return failures_table(["a"] * len(vectors), np.array(vectors), prefix)
+
+
+GUARDED = {"train": table([[0.0, 2.0]], "t"), "test": table([[3.0, 0.0]], "x")}
+
+
+def test_near_copies_are_found_whatever_their_length():
+    rows = table([[1.0, 0.02], [1.0, 1.0], [0.01, 5.0]], "p")
+    assert near_copies(rows, GUARDED, 0.05) == ["test", None, "train"]
+    assert near_copies(rows, GUARDED, 0.0) == [None] * 3
+    assert near_copies(rows, GUARDED, 0.9) == ["test", "train", "train"]
+
+
+def test_no_rows_and_empty_splits_are_fine():
+    assert near_copies(table([[1.0, 0.0]], "p").slice(0, 0), GUARDED, 0.5) == []
+    assert near_copies(table([[1.0, 0.0]], "p"), {"test": GUARDED["test"].slice(0, 0)}, 1) == [None]
+
+
+def test_a_leak_blocks_and_is_listed():
+    with pytest.raises(LeakError, match=r"1 of 2 .*p000 is nearly an image of test"):
+        check_leaks(table([[1.0, 0.0], [1.0, 1.0]], "p"), GUARDED, 0.05)
+
+
+def test_equal_content_blocks_at_any_distance():
+    with pytest.raises(LeakError, match="t000 is in train"):
+        check_leaks(table([[1.0, 1.0]], "t"), GUARDED, 0.0)
+
+
+def test_ordinary_picks_pass():
+    check_leaks(table([[1.0, 1.0]], "p"), GUARDED, 0.05)

@@ -1,0 +1,73 @@
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from dcd import keys, schemas
+from dcd.config import SelectionConfig
+from dcd.selecting import SelectionInfo, select
+from dcd.selection import targeted_picks
+from tests.case import LABELS
+from tests.dcd.cell_case import CellCase
+
+N_FAILURES = 3 * len(LABELS)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> CellCase:
+    torch.set_num_threads(1)
+    return CellCase(tmp_path_factory.mktemp("selecting"))
+
+
+def run(case: CellCase, **settings: object) -> SelectionInfo:
+    plain = {"k": 2, "min_agreement": 0, "general_images": 0, "leak_distance": 0}
+    config = SelectionConfig.model_validate(plain | settings)
+    return select(case.store, case.index, case.splits, config)
+
+
+def tables(case: CellCase, info: SelectionInfo):
+    prefix = keys.selection(info.id)
+    return [case.store.read_table(f"{prefix}/{t}.parquet") for t in ("neighbors", "debug_train")]
+
+
+def test_the_papers_selection_judges_nothing(case):
+    info = run(case, pick_weight=1)
+    neighbors, picks = tables(case, info)
+    assert neighbors["label_agreement"].null_count == neighbors.num_rows
+    assert set(picks["role"].to_pylist()) == {"targeted"}
+    assert set(picks["weight"].to_pylist()) == {1}
+    assert (info.n_general, info.fill_rate, info.reused) == (0, 1, False)
+    assert run(case, pick_weight=1).reused
+
+
+def test_picks_and_general_sample_carry_weights_and_agreement(case):
+    info = run(case, general_images=12, general_min_trust=0, pick_weight=3, min_agreement=0.01)
+    neighbors, picks = tables(case, info)
+    picks = schemas.conform(picks, schemas.DEBUG_TRAIN, "picks")
+    assert info.n_picks == picks.num_rows
+    assert info.n_general == picks.num_rows - targeted_picks(picks).num_rows > 0
+    assert picks["label_agreement"].null_count == 0
+    assert pc.count_distinct(picks["image_id"]).as_py() == picks.num_rows
+    weights = {(row["role"], row["weight"]) for row in picks.to_pylist()}
+    assert weights == {("targeted", 3), ("general", 1)}
+    kept = neighbors.filter(neighbors["kept"])
+    assert pc.min(kept["label_agreement"]).as_py() >= 0.01
+
+
+def test_an_impossible_demand_is_reported_not_hidden(case):
+    info = run(case, min_agreement=1, max_depth=1)
+    neighbors, _ = tables(case, info)
+    kept = pc.sum(neighbors["kept"]).as_py() or 0
+    assert info.fill_rate == pytest.approx(kept / (2 * N_FAILURES))
+    assert info.fill_rate < 1
+
+
+def test_near_copies_of_judging_images_are_refused_with_a_reason(case):
+    neighbors, picks = tables(case, run(case, leak_distance=2))
+    assert picks.num_rows == 0
+    reasons = neighbors.filter(pc.invert(neighbors["kept"]))["reason"].to_pylist()
+    assert any("nearly an image of" in reason for reason in reasons)
+
+
+def test_switches_reach_the_selection(case):
+    info = run(case, max_per_mode=1)
+    assert info.n_picks <= len(LABELS)
