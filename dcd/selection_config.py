@@ -41,7 +41,7 @@ class SelectionConfig(Frozen):
         "0: equal content only.",
     )
     pick_weight: float = Field(
-        default=3.0, gt=0, description="Weight of a targeted pick in the loss; a train image has 1."
+        default=6.0, gt=0, description="Weight of a targeted pick in the loss; a train image has 1."
     )
     general_images: int = Field(
         default=16000,
@@ -56,7 +56,7 @@ class SelectionConfig(Frozen):
         default=1.0, gt=0, description="Weight of such an image in the loss."
     )
     error_sample_weight: float = Field(
-        default=3.0,
+        default=6.0,
         ge=0,
         description="Weight of an error-sample image in the loss. 0: not trained on.",
     )
