@@ -6,8 +6,12 @@ INSTALLED := $(VENV)/.installed
 # What is installed beside the package itself: extras of pyproject.toml.
 EXTRAS ?= demo,dev
 
+# For `make up`: the case to run.
+CONFIG ?= demo/config.yaml
+
+
 # make cifar10n, make cifar100: the comparisons on real images, from ../shared/data.
-.PHONY: cifar10n cifar100 install demo test check lint types contracts slow format clean
+.PHONY: cifar10n cifar100 install demo up down test check lint types contracts slow format clean
 
 install: $(INSTALLED)
 
@@ -23,6 +27,12 @@ demo: install
 
 cifar10n cifar100: install
 	@$(BIN)/python -m benchmarks.real $@ $(if $(JSON),--json $(JSON))
+
+up: install
+	BIN=$(abspath $(BIN)) deployments/up $(CONFIG)
+
+down:
+	deployments/down
 
 test: install
 	$(BIN)/python -m pytest

@@ -75,6 +75,24 @@ def trade_off(rows: Sequence[MethodSummary], size: Size) -> str:
     return inline(drawn.getvalue(), _description(rows))
 
 
+def picture(rows: Sequence[MethodSummary], size: Size = WIDE) -> str:
+    """`trade_off` as an SVG document of its own, black on white, for pages with other styles."""
+    svg = trade_off(rows, size)
+    for variable, color in _ON_WHITE.items():
+        svg = svg.replace(f"var(--{variable})", color)
+    head, body = svg.split(">", 1)
+    ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'{head} {spaces} font-family="sans-serif">{ground}{body}'
+
+
+_ON_WHITE = {
+    "ink": "#1a1a1a",
+    "soft": "#5c5c5c",
+    "line": "#c9c9c9",
+    "accent": "#b3261e",
+    "paper": "#ffffff",
+}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 

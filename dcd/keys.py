@@ -6,6 +6,7 @@ Derived data is addressed by what made it, so "does the object exist?" answers "
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -104,6 +105,11 @@ def comparison(comparison_id: str, name: str) -> str:
     return f"comparisons/{comparison_id}/{name}"
 
 
+def result(task: str, segments: Sequence[str]) -> str:
+    """The kept result of a task, as JSON; each segment stands for something it depends on."""
+    return "/".join([RESULTS, task, *(slug(segment, 64) for segment in segments)])
+
+
 def table_digest(table: pa.Table) -> str:
     """Digest of a table's rows, in their order; metadata and chunking do not count."""
     bare = table.replace_schema_metadata(None).combine_chunks()
@@ -118,6 +124,7 @@ def evaluation(evaluation_id: str) -> str:
     return f"evaluations/{evaluation_id}.parquet"
 
 
+RESULTS = "results"
 CHAMPION = "champion.json"
 RUNS = "runs"
 CHAMPION_CHANGES = "champions"

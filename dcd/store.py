@@ -71,17 +71,29 @@ class Store:
 
     def published_at(self, prefix: str) -> dict[str, datetime]:
         """When each object below a prefix was last written, by key."""
+        return {
+            key: entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
+            for key, entry in self._entries(prefix).items()
+        }
+
+    def versions_under(self, prefix: str) -> dict[str, str]:
+        """What tells the present objects below a prefix from others under the same keys.
+
+        By key: the etag where the store has one, else size and time of the last write.
+        """
+        return {
+            key: str(entry.get("ETag") or f"{entry['size']}-{entry['mtime']}")
+            for key, entry in self._entries(prefix).items()
+        }
+
+    def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
         path = self.path(prefix)
         if self.is_local and not os.path.isdir(path):
             return {}
         with explained(self.uri(prefix), "list"):
             found: Any = self.fs.find(path, detail=True)
         entries = {name[len(self.root) + 1 :]: entry for name, entry in found.items()}
-        return {
-            key: entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
-            for key, entry in sorted(entries.items())
-            if not _is_temporary(key)
-        }
+        return {key: entries[key] for key in sorted(entries) if not _is_temporary(key)}
 
     def read_bytes(self, key: str) -> bytes:
         with explained(self.uri(key), "read"):

@@ -9,7 +9,16 @@ import typer
 from rich.console import Console
 
 from dcd.config import RunConfig, load_config
-from flows import cli_champions, cli_compare, cli_errors, cli_failures, cli_pool, cli_select
+from flows import (
+    cli_cache,
+    cli_champions,
+    cli_compare,
+    cli_deploy,
+    cli_errors,
+    cli_failures,
+    cli_pool,
+    cli_select,
+)
 from flows.console import ConfigPath, JsonPath, Verbose, check, configure_prefect, explained
 
 app = typer.Typer(
@@ -25,6 +34,8 @@ app.add_typer(cli_pool.pool_app, name="pool")
 app.add_typer(cli_failures.app, name="failures")
 app.command()(cli_select.select)
 app.command()(cli_select.neighbors)
+app.command()(cli_deploy.deploy)
+app.add_typer(cli_cache.app, name="cache")
 
 
 @app.command()

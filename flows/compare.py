@@ -13,6 +13,7 @@ from dcd.datasets import source_of
 from dcd.methods import methods
 from dcd.stages import SelectionInfo
 from dcd.start import start_digest
+from flows import operated
 from flows.debug_model import (
     CELLS_AT_ONCE,
     embed_sources,
@@ -31,6 +32,7 @@ from tasks import comparing, debugging, progress
 )
 def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
+    operated.attend()
     base = config.run()
     embedded = embed_sources(base)
     pool = embedded[source_of(base.pool).id]

@@ -19,10 +19,11 @@ from dcd.selecting import SelectionInfo
 from dcd.stages import SplitInfo
 from dcd.start import start_digest
 from dcd.summary import StageCount
+from flows import operated
 from flows.embed_pool import EmbeddedSource, embed_pool
 from flows.runners import runner_of
 from flows.stopwatch import Stopwatch
-from tasks import debugging, progress
+from tasks import debugging, progress, reuse
 from tasks import failures as failure_tasks
 
 CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
@@ -35,6 +36,7 @@ CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it n
 )
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
+    operated.attend()
     embedded = embed_sources(config)
     watch = Stopwatch()
     pool = embedded[source_of(config.pool).id]
@@ -57,8 +59,10 @@ def debug_model(config: RunConfig) -> RunInfo:
         for method in methods(config)
     ]
     progress.started("train", len(plans), "models")
-    futures = [debugging.run_cell.submit(config.store, plan) for plan in plans]
-    cells = [future.result() for future in futures]
+    futures = [
+        debugging.kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans
+    ]
+    cells = [reuse.result_of(future) for future in futures]
     n_reused = sum(cell.reused for cell in cells)
     trained_s = watch.lap()
     progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")

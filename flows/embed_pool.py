@@ -10,9 +10,10 @@ from dcd.config import EmbedConfig
 from dcd.datasets import Source, source_of
 from dcd.errors import EmbeddingFailed
 from dcd.pool import Shard
+from flows import operated
 from flows.runners import runner_of
-from tasks import embedding, progress
-from tasks.embedding import Batch
+from tasks import embedding, progress, reuse
+from tasks.batches import Batch
 
 # A task costs more than a tiny shard, and a Prefect server slows down above about 2,000 task runs
 # in one flow run. Enough tasks a worker keep all of them busy to the end.
@@ -42,10 +43,12 @@ class EmbeddedSource:
 @flow(name="embed-pool", flow_run_name="embed {config.pool.images}")
 def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     """Embed what is not embedded yet. Raises EmbeddingFailed naming every shard that failed."""
+    operated.attend()
     start = time.monotonic()
     source = source_of(config.pool)
     encoder_id = embedding.encoder_id(config.encoder)
     shards = embedding.list_shards(config.store, source)
+    versions = embedding.versions(config.store, source, encoder_id)
     counts = [shard.n_images for shard in shards]
     total = None if None in counts else sum(n for n in counts if n is not None)
     progress.started(source.id, total, "images")
@@ -56,7 +59,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     with runner_of(config.runner) as runner:
         futures = [
             runner.submit(
-                embedding.embed_shards,
+                embedding.kept_embed_shards(config.store, source, batch, encoder_id, versions),
                 {
                     "store": config.store,
                     "source": source,
@@ -69,11 +72,12 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
         ]
         for batch, future in zip(batches, futures, strict=True):
             future.wait()
-            outcome = future.result(raise_on_failure=False)
+            outcome = reuse.result_of(future, raise_on_failure=False)
             if not isinstance(outcome, Batch):
                 outcome = embedding.salvage(config.store, source, batch, encoder_id, outcome)
             outcomes.append(outcome)
-            if config.runner.kind != "thread":  # what other processes embed is not heard here
+            # What other processes embed is not heard here; a kept result makes no sound at all.
+            if config.runner.kind != "thread" or reuse.is_cached(future):
                 progress.advanced(source.id, sum(d.stats.n_images for d in outcome.done))
 
     done = [shard for outcome in outcomes for shard in outcome.done]

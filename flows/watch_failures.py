@@ -5,6 +5,7 @@ from datetime import timedelta
 from prefect import flow
 
 from dcd.watch_config import WatchConfig
+from flows import operated
 from tasks import failures
 from tasks.failures import Arrival
 
@@ -16,6 +17,7 @@ def watch_failures(config: WatchConfig) -> Arrival:
     The event `dcd.failures.arrived` is a wake-up call: `debug-model` takes everything from the
     registry. One that is lost does no harm, for what still waits is announced again.
     """
+    operated.look_after_others()
     arrival = failures.take_in(config.run, None, timedelta(seconds=config.remind_after_s))
     if arrival.is_due:
         failures.announce(config.run, arrival)

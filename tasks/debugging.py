@@ -2,41 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from prefect import Task, task
 
-from dcd import cells, modes, runs, selecting, stages
+from dcd import cells, keys, modes, runs, selecting, stages
 from dcd.cells import CellInfo, CellPlan
 from dcd.config import DataConfig, PoolConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.finetune import Progress
 from dcd.index import IndexInfo
 from dcd.pool import Shard
+from dcd.reuse import cell_key
 from dcd.runs import Evidence, RunInfo
 from dcd.selecting import SelectionInfo
 from dcd.stages import SplitInfo
 from dcd.store import Store
-from tasks import progress
-from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
-
-_RETRY = {
-    "retries": RETRIES,
-    "retry_delay_seconds": RETRY_DELAYS_S,
-    "retry_jitter_factor": RETRY_JITTER_FACTOR,
-    "retry_condition_fn": transient,
-    # The stage's own output object decides what is done, not Prefect's cache.
-    "cache_policy": NO_CACHE,
-}
+from tasks import artifacts, progress, reuse
+from tasks.retries import RETRY
 
 
-@task(name="cluster-pool", **_RETRY)
+@task(name="cluster-pool", **RETRY)
 def cluster_pool(
     store: str, source: Source, encoder_id: str, shards: Sequence[Shard], pool: PoolConfig
 ) -> IndexInfo:
     return stages.cluster_pool(Store(store), source, encoder_id, shards, pool)
 
 
-@task(name="gather-split", task_run_name="gather {split}", **_RETRY)
+@task(name="gather-split", task_run_name="gather {split}", **RETRY)
 def gather_split(
     store: str,
     split: Split,
@@ -48,26 +39,26 @@ def gather_split(
     return stages.gather_split(Store(store), split, source, encoder_id, shards, data)
 
 
-@task(name="add-failures", **_RETRY)
+@task(name="add-failures", **RETRY)
 def add_failures(
     store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
 ) -> SplitInfo:
     return stages.add_failures(Store(store), given, registry, encoder_id, shards)
 
 
-@task(name="name-modes", **_RETRY)
+@task(name="name-modes", **RETRY)
 def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
     return modes.name_modes(Store(store), splits)
 
 
-@task(name="select", **_RETRY)
+@task(name="select", **RETRY)
 def select(
     store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
 ) -> SelectionInfo:
     return selecting.select(Store(store), index, splits, config)
 
 
-@task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **_RETRY)
+@task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)
 def run_cell(store: str, plan: CellPlan) -> CellInfo:
     name = f"{plan.method.name} seed {plan.seed}"
     cell = cells.run_cell(
@@ -86,6 +77,14 @@ def in_words(at: Progress) -> str:
     )
 
 
-@task(name="report", **_RETRY)
+def kept_run_cell(store: str, plan: CellPlan) -> Task[..., CellInfo]:
+    """`run_cell`, which is skipped where this very cell has been seen to be finished."""
+    stands = reuse.stands(Store(store), f"{keys.cell(plan.id)}/predictions.parquet")
+    return reuse.kept(run_cell, store, cell_key(plan, predictions_stand=stands))
+
+
+@task(name="report", **RETRY)
 def write_run(store: str, config: RunConfig, evidence: Evidence) -> RunInfo:
-    return runs.write_run(Store(store), config, evidence)
+    info = runs.write_run(Store(store), config, evidence)
+    artifacts.publish_run(config.name, info)
+    return info

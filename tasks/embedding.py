@@ -1,13 +1,12 @@
 """Tasks of the embedding stage."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from prefect import get_run_logger, task
+from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from dcd import pool_status, stages
+from dcd import keys, pool_status, stages
 from dcd.config import EncoderConfig
 from dcd.datasets import Source
 from dcd.embedding import published
@@ -15,19 +14,13 @@ from dcd.encoders import load_encoder
 from dcd.errors import DCDError, StoreError
 from dcd.pool import Shard
 from dcd.pool_status import FailedShard
+from dcd.reuse import embed_key
 from dcd.stages import ShardOutcome
 from dcd.store import Store
 from dcd.store_errors import is_transient
-from tasks import progress
-from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What became of a batch of shards."""
-
-    done: tuple[ShardOutcome, ...]
-    failed: tuple[FailedShard, ...]
+from tasks import progress, reuse
+from tasks.batches import Batch
+from tasks.retries import RETRIES, RETRY
 
 
 @task(name="describe-encoder", cache_policy=NO_CACHE)
@@ -35,27 +28,12 @@ def encoder_id(config: EncoderConfig) -> str:
     return load_encoder(config).encoder_id
 
 
-@task(
-    name="list-shards",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=RETRY_JITTER_FACTOR,
-    retry_condition_fn=transient,
-)
+@task(name="list-shards", **RETRY)
 def list_shards(store: str, source: Source) -> list[Shard]:
     return stages.list_source(Store(store), source)
 
 
-@task(
-    name="embed-shards",
-    task_run_name="embed {source.id} {shards[0].name}",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=RETRY_JITTER_FACTOR,
-    retry_condition_fn=transient,
-)
+@task(name="embed-shards", task_run_name="embed {source.id} {shards[0].name}", **RETRY)
 def embed_shards(
     store: str, source: Source, shards: Sequence[Shard], config: EncoderConfig, encoder_id: str
 ) -> Batch:
@@ -94,7 +72,7 @@ def embed_shards(
     return Batch(tuple(done), tuple(failed))
 
 
-@task(name="salvage-shards", cache_policy=NO_CACHE)
+@task(name="salvage-shards", **RETRY)
 def salvage(
     store: str, source: Source, shards: Sequence[Shard], encoder_id: str, error: BaseException
 ) -> Batch:
@@ -123,7 +101,25 @@ def _attempt() -> int:
     return 1 if context is None else context.task_run.run_count
 
 
-@task(name="note-failures", cache_policy=NO_CACHE)
+@task(name="look-for-embeddings", **RETRY)
+def versions(store: str, source: Source, encoder_id: str) -> dict[str, str]:
+    """What tells the present embeddings of a source from others, by object key: one listing."""
+    return Store(store).versions_under(keys.embeddings_of(source.id, encoder_id))
+
+
+def kept_embed_shards(
+    store: str,
+    source: Source,
+    shards: Sequence[Shard],
+    encoder_id: str,
+    versions: Mapping[str, str],
+) -> Task[..., Batch]:
+    """`embed_shards`, which is skipped where the same batch has been seen to be embedded."""
+    key = embed_key(source.id, encoder_id, shards, versions)
+    return reuse.kept(embed_shards, store, key)
+
+
+@task(name="note-failures", **RETRY)
 def note_failures(
     store: str, source: Source, encoder_id: str, failed: Sequence[FailedShard]
 ) -> None:

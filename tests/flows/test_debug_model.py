@@ -55,7 +55,7 @@ def test_a_second_run_redoes_nothing(first):
     again = debug_model(config)
     assert again.run_id == info.run_id
     changed = {key for key, time in modified(store).items() if before.get(key) != time}
-    assert {key.split("/")[0] for key in changed} <= {"runs", "pools"}
+    assert {key.split("/")[0] for key in changed} <= {"runs", "pools", "results"}
 
 
 def test_another_k_redoes_selection_and_training_only(first):
@@ -66,7 +66,7 @@ def test_another_k_redoes_selection_and_training_only(first):
     again = debug_model(config.model_copy(update={"selection": selection}))
     assert again.run_id != info.run_id
     new = {key.split("/")[0] for key in modified(store) if key not in before}
-    assert new == {"selections", "cells", "runs"}
+    assert new == {"selections", "cells", "runs", "results"}
     baselines = [key for key in modified(store) if key.startswith("cells/") and key not in before]
     cells = {key.split("/")[1] for key in baselines}
     # These do not draw as many as selected picked.

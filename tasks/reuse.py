@@ -1,0 +1,120 @@
+"""Task results as small JSON in the store, through Prefect's result storage.
+
+Prefect reads a kept result by the serializer that the object itself names, which may be pickle.
+So an object is looked at first, and one that is not plain JSON of ours is never handed to it.
+"""
+
+import json
+from dataclasses import asdict, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from prefect.futures import PrefectFuture
+from prefect.serializers import JSONSerializer
+from pydantic import TypeAdapter
+
+from dcd import keys
+from dcd.cells import CellInfo
+from dcd.errors import DCDError
+from dcd.filesystems import S3Settings
+from dcd.reuse import ResultKey
+from dcd.store import Store
+from tasks.batches import Batch
+
+T = TypeVar("T", bound=Task[Any, Any])
+Record = Batch | CellInfo
+
+_RECORDS = {"Batch": Batch, "CellInfo": CellInfo}
+_SERIALIZER = JSONSerializer(
+    object_encoder="tasks.reuse.encode", object_decoder="tasks.reuse.decode"
+)
+
+
+def kept(task: T, store: str, key: ResultKey) -> T:
+    """`task` with its result kept under a key, and reused where its outputs are still there."""
+    return task.with_options(  # type: ignore[return-value]
+        cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda *_: key.path.partition("/")[2]),
+        persist_result=True,
+        result_storage=_storage(store, _s3_settings() if "://" in store else None),
+        result_serializer=_SERIALIZER,
+        refresh_cache=not (key.outputs_stand and is_ours(Store(store), key.path)),
+    )
+
+
+def result_of(future: PrefectFuture[Any], *, raise_on_failure: bool = True) -> Any:
+    """The result of a task of `kept`, marked as reused if it was."""
+    result = future.result(raise_on_failure=raise_on_failure)
+    return as_reused(result) if is_cached(future) else result
+
+
+def is_cached(future: PrefectFuture[Any]) -> bool:
+    """Whether a finished task was skipped for a kept result."""
+    return future.state.name == "Cached"
+
+
+def as_reused(record: Any) -> Any:
+    if isinstance(record, Batch):
+        done = tuple(replace(outcome, reused=True) for outcome in record.done)
+        return replace(record, done=done)
+    return replace(record, reused=True) if isinstance(record, CellInfo) else record
+
+
+def is_ours(store: Store, key: str) -> bool:
+    """Whether a kept result is there and is plain JSON that this module wrote."""
+    try:
+        metadata = json.loads(store.read_bytes(key))["metadata"]
+        return metadata["serializer"] == json.loads(_SERIALIZER.model_dump_json())
+    except (DCDError, ValueError, KeyError, TypeError):
+        return False
+
+
+def stands(store: Store, key: str) -> bool:
+    """Whether an output is there. No if the store cannot tell: the stage itself asks again."""
+    try:
+        return store.exists(key)
+    except DCDError:
+        return False
+
+
+def encode(record: object) -> dict[str, Any]:
+    """A record as JSON. TypeError for everything that is not one of the few known records."""
+    name = type(record).__name__
+    if _RECORDS.get(name) is not type(record):
+        raise TypeError(f"{name} is not kept as a task result")
+    return {"record": name, **asdict(record)}  # type: ignore[call-overload]
+
+
+def decode(document: dict[str, Any]) -> Any:
+    """The record of a JSON object; any other object stays as it is. Names no code to run."""
+    record = _RECORDS.get(str(document.get("record")))
+    if record is None:
+        return document
+    fields = {name: value for name, value in document.items() if name != "record"}
+    return TypeAdapter(record).validate_python(fields)
+
+
+def _s3_settings() -> S3Settings:
+    return S3Settings.from_environment()
+
+
+@lru_cache(maxsize=8)
+def _storage(store: str, s3: S3Settings | None) -> LocalFileSystem | RemoteFileSystem:
+    """The saved block for a store. It holds no secret: credentials come from the environment."""
+    root = f"{store.rstrip('/') if s3 else Store(store).root}/{keys.RESULTS}"
+    if s3 is None:
+        block = LocalFileSystem(basepath=root)
+    else:
+        style = "virtual" if s3.virtual_hosts else "path"
+        settings: dict[str, Any] = {"config_kwargs": {"s3": {"addressing_style": style}}}
+        settings |= {"use_listings_cache": False}
+        if s3.endpoint:
+            settings["endpoint_url"] = s3.endpoint
+        if s3.region:
+            settings["client_kwargs"] = {"region_name": s3.region}
+        block = RemoteFileSystem(basepath=root, settings=settings)
+    name = f"dcd-results-{keys.digest(root, s3 and vars(s3))}"
+    block.save(name, overwrite=True)
+    return block

@@ -1,0 +1,171 @@
+"""The whole thing as it is operated: a real server, a real worker, a real object store."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+from dcd.store import Store
+from tests.case import LABELS, png, write_case
+from tests.operated import TERMINAL, Stack, started, wait_for
+from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
+
+pytestmark = [pytest.mark.slow, pytest.mark.s3, pytest.mark.timeout(1800)]
+
+PICTURE = Path(__file__).parents[2] / "docs" / "prefect-ui.png"
+
+
+@pytest.fixture(scope="module")
+def store(swift_server: SwiftServer) -> Iterator[Store]:
+    settings = {
+        "AWS_ENDPOINT_URL_S3": swift_server.url,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
+    bucket = f"operated-{uuid4().hex[:12]}"
+    client(swift_server.url).create_bucket(Bucket=bucket)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield Store(f"s3://{bucket}/dcd")
+
+
+@pytest.fixture(scope="module")
+def stack(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("operated")
+    config = write_case(folder / "case", seeds=(0,), store=store.url)
+    with started(folder / "home", config, {}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def triggered(stack: Stack, store: Store) -> dict:
+    """The run of debug-model that failing images in the inbox started, at its end."""
+    rng = np.random.default_rng(7)
+    dropped = datetime.now(UTC)
+    for label in LABELS:
+        for i in range(3):
+            store.write_bytes(f"failures/inbox/{label}/evening{i}.png", png(rng, label, dark=True))
+    run = wait_for("a triggered run", lambda: next(iter(_begun(stack)), None))
+    waited = datetime.fromisoformat(run["start_time"]) - dropped
+    print(f"from the drop to the start of debug-model: {waited.total_seconds():.0f} s")
+    return wait_for("its end", lambda: _at_end(stack, run["id"]))
+
+
+def test_failing_images_in_the_bucket_give_a_judged_model_and_a_report(triggered, store):
+    assert triggered["state_name"] == "Completed", triggered["state"]
+    assert triggered["created_by"]["type"] == "AUTOMATION"
+    (report,) = [key for key in store.keys_under("runs") if key.endswith("report.html")]
+    gate = json.loads(store.read_bytes(report.replace("report.html", "gate.json")))
+    assert gate
+    errors = store.read_table(report.replace("report.html", "error_sample.parquet"))
+    assert errors.num_rows == 3 * len(LABELS) + 3 * len(LABELS)  # the case's own and the new ones
+
+
+def test_the_schedules_fire(stack, triggered):
+    finished = [r for r in stack.runs("watch-failures") if r["state_name"] == "Completed"]
+    assert any(run["auto_scheduled"] for run in finished)
+    assert stack.runs("embed-pool", state={"name": {"any_": ["Scheduled"]}})
+
+
+def test_a_second_run_elsewhere_reuses_every_result(stack, triggered):
+    """As a user: from the command line, with another parameter."""
+    config = json.loads(json.dumps(triggered["parameters"]["config"]))
+    config["selection"]["k"] = 3
+    ran = stack.prefect(
+        *("deployment", "run", "debug-model/default", "--param", f"config={json.dumps(config)}"),
+        "--watch",
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    run = stack.runs("debug-model")[0]
+    assert run["parameters"]["config"]["selection"]["k"] == 3
+
+    def states() -> dict[str, str] | None:
+        rows = stack.post("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+        found = {row["name"]: row["state_name"] for row in rows}
+        return found if "none seed 0" in found else None
+
+    found = wait_for("its task runs", states)
+    assert found["none seed 0"] == "Cached"
+    assert found["selected seed 0"] == "Completed"
+
+
+@pytest.mark.browser
+def test_the_ui_shows_our_artifacts(stack, triggered):
+    keys = {artifact["key"] for artifact in stack.post("artifacts/latest/filter")}
+    assert {"tiny-metrics", "tiny-trade-off", "tiny-report", "train-progress"} <= keys
+    chromium = shutil.which("chromium")
+    assert chromium, "Chromium is missing: install it from the system's packages (apt: chromium)"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(f"{stack.url}/artifacts/key/tiny-trade-off")
+        picture = page.locator("img[src^='data:image/svg+xml']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+        page.goto(f"{stack.url}/artifacts/key/tiny-metrics")
+        page.get_by_text("debug_heldout").first.wait_for()
+        page.goto(f"{stack.url}/runs/flow-run/{triggered['id']}?tab=Artifacts")
+        page.get_by_text("tiny-metrics").first.wait_for()
+        page.get_by_text("tiny-report").first.wait_for()
+        if os.environ.get("DCD_REFRESH_PICTURES"):
+            page.wait_for_timeout(3000)
+            page.screenshot(path=PICTURE)
+        browser.close()
+
+
+def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, triggered):
+    """Server, worker and run are killed at once; `make up` brings all back, and the run ends."""
+    config = json.loads(json.dumps(triggered["parameters"]["config"]))
+    config["training"]["l2"] = 0.01
+    (deployment,) = stack.post(
+        "deployments/filter", flows={"name": {"any_": ["debug-model"]}}, limit=1
+    )
+    run = stack.post(
+        f"deployments/{deployment['id']}/create_flow_run", parameters={"config": config}
+    )
+    before = set(store.keys_under("cells"))
+    wait_for("a cell", lambda: len(set(store.keys_under("cells")) - before) > 0)
+    stack.kill(*stack.flow_processes(run["id"]), stack.pid("worker"), stack.pid("server"))
+    done = store.versions_under("cells")
+    stack.up()
+    ended = wait_for("the end of the run", lambda: _at_end(stack, run["id"]), 900)
+    assert ended["state_name"] == "Completed", ended["state"]
+    after = store.versions_under("cells")
+    finished = {key.rpartition("/")[0] for key in done if key.endswith("predictions.parquet")}
+    again = {key for key in done if key.rpartition("/")[0] in finished and after[key] != done[key]}
+    assert again == set()
+    states = {r["name"]: r["state_name"] for r in stack.runs("debug-model")}
+    assert "Running" not in states.values()
+
+
+def test_up_twice_starts_nothing_twice(stack):
+    pids = stack.pid("server"), stack.pid("worker")
+    stack.up()
+    assert (stack.pid("server"), stack.pid("worker")) == pids
+
+
+def _begun(stack: Stack) -> list[dict]:
+    return [run for run in stack.runs("debug-model") if run["start_time"]]
+
+
+def _at_end(stack: Stack, run_id: str) -> dict | None:
+    (run,) = stack.runs("debug-model", id={"any_": [run_id]})
+    # A crashed run is not at its end: it is resumed.
+    ended = run["state_type"] in TERMINAL - {"CRASHED"}
+    return run if ended else None
