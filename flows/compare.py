@@ -11,7 +11,7 @@ from dcd.comparison_config import ComparisonConfig
 from dcd.config import RunConfig, RunnerConfig
 from dcd.datasets import source_of
 from dcd.methods import methods
-from dcd.stages import SelectionInfo
+from dcd.selecting import SelectionInfo
 from dcd.start import start_digest
 from flows import operated
 from flows.debug_model import (
