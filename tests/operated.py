@@ -18,7 +18,7 @@ import yaml
 from flows.deploying import DEPLOYMENTS, ROOT
 
 T = TypeVar("T")
-PATIENCE_S = 600  # what takes seconds on a quiet machine may take minutes on a busy one
+PATIENCE_S = 1200  # what takes seconds on a quiet machine may take minutes on a busy one
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -135,12 +135,12 @@ def wait_for(what: str, look: Callable[[], T | None], patience_s: float = PATIEN
 
 
 def _hurried(home: Path) -> Path:
-    """The deployments with shorter waits: inbox each minute, resumed after half a minute."""
+    """The deployments with shorter waits: inbox every two minutes, resumed after half a minute."""
     home.mkdir(parents=True, exist_ok=True)
     document = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())
     for deployment in document["deployments"]:
         if deployment["entrypoint"].endswith(":watch_failures"):
-            deployment["schedules"] = [{"cron": "* * * * *", "timezone": "UTC"}]
+            deployment["schedules"] = [{"cron": "*/2 * * * *", "timezone": "UTC"}]
         for trigger in deployment.get("triggers", []):
             trigger["within"] = trigger["schedule_after"] = 5
     (home / "prefect.yaml").write_text(yaml.safe_dump(document))
