@@ -1,0 +1,43 @@
+"""The gate on real images: MNIST digits, a pool with 40 % wrong labels."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from dcd.champions import current
+from dcd.config import load_config
+from dcd.demo import write_demo
+from dcd.gate import decide
+from dcd.gate_record import read_record
+from dcd.keys import run
+from dcd.store import Store
+from flows.debug_model import debug_model
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_the_whole_pool_is_refused_and_the_selection_promoted(tmp_path, prefect_home):
+    config = load_config(write_demo(tmp_path))
+    compare = config.compare.model_copy(update={"baselines": ("none", "whole_pool")})
+    config = config.model_copy(update={"seeds": (0,), "compare": compare})
+    info = debug_model(config)
+    store = Store(config.store)
+    predictions = store.read_table(run(info.run_id, "predictions.parquet"))
+
+    refused = decide(of(predictions, "none"), of(predictions, "whole_pool"))
+    assert not refused.promoted
+    assert refused.test.counts.difference < -0.1
+    assert "Most is lost on" in " ".join(refused.reasons)
+
+    record = read_record(store, info.run_id)
+    assert record is not None
+    assert record.outcome == "passed", record.reasons
+    champion = current(store)
+    assert champion is not None
+    assert champion.run_id == info.run_id
+    assert store.exists(run(info.run_id, "card.md"))
+    assert "Promoted" in store.read_bytes(run(info.run_id, "report.html")).decode()
+
+
+def of(predictions: pa.Table, method: str) -> pa.Table:
+    return predictions.filter(pc.equal(predictions["model"], method))
