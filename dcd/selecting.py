@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 
 from dcd import keys
 from dcd.agreement import Reference, fit_reference
+from dcd.choosing import accuracy_with
 from dcd.config import SelectionConfig, Split
+from dcd.errors import ConfigError
 from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
 from dcd.leaks import check_leaks, near_copies
 from dcd.neighbor_cache import cached_neighbors
@@ -28,7 +30,7 @@ from dcd.trusted_search import (
 )
 
 # Raised whenever the stage's output would change for the same inputs.
-_SELECTION_FORMAT = 2
+_SELECTION_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,45 @@ def select(
     prefix = keys.selection(selection_id)
     reused = store.exists(f"{prefix}/debug_train.parquet")
     if not reused:
-        neighbors, picks = _choose(store, index, splits, config)
-        described = {"config": config.model_dump_json(), "index_id": index.index_id}
+        chosen, neighbors, picks = _choose_k(store, index, splits, config)
+        described = {"config": chosen.model_dump_json(), "index_id": index.index_id}
         store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
         store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
     picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id", "role"])
     neighbors = store.read_table(f"{prefix}/neighbors.parquet", ["kept"])
     n_failures = splits["error_sample"].n_images
+    described = store.read_metadata(f"{prefix}/debug_train.parquet")["config"]
     return SelectionInfo(
         selection_id,
         n_failures,
         picks.num_rows,
         reused,
         picks.num_rows - targeted_picks(picks).num_rows,
-        fill_rate(neighbors, n_failures, config.k),
+        fill_rate(neighbors, n_failures, SelectionConfig.model_validate_json(described).k),
     )
+
+
+def _choose_k(
+    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+) -> tuple[SelectionConfig, pa.Table, pa.Table]:
+    """The config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
+    if not config.k_candidates:
+        return config, *_choose(store, index, splits, config)
+    if "debug_val" not in splits:
+        raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
+    train, failures, judging = (
+        store.read_table(keys.split(splits[split].id))
+        for split in ("train", "error_sample", "debug_val")
+    )
+    found = []
+    for k in sorted(set(config.k_candidates)):
+        at_k = config.model_copy(update={"k": k, "k_candidates": ()})
+        neighbors, picks = _choose(store, index, splits, at_k)
+        rows = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
+        accuracy = accuracy_with(train, failures, config.error_sample_weight, picks, rows, judging)
+        found.append((accuracy, -k, at_k, neighbors, picks))
+    _, _, at_k, neighbors, picks = max(found, key=lambda one: one[:2])
+    return at_k, neighbors, picks
 
 
 def _choose(

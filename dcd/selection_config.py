@@ -1,5 +1,7 @@
 """The configuration of a selection: which pool images to take, and what they weigh."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from dcd.frozen import Frozen
@@ -13,6 +15,11 @@ class SelectionConfig(Frozen):
     """
 
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
+    k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="Several k: the one whose picks are best on debug_val is taken, by the "
+        "classifier on features. Empty: k as it is.",
+    )
     min_agreement: float = Field(
         default=0.2,
         ge=0,

@@ -4,6 +4,7 @@ import torch
 
 from dcd import keys, schemas
 from dcd.config import SelectionConfig
+from dcd.errors import ConfigError
 from dcd.selecting import SelectionInfo, select
 from dcd.selection import targeted_picks
 from tests.case import LABELS
@@ -71,3 +72,22 @@ def test_near_copies_of_judging_images_are_refused_with_a_reason(case):
 def test_switches_reach_the_selection(case):
     info = run(case, max_per_mode=1)
     assert info.n_picks <= len(LABELS)
+
+
+def test_k_is_chosen_among_candidates_on_debug_val(case):
+    info = run(case, k_candidates=(1, 3))
+    prefix = keys.selection(info.id)
+    described = case.store.read_metadata(f"{prefix}/debug_train.parquet")["config"]
+    chosen = SelectionConfig.model_validate_json(described)
+    assert chosen.k in (1, 3)
+    assert chosen.k_candidates == ()
+    alone = tables(case, run(case, k=chosen.k))
+    assert [t.equals(o) for t, o in zip(tables(case, info), alone, strict=True)] == [True, True]
+    assert info.fill_rate == 1
+
+
+def test_choosing_k_needs_debug_val(case):
+    config = SelectionConfig(k_candidates=(1, 3))
+    splits = {split: info for split, info in case.splits.items() if split != "debug_val"}
+    with pytest.raises(ConfigError, match="debug_val"):
+        select(case.store, case.index, splits, config)
