@@ -154,9 +154,9 @@ def failure_receipt(receipt_id: str) -> str:
     return f"{FAILURE_RECEIPTS}/{receipt_id}.parquet"
 
 
-def covered_failures(name: str, run_id: str = "") -> str:
-    """The batches that a finished run covered; without a run id the prefix of all of that name."""
-    return f"failures/covered/{name}/{run_id}.json" if run_id else f"failures/covered/{name}"
+def covered_failures(name: str = "", run_id: str = "") -> str:
+    """The batches that a finished run covered; a prefix where run id, or name too, are left out."""
+    return "/".join(filter(None, ("failures/covered", name, run_id and f"{run_id}.json")))
 
 
 def announced_failures(name: str) -> str:

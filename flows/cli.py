@@ -18,6 +18,7 @@ from flows import (
     cli_failures,
     cli_pool,
     cli_select,
+    cli_serve,
 )
 from flows.console import ConfigPath, JsonPath, Verbose, check, configure_prefect, explained
 
@@ -36,6 +37,7 @@ app.command()(cli_select.select)
 app.command()(cli_select.neighbors)
 app.command()(cli_deploy.deploy)
 app.add_typer(cli_cache.app, name="cache")
+app.command()(cli_serve.serve)
 
 
 @app.command()
