@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dcd import schemas
-from dcd.embedding import EmbeddedShard, ShardStats, publish
+from dcd import keys, schemas
 from dcd.records import Shard
 from dcd.store import Store
 
@@ -31,11 +30,16 @@ class PoolSize:
 
 def make_shards(store: Store, size: PoolSize) -> list[str]:
     """Publish the embedded shards of the pool, unless they are there; their names."""
+    # It brings torch, whose memory is no part of a search.
+    from dcd.embedding import EmbeddedShard, ShardStats, publish
+
     names = []
     for number, start in enumerate(range(0, size.rows, _SHARD_ROWS)):
         name = f"shard-{number:05d}"
         n_rows = min(_SHARD_ROWS, size.rows - start)
         names.append(name)
+        if store.exists(keys.embeddings(size.name, ENCODER, name)):
+            continue
         shard = Shard(name, f"synthetic://{name}", "webdataset", n_rows, "1")
         table = _rows(size, start, n_rows)
         stats = ShardStats(name, n_rows, n_rows, 0)

@@ -52,12 +52,20 @@ class Reader:
 
     def read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
         with explained(self._store.uri(group.part), "read"):
-            if group.part != self._part or self._file is None:
-                self.__exit__()
-                source = self._store.arrow().open_input_file(self._store.path(group.part))
-                self._part, self._file = group.part, pq.ParquetFile(source, pre_buffer=True)
             # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
-            return self._file.read_row_group(group.number, list(columns), use_threads=False)
+            file = self._open(group.part)
+            return file.read_row_group(group.number, list(columns), use_threads=False)
+
+    def footer(self, part: str) -> pq.FileMetaData:
+        with explained(self._store.uri(part), "read"):
+            return self._open(part).metadata
+
+    def _open(self, part: str) -> pq.ParquetFile:
+        if part != self._part or self._file is None:
+            self.__exit__()
+            source = self._store.arrow().open_input_file(self._store.path(part))
+            self._part, self._file = part, pq.ParquetFile(source, pre_buffer=True)
+        return self._file
 
 
 def read_pieces(store: Store, directory: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -68,3 +76,22 @@ def read_pieces(store: Store, directory: pa.Table, columns: Sequence[str]) -> It
     with Reader(store) as reader:
         for group in row_groups(directory):
             yield group.rows_of(reader.read(group, columns))
+
+
+def touched_bytes(store: Store, directory: pa.Table, columns: Sequence[str]) -> int:
+    """What the rows of a directory take in the files, compressed, in these columns.
+
+    A row of a row group has an equal share of it.
+    """
+    total = 0.0
+    with Reader(store) as reader:
+        for group in row_groups(directory):
+            footer = reader.footer(group.part).row_group(group.number)
+            chunks = (footer.column(n) for n in range(footer.num_columns))
+            size = sum(
+                chunk.total_compressed_size
+                for chunk in chunks
+                if chunk.path_in_schema.partition(".")[0] in columns
+            )
+            total += size * sum(n for _, n in group.ranges) / footer.num_rows
+    return round(total)

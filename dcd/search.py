@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from dcd import schemas
 from dcd.errors import DataError, EncoderMismatch, LabelError
@@ -22,7 +23,7 @@ from dcd.store import Store
 _QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
 _SEARCHERS = 4  # labels searched at once
 _MAX_RANKED_BYTES = 2**26  # of candidates ranked in one query
-_READ_COLUMNS = ("image_id", "content_hash", "embedding")
+READ_COLUMNS = ("image_id", "content_hash", "embedding")
 
 
 def in_label_neighbors(
@@ -46,10 +47,12 @@ def in_label_neighbors(
 
     def search(question: _Question) -> _Found:
         runs = directory.filter(pc.equal(directory["label"], question.label))
-        return _nearest(question, read_pieces(store, runs, _READ_COLUMNS), reasons, k)
+        return _nearest(question, read_pieces(store, runs, READ_COLUMNS), reasons, k)
 
     parts = [schemas.NEIGHBORS.empty_table()]
-    with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers:
+    # Labels run side by side; BLAS threads on top of that only wait for each other.
+    blas = threadpool_limits(1 if len(pc.unique(directory["label"])) > 1 else None, user_api="blas")
+    with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers, blas:
         for found in _together(searchers.map(search, questions)):
             ranked = rank_neighbors(connection, found.queries, found.candidates, found.pairs, k)
             parts.append(schemas.conform(ranked, schemas.NEIGHBORS, "neighbors"))
