@@ -25,7 +25,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.selection_methods import METHODS, Case, Ids, make_lance_table, peak_rss_bytes
 from benchmarks.synthetic_pool import ENCODER, PoolSize, make_failures, make_shards
-from dcd.index import build_index, index_info, read_directory
+from dcd.index import index_info, read_directory
+from dcd.index_config import IndexConfig
+from dcd.indexing import build_index
 from dcd.row_groups import touched_bytes
 from dcd.search import READ_COLUMNS
 from dcd.store import Store
@@ -68,7 +70,8 @@ def build(folder: str, size: PoolSize, max_memory_bytes: int) -> Build:
     shards = make_shards(store, size)
     before = set(store.keys_under(f"index/{size.name}"))
     start = time.perf_counter()
-    index = build_index(store, size.name, ENCODER, shards, None, max_memory_bytes)
+    config = IndexConfig(max_memory_bytes=max_memory_bytes)
+    index = build_index(store, size.name, ENCODER, shards, None, config)
     seconds = time.perf_counter() - start
     files = store.keys_under(f"index/{size.name}/{ENCODER}/{index.index_id}")
     return Build(

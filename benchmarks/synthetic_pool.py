@@ -30,9 +30,6 @@ class PoolSize:
 
 def make_shards(store: Store, size: PoolSize) -> list[str]:
     """Publish the embedded shards of the pool, unless they are there; their names."""
-    # It brings torch, whose memory is no part of a search.
-    from dcd.embedding import EmbeddedShard, ShardStats, publish
-
     names = []
     for number, start in enumerate(range(0, size.rows, _SHARD_ROWS)):
         name = f"shard-{number:05d}"
@@ -40,6 +37,9 @@ def make_shards(store: Store, size: PoolSize) -> list[str]:
         names.append(name)
         if store.exists(keys.embeddings(size.name, ENCODER, name)):
             continue
+        # Here, for it brings torch, whose memory is no part of what is measured.
+        from dcd.embedding import EmbeddedShard, ShardStats, publish
+
         shard = Shard(name, f"synthetic://{name}", "webdataset", n_rows, "1")
         table = _rows(size, start, n_rows)
         stats = ShardStats(name, n_rows, n_rows, 0)

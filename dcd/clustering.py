@@ -4,7 +4,7 @@ An external sort in DuckDB bounds the memory, whatever the size of the pool. Vec
 it as bytes: DuckDB has no float16 and would double them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcd import schemas
+from dcd.blobs import from_blobs, to_blobs
 from dcd.errors import DataError
+from dcd.layout import Layout
+from dcd.recall import Judge
 from dcd.sampling import BottomRows
-from dcd.sql import clustered, connect
+from dcd.sql import clustered, connect, relabelled
 
 _MAX_GROUP_BYTES = 8 * 2**20  # of vectors in a row group: one read of an object store
 _MIN_GROUP_BYTES = 2**18  # labels smaller than this share a row group
@@ -27,6 +30,7 @@ _SORT_BATCH_ROWS = 8192
 RUNS = pa.schema(
     [
         ("label", pa.string()),
+        ("list", pa.int32()),
         ("row_group", pa.int32()),
         ("offset", pa.int32()),
         ("n_rows", pa.int32()),
@@ -40,6 +44,7 @@ _WRITING = {
         "shard": "zstd",
         "content_hash": "none",
         "embedding.list.element": "none",
+        "code": "none",
     },
     "use_dictionary": ["weak_label", "shard"],
     "write_statistics": ["weak_label"],
@@ -50,7 +55,8 @@ _WRITING = {
 class Part:
     """A finished local file of clustered rows, and which label's rows are where in it.
 
-    runs: label, row_group int32, offset int32 (of the first row in its row group), n_rows int32.
+    runs: label, list int32 (-1: the label has none), row_group int32, offset int32 (of the first
+    row in its row group), n_rows int32.
     """
 
     path: Path
@@ -70,41 +76,87 @@ class Tally:
     n_duplicates: int = 0
 
 
+@dataclass(frozen=True)
+class Observers:
+    """What sees the rows pass by; complete once all parts are taken."""
+
+    tally: Tally
+    sample: BottomRows
+    judge: Judge
+
+
 def cluster(
+    rows: Iterator[pa.Table],
+    layout: Layout,
+    dim: int,
+    max_memory_bytes: int,
+    known: Callable[[str], pa.Table | None],
+    observers: Observers,
+) -> Iterator[Part]:
+    """Write the rows in the order (weak_label, list, image_id) to files, one after the other.
+
+    rows: schemas.clustered(dim), in any order. known: image_id, shard and content_hash of the rows
+    of a label that the index has already. Every file lives until the next one is asked for. The
+    same rows give the same bytes, in whatever order they come. An image that two shards hold counts
+    once (unless its vectors differ so much that they fall in two lists); raises DataError if its
+    bytes differ.
+    """
+    tally = observers.tally
+    stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
+    with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
+        folder = Path(scratch)
+        # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
+        with connect(max_memory_bytes // 3, folder) as connection:
+            wire = (_to_wire(batch, layout) for batch in rows)
+            schema = _wire_schema(dim)
+            ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
+            batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
+            chunks = _label_chunks(batches, max(1, _MAX_GROUP_BYTES // stored_bytes))
+            new_chunks = _without_known(chunks, known, tally)
+            stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
+            groups = _row_groups(stored, max(1, _MIN_GROUP_BYTES // stored_bytes))
+            yield from _parts(groups, folder, max(1, _MAX_PART_BYTES // stored_bytes))
+
+
+def labelled(
     rows: Iterator[pa.RecordBatch],
     labels: pa.Table | None,
     dim: int,
     max_memory_bytes: int,
     tally: Tally,
-    sample: BottomRows,
-) -> Iterator[Part]:
-    """Write the rows in the order (weak_label, image_id) to files, one after the other.
+) -> Iterator[pa.Table]:
+    """schemas.clustered(dim): the rows with a label, in any order.
 
-    rows: schemas.embeddings(dim) plus `shard`. labels: see `dcd.sql.clustered`. Every file lives
-    until the next one is asked for. The same rows give the same bytes, in whatever order they
-    come. An image that two shards hold counts once; raises DataError if its bytes differ. The tally
-    and the sample are complete once all parts are taken.
+    rows: schemas.embeddings(dim) plus `shard`. labels: image_id, label or weak_label, label; None:
+    the weak labels.
     """
-    row_bytes = 2 * dim
-    with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
-        folder = Path(scratch)
-        # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
-        with connect(max_memory_bytes // 2, folder) as connection:
-            wire = _to_wire(rows, dim)
-            ordered = clustered(connection, _wire_schema(dim), wire, labels, _SORT_BATCH_ROWS)
-            labelled = (_labelled(batch, tally) for batch in ordered)
-            distinct = _distinct((_from_wire(batch, dim) for batch in labelled), tally)
-            batches = _sampled(distinct, sample)
-            chunks = _label_chunks(batches, max(1, _MAX_GROUP_BYTES // row_bytes))
-            groups = _row_groups(chunks, max(1, _MIN_GROUP_BYTES // row_bytes))
-            yield from _parts(groups, folder, max(1, _MAX_PART_BYTES // row_bytes))
+    schema = schemas.clustered(dim)
+    if labels is None:
+        for batch in rows:
+            tally.n_unlabelled += batch.column("weak_label").null_count
+            known = batch.filter(pc.is_valid(batch.column("weak_label")))
+            yield schemas.conform(pa.table(known), schema, "pool")
+        return
+    with (
+        TemporaryDirectory(prefix="dcd-labels-") as scratch,
+        connect(max_memory_bytes // 4, Path(scratch)) as connection,
+    ):
+        wire = (_to_unlabelled_wire(batch) for batch in rows)
+        for batch in relabelled(
+            connection, _unlabelled_schema(dim), wire, labels, _SORT_BATCH_ROWS
+        ):
+            tally.n_unlabelled += batch.column("weak_label").null_count
+            tally.n_extra_labels += pc.sum(batch.column("extra_label"), min_count=0).as_py()
+            known = batch.filter(pc.is_valid(batch.column("weak_label")))
+            yield _from_wire(known, dim)
 
 
 def _wire_schema(dim: int) -> pa.Schema:
     return pa.schema(
         [
-            ("image_id", pa.string()),
             ("weak_label", pa.string()),
+            ("list", pa.int32()),
+            ("image_id", pa.string()),
             ("shard", pa.string()),
             ("content_hash", schemas.CONTENT_HASH),
             ("embedding", pa.binary(2 * dim)),
@@ -112,32 +164,42 @@ def _wire_schema(dim: int) -> pa.Schema:
     )
 
 
-def _to_wire(rows: Iterator[pa.RecordBatch], dim: int) -> Iterator[pa.RecordBatch]:
+def _to_wire(rows: pa.Table, layout: Layout) -> pa.RecordBatch:
+    dim = rows.schema.field("embedding").type.list_size
+    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+    columns["list"] = layout.lists_of(rows)
+    columns["embedding"] = to_blobs(_halves(rows["embedding"].combine_chunks()))
     schema = _wire_schema(dim)
-    for batch in rows:
-        vectors = batch.column("embedding").flatten().to_numpy()
-        blobs = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(2 * dim), batch.num_rows, [None, pa.py_buffer(vectors)]
-        )
-        columns = [batch.column(name) for name in schema.names[:-1]]
-        yield pa.record_batch([*columns, blobs], schema=schema)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _labelled(batch: pa.RecordBatch, tally: Tally) -> pa.RecordBatch:
-    tally.n_unlabelled += batch.column("weak_label").null_count
-    tally.n_extra_labels += pc.sum(batch.column("extra_label"), min_count=0).as_py()
-    return batch.filter(pc.is_valid(batch.column("weak_label")))
+def _unlabelled_schema(dim: int) -> pa.Schema:
+    schema = _wire_schema(dim)
+    return schema.remove(schema.get_field_index("list"))
+
+
+def _to_unlabelled_wire(rows: pa.RecordBatch) -> pa.RecordBatch:
+    schema = _unlabelled_schema(rows.schema.field("embedding").type.list_size)
+    columns = [rows.column(name) for name in schema.names[:-1]]
+    return pa.record_batch([*columns, to_blobs(_halves(rows.column("embedding")))], schema=schema)
+
+
+def _halves(vectors: pa.FixedSizeListArray) -> np.ndarray:
+    return vectors.flatten().to_numpy().reshape(len(vectors), -1 if len(vectors) else 1)
 
 
 def _from_wire(batch: pa.RecordBatch, dim: int) -> pa.Table:
+    """schemas.clustered(dim), and `list` where the batch has it."""
     schema = schemas.clustered(dim)
-    column = batch.column("embedding").cast(pa.binary(2 * dim))
-    start = column.offset * dim
-    flat = np.frombuffer(column.buffers()[1], np.float16)[start : start + len(column) * dim]
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("embedding").type)
-    hashes = batch.column("content_hash").cast(schemas.CONTENT_HASH)
-    columns = [batch.column(name) for name in ("weak_label", "image_id", "shard")]
-    return pa.table([*columns, hashes, vectors], schema=schema)
+    vectors = from_blobs(batch.column("embedding"), np.float16, 2 * dim)
+    columns: dict[str, pa.Array] = {name: batch.column(name) for name in batch.schema.names}
+    columns["content_hash"] = columns["content_hash"].cast(schemas.CONTENT_HASH)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.ravel()), type=schema.field("embedding").type
+    )
+    if "list" in columns:
+        schema = schema.append(pa.field("list", pa.int32(), nullable=False))
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _distinct(batches: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
@@ -174,18 +236,48 @@ def _refuse_contradictions(above: pa.Table, below: pa.Table) -> None:
         )
 
 
-def _sampled(batches: Iterator[pa.Table], sample: BottomRows) -> Iterator[pa.Table]:
-    for batch in batches:
-        sample.take(batch)
-        yield batch
+def _without_known(
+    chunks: Iterator[pa.Table], known: Callable[[str], pa.Table | None], tally: Tally
+) -> Iterator[pa.Table]:
+    """Without the rows that the index has already under the same label."""
+    label, there = None, None
+    for chunk in chunks:
+        if chunk["weak_label"][0].as_py() != label:
+            label = chunk["weak_label"][0].as_py()
+            there = known(label)
+        if there is not None:
+            at = pc.index_in(
+                chunk["image_id"], value_set=there["image_id"].combine_chunks()
+            ).combine_chunks()
+            repeated = pc.is_valid(at)
+            _refuse_contradictions(there.take(at.filter(repeated)), chunk.filter(repeated))
+            n_repeated = pc.sum(repeated, min_count=0).as_py()
+            tally.n_duplicates += n_repeated
+            tally.n_rows -= n_repeated
+            chunk = chunk.filter(pc.invert(repeated))
+        if chunk.num_rows:
+            yield chunk
+
+
+def _stored(chunk: pa.Table, layout: Layout, observers: Observers) -> pa.Table:
+    """A chunk as its file holds it: codes in place of vectors where there is a codec."""
+    label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
+    rows = chunk.drop_columns("list")
+    observers.sample.take(rows)
+    observers.judge.take(label, number, rows)
+    if layout.codec is None:
+        return chunk
+    codes = to_blobs(layout.codec.encode(schemas.vectors(chunk)))
+    at = chunk.schema.get_field_index("embedding")
+    return chunk.set_column(at, pa.field("code", codes.type, nullable=False), codes)
 
 
 def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:
-    """Pieces of one label each, of `max_rows` rows; only a label's last one may be shorter."""
+    """Pieces of one label and list, of `max_rows` rows; only the last of a list may be shorter."""
     open_rows: list[pa.Table] = []
     n_open, open_label = 0, None
     for batch in batches:
-        for label, rows in _by_label(batch):
+        for label, rows in _by_list(batch):
             if label != open_label and n_open:
                 yield pa.concat_tables(open_rows)
                 open_rows, n_open = [], 0
@@ -202,12 +294,14 @@ def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Tab
         yield pa.concat_tables(open_rows)
 
 
-def _by_label(batch: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Cut a sorted batch where the label changes."""
-    ends = pc.run_end_encode(batch["weak_label"].combine_chunks())
+def _by_list(batch: pa.Table) -> Iterator[tuple[tuple[str, int], pa.Table]]:
+    """Cut a sorted batch where the label or the list changes."""
+    labels = pc.run_end_encode(batch["weak_label"].combine_chunks()).run_ends.to_numpy()
+    lists = pc.run_end_encode(batch["list"].combine_chunks()).run_ends.to_numpy()
     start = 0
-    for label, end in zip(ends.values.to_pylist(), ends.run_ends.to_pylist(), strict=True):
-        yield label, batch.slice(start, end - start)
+    for end in np.union1d(labels, lists).tolist():
+        label, number = batch["weak_label"][start].as_py(), batch["list"][start].as_py()
+        yield (label, number), batch.slice(start, end - start)
         start = end
 
 
@@ -234,16 +328,17 @@ def _parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Ite
     number = 0
     while group is not None:
         path = folder / f"{number}.parquet"
-        runs: list[tuple[str, int, int, int]] = []
+        runs: list[tuple[str, int, int, int, int]] = []
         n_rows = row_group = 0
-        with pq.ParquetWriter(path, group[0].schema, **_WRITING) as writer:
+        written = [name for name in group[0].column_names if name != "list"]
+        with pq.ParquetWriter(path, group[0].select(written).schema, **_WRITING) as writer:
             while group is not None and (n_rows == 0 or n_rows + _n_rows(group) <= max_rows):
                 offset = 0
                 for chunk in group:
-                    label = chunk["weak_label"][0].as_py()
-                    runs.append((label, row_group, offset, chunk.num_rows))
+                    label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
+                    runs.append((label, number, row_group, offset, chunk.num_rows))
                     offset += chunk.num_rows
-                writer.write_table(pa.concat_tables(group), row_group_size=offset)
+                writer.write_table(pa.concat_tables(group).select(written), row_group_size=offset)
                 n_rows += offset
                 row_group += 1
                 group = next(groups, None)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from dcd.errors import ConfigError
 from dcd.frozen import Frozen
+from dcd.index_config import IndexConfig
 from dcd.selection_config import SelectionConfig
 from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
 
@@ -324,6 +325,15 @@ class EmbedConfig(Frozen):
     runner: RunnerConfig = RunnerConfig()
 
 
+class BuildIndexConfig(EmbedConfig):
+    """One `build-index` run: the pool is embedded where it is not yet, then indexed."""
+
+    index: IndexConfig = IndexConfig()
+    compact: bool = Field(
+        default=False, description="Rewrite an index that was appended to as one whole."
+    )
+
+
 class RunConfig(Frozen):
     """One `debug-model` run: the whole loop."""
 
@@ -349,6 +359,7 @@ class RunConfig(Frozen):
     )
     debug_heldout: DataConfig
     encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
@@ -397,6 +408,10 @@ class RunConfig(Frozen):
             store=self.store, pool=self.pool, encoder=self.encoder, runner=self.runner
         )
 
+    def indexing(self) -> BuildIndexConfig:
+        """The part of this run that embeds and indexes the pool."""
+        return BuildIndexConfig(**dict(self.embedding()), index=self.index)
+
 
 def load_config(path: str | Path) -> RunConfig:
     """Read a YAML config. Raises ConfigError with one line per fault, each naming its place."""
@@ -413,6 +428,17 @@ def load_embed_config(path: str | Path) -> EmbedConfig:
     if document.keys() & (RunConfig.model_fields.keys() - EmbedConfig.model_fields.keys()):
         return parse_config(document, str(path), lines).embedding()
     return _parse(EmbedConfig, document, str(path), lines)
+
+
+def load_index_config(path: str | Path) -> BuildIndexConfig:
+    """What `build-index` needs, from a config of its own or from that of a run.
+
+    Raises ConfigError as `load_config` does.
+    """
+    document, lines = _read_document(path)
+    if document.keys() & (RunConfig.model_fields.keys() - BuildIndexConfig.model_fields.keys()):
+        return parse_config(document, str(path), lines).indexing()
+    return _parse(BuildIndexConfig, document, str(path), lines)
 
 
 def parse_config(

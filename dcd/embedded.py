@@ -74,26 +74,10 @@ def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.Reco
             )
 
 
-def read_ids(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
-    """image_id, weak_label and shard of all rows, without the vectors."""
+def read_labels(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
+    """weak_label of all rows, without anything else."""
     for shard in shards:
-        for batch in _batches(store, shard, ["image_id", "weak_label"]):
-            names = pa.repeat(shard.name, batch.num_rows)
-            yield batch.append_column("shard", names)
-
-
-def sample_vectors(
-    store: Store, shards: Sequence[EmbeddedShard], max_rows: int, max_shards: int
-) -> np.ndarray:
-    """(n, D) float32 with n at most `max_rows`: evenly spaced rows of evenly spaced shards."""
-    chosen = shards[:: -(-len(shards) // max_shards)]
-    step = max(1, -(-sum(shard.n_embedded for shard in chosen) // max_rows))
-    taken, n_seen = [], 0
-    for batch in read_rows(store, chosen):
-        first = -n_seen % step
-        taken.append(schemas.vectors(pa.table(batch))[first::step])
-        n_seen += batch.num_rows
-    return np.concatenate([np.empty((0, shards[0].dim), np.float32), *taken])
+        yield from _batches(store, shard, ["weak_label"])
 
 
 def _find(store: Store, pool: str, encoder_id: str, name: str) -> EmbeddedShard:

@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dcd import schemas
+from dcd.blobs import from_blobs
 from dcd.clustering import RUNS
+from dcd.quantizers import Codec
 from dcd.store import Store
 from dcd.store_errors import explained
 
@@ -16,30 +20,42 @@ DIRECTORY = RUNS.append(pa.field("part", pa.string()))
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a file, and the row ranges of it that are wanted: (offset, n_rows)."""
+    """A row group of a file, and the row ranges of it that are wanted: (offset, n_rows).
+
+    lists: the list of each range, NO_LIST in labels without lists.
+    """
 
     part: str
     number: int
     ranges: tuple[tuple[int, int], ...]
+    lists: tuple[int, ...]
 
     def rows_of(self, table: pa.Table) -> pa.Table:
         return pa.concat_tables([table.slice(*run) for run in self.ranges])
 
+    def list_of_rows(self) -> np.ndarray:
+        """The list of every wanted row: (n,) int32."""
+        return np.repeat(np.array(self.lists, np.int32), [n for _, n in self.ranges])
+
 
 def row_groups(directory: pa.Table) -> list[RowGroup]:
     """The row groups that hold the rows of a directory, in its order."""
-    ranges: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    runs: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
     for run in directory.to_pylist():
         at = (run["part"], run["row_group"])
-        ranges.setdefault(at, []).append((run["offset"], run["n_rows"]))
-    return [RowGroup(*at, tuple(runs)) for at, runs in ranges.items()]
+        runs.setdefault(at, []).append((run["offset"], run["n_rows"], run["list"]))
+    return [
+        RowGroup(*at, tuple(run[:2] for run in found), tuple(run[2] for run in found))
+        for at, found in runs.items()
+    ]
 
 
 class Reader:
-    """Row groups of an index's files; one file is open at a time."""
+    """Row groups of an index's files, decoded if they hold codes; one file is open at a time."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, codec: Codec | None = None):
         self._store = store
+        self._codec = codec
         self._part: str | None = None
         self._file: pq.ParquetFile | None = None
 
@@ -51,10 +67,21 @@ class Reader:
             self._file.close(force=True)
 
     def read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
+        """The columns of `schemas.clustered` that are asked for."""
+        stored = list(columns)
+        if self._codec is not None:
+            stored = ["code" if name == "embedding" else name for name in columns]
         with explained(self._store.uri(group.part), "read"):
             # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
-            file = self._open(group.part)
-            return file.read_row_group(group.number, list(columns), use_threads=False)
+            table = self._open(group.part).read_row_group(group.number, stored, use_threads=False)
+        if self._codec is None or "code" not in stored:
+            return table.select(stored)
+        codes = from_blobs(table["code"].combine_chunks(), np.uint8, self._codec.code_bytes)
+        vectors = self._codec.decode(codes).astype(np.float16)
+        kind = schemas.clustered(self._codec.dim).field("embedding")
+        decoded = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind.type)
+        at = table.schema.get_field_index("code")
+        return table.set_column(at, kind, decoded).select(list(columns))
 
     def footer(self, part: str) -> pq.FileMetaData:
         with explained(self._store.uri(part), "read"):
@@ -68,14 +95,17 @@ class Reader:
         return self._file
 
 
-def read_pieces(store: Store, directory: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows that a directory lists, one row group after the other, and only their columns.
+def read_pieces(
+    store: Store, directory: pa.Table, columns: Sequence[str], codec: Codec | None = None
+) -> Iterator[pa.Table]:
+    """The rows that a directory lists, one row group after the other, with their `list`.
 
-    columns: of `schemas.clustered`.
+    columns: of `schemas.clustered`; no others are read.
     """
-    with Reader(store) as reader:
+    with Reader(store, codec) as reader:
         for group in row_groups(directory):
-            yield group.rows_of(reader.read(group, columns))
+            rows = group.rows_of(reader.read(group, columns))
+            yield rows.append_column("list", pa.array(group.list_of_rows()))
 
 
 def touched_bytes(store: Store, directory: pa.Table, columns: Sequence[str]) -> int:
@@ -91,7 +121,7 @@ def touched_bytes(store: Store, directory: pa.Table, columns: Sequence[str]) -> 
             size = sum(
                 chunk.total_compressed_size
                 for chunk in chunks
-                if chunk.path_in_schema.partition(".")[0] in columns
+                if chunk.path_in_schema.partition(".")[0].replace("code", "embedding") in columns
             )
             total += size * sum(n for _, n in group.ranges) / footer.num_rows
     return round(total)

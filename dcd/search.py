@@ -4,7 +4,7 @@ Data-Centric Debugging (Singla et al., arXiv 2211.09859, section 3): for every f
 of its own label that lie nearest in l2 distance between embeddings.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from dcd import schemas
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.index import IndexInfo, read_directory
+from dcd.index import IndexInfo, codec_of, read_directory
+from dcd.layout import read_centroids
+from dcd.quantizers import nearest_lists
 from dcd.row_groups import read_pieces
 from dcd.sql import connect, rank_neighbors
 from dcd.store import Store
@@ -27,15 +29,25 @@ READ_COLUMNS = ("image_id", "content_hash", "embedding")
 
 
 def in_label_neighbors(
-    store: Store, index: IndexInfo, failures: pa.Table, blocked: pa.Table, k: int
+    store: Store,
+    index: IndexInfo,
+    failures: pa.Table,
+    blocked: pa.Table,
+    k: int,
+    exact: bool = False,
 ) -> pa.Table:
-    """The exact k nearest pool images of every failure within its label: schemas.NEIGHBORS.
+    """The k nearest pool images of every failure within its label: schemas.NEIGHBORS.
 
     failures: schemas.labelled_features(D). blocked: content_hash, reason; images of the pool that
     must not be taken. Rows are sorted by (error_image_id, rank). Each failure gets k rows with
     kept = true, fewer only where its label has no more; blocked images met on the way stand
     between them with their reason, and ranks count all. Distances are l2, summed in float64 and
     rounded to float32; equal ones are ordered by image_id.
+
+    A label that the index keeps in lists is searched through the few that lie nearest to each
+    failure, unless `exact`: its neighbours are those of index.lists[label].recall. Where blocked
+    images leave fewer than k, more lists are searched, in the end all. Everything else is exact, up
+    to the storage of the index.
 
     Reads the rows of the failures' labels only. Raises LabelError for labels without pool images,
     EncoderMismatch for vectors of another encoder, DataError for vectors that are not finite.
@@ -44,10 +56,21 @@ def in_label_neighbors(
     reasons = _reasons(blocked)
     directory = read_directory(store, index, failures["label"])
     questions = _questions(failures)
+    codec = codec_of(store, index)
+    listed = set() if exact else set(index.lists) & set(failures["label"].to_pylist())
+    centroids = read_centroids(store, index.layout_prefix) if listed else {}
 
     def search(question: _Question) -> _Found:
         runs = directory.filter(pc.equal(directory["label"], question.label))
-        return _nearest(question, read_pieces(store, runs, READ_COLUMNS), reasons, k)
+
+        def read(runs: pa.Table) -> Iterator[pa.Table]:
+            return read_pieces(store, runs, READ_COLUMNS, codec)
+
+        if question.label not in listed:
+            return _nearest(question, read(runs), reasons, k)[0]
+        lists = centroids[question.label]
+        n_probed = index.lists[question.label].n_probed
+        return _through_lists(question, runs, read, lists, n_probed, reasons, k)
 
     parts = [schemas.NEIGHBORS.empty_table()]
     # Labels run side by side; BLAS threads on top of that only wait for each other.
@@ -86,11 +109,45 @@ def _questions(failures: pa.Table) -> Iterator[_Question]:
             yield _Question(label, block["image_id"].chunk(0), _doubles(block))
 
 
-def _nearest(question: _Question, pieces: Iterable[pa.Table], reasons: pa.Table, k: int) -> _Found:
+def _through_lists(
+    question: _Question,
+    runs: pa.Table,
+    read: Callable[[pa.Table], Iterator[pa.Table]],
+    centroids: np.ndarray,
+    n_probed: int,
+    reasons: pa.Table,
+    k: int,
+) -> _Found:
+    """As `_nearest`, for each failure in the lists nearest to it; in more if these hold too few."""
+    n_lists = len(centroids)
+    order = nearest_lists(question.vectors.astype(np.float32), centroids, n_lists)
+    n_probed_by = np.full(len(order), min(n_probed, n_lists))
+    while True:
+        probed = np.zeros(order.shape, bool)
+        np.put_along_axis(probed, order, np.arange(n_lists) < n_probed_by[:, None], axis=1)
+        wanted = pa.array(np.flatnonzero(probed.any(axis=0)).astype(np.int32))
+        probed_runs = runs.filter(pc.is_in(runs["list"], value_set=wanted))
+        full = np.zeros(len(order), bool)
+        if probed_runs.num_rows:  # a list may be empty
+            found, full = _nearest(question, read(probed_runs), reasons, k, probed)
+            if (full | (n_probed_by >= n_lists)).all():
+                return found
+        n_probed_by = np.where(full, n_probed_by, 2 * n_probed_by)
+
+
+def _nearest(
+    question: _Question,
+    pieces: Iterable[pa.Table],
+    reasons: pa.Table,
+    k: int,
+    probed: np.ndarray | None = None,
+) -> tuple[_Found, np.ndarray]:
     """The k nearest unblocked rows of every failure, the blocked ones between, and few more.
 
     Squared distances come from one matrix product, |x|² - 2xq + |q|², with a bound on its rounding
     error: no row is left out that the exact distance, which decides in the end, could bring in.
+    probed: (Q, lists) bool, which failure is searched in which lists; None: in all rows. Also
+    returns (Q,) bool: whether there are k unblocked ones.
     """
     best = np.full((len(question.vectors), k), np.inf)  # the k smallest upper bounds so far
     near_rows, near_pairs, near_bounds = [], [], []
@@ -99,19 +156,23 @@ def _nearest(question: _Question, pieces: Iterable[pa.Table], reasons: pa.Table,
         reason = _reason_of(piece["content_hash"], reasons)
         lower, upper = _distance_bounds(question.vectors, _doubles(piece))
         upper[:, pc.is_valid(reason).to_numpy(zero_copy_only=False)] = np.inf
+        if probed is not None:
+            elsewhere = ~probed[:, piece["list"].to_numpy()]
+            lower[elsewhere] = upper[elsewhere] = np.inf
         best = np.partition(np.concatenate([best, upper], axis=1), k - 1, axis=1)[:, :k]
-        query, row = np.nonzero(lower <= best[:, -1:])
+        query, row = np.nonzero((lower <= best[:, -1:]) & np.isfinite(lower))
         near, position = np.unique(row, return_inverse=True)
         near_rows.append(piece.append_column("reason", reason).take(pa.array(near)))
         near_pairs.append(np.stack([query, position + n_rows]))
         near_bounds.append(lower[query, row])
         n_rows += len(near)
+    full = np.isfinite(best[:, -1])
     query, row = np.concatenate(near_pairs, axis=1)
     still_near = np.concatenate(near_bounds) <= best[query, -1]
     query, row = query[still_near], row[still_near]
     near, position = np.unique(row, return_inverse=True)
     rows = pa.concat_tables(near_rows).take(pa.array(near))
-    return _Found(
+    found = _Found(
         pa.table(
             {
                 "failure": np.arange(len(question.vectors)),
@@ -130,6 +191,7 @@ def _nearest(question: _Question, pieces: Iterable[pa.Table], reasons: pa.Table,
         ),
         pa.table({"failure": query, "candidate": position}),
     )
+    return found, full
 
 
 def _together(found: Iterable[_Found]) -> Iterator[_Found]:

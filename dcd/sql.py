@@ -12,34 +12,32 @@ from dcd.errors import ConfigError
 _ROW = "__row"
 
 _CLUSTERED = """
-SELECT weak_label, image_id, shard, content_hash, embedding, FALSE AS extra_label FROM rows
-ORDER BY weak_label NULLS LAST, image_id, shard
+SELECT weak_label, list, image_id, shard, content_hash, embedding FROM rows
+ORDER BY weak_label, list, image_id, shard
 """
 
 # Images that the table does not name are counted by the caller: they need no vector.
-_CLUSTERED_BY_IMAGE = """
+_RELABELLED_BY_IMAGE = """
 WITH given AS (
     SELECT image_id, label, row_number() OVER (PARTITION BY image_id ORDER BY label) AS nth
     FROM (SELECT DISTINCT image_id, label FROM labels)
 )
-SELECT given.label AS weak_label, image_id, shard, content_hash,
+SELECT image_id, given.label AS weak_label, shard, content_hash,
        CASE WHEN given.label IS NOT NULL THEN embedding END AS embedding,
        coalesce(nth > 1, FALSE) AS extra_label
 FROM rows LEFT JOIN given USING (image_id)
-ORDER BY weak_label NULLS LAST, image_id, shard
 """
 
-_CLUSTERED_BY_WEAK_LABEL = """
+_RELABELLED_BY_WEAK_LABEL = """
 WITH given AS (
     SELECT weak_label AS found, label,
            row_number() OVER (PARTITION BY weak_label ORDER BY label) AS nth
     FROM (SELECT DISTINCT weak_label, label FROM labels)
 )
-SELECT given.label AS weak_label, image_id, shard, content_hash,
+SELECT image_id, given.label AS weak_label, shard, content_hash,
        CASE WHEN given.label IS NOT NULL THEN embedding END AS embedding,
        coalesce(nth > 1, FALSE) AS extra_label
 FROM rows LEFT JOIN given ON rows.weak_label = given.found
-ORDER BY given.label NULLS LAST, image_id, shard
 """
 
 _MAPPED = """
@@ -116,6 +114,7 @@ def connect(
         settings["temp_directory"] = str(spill_to)
     connection = duckdb.connect(":memory:", config=settings)
     try:
+        connection.execute("SET enable_progress_bar = false")  # it would go to stdout
         yield connection
     finally:
         connection.close()
@@ -157,16 +156,42 @@ def clustered(
     connection: duckdb.DuckDBPyConnection,
     schema: pa.Schema,
     rows: Iterator[pa.RecordBatch],
-    labels: pa.Table | None,
     batch_rows: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows in the order (weak_label, image_id, shard), streamed through an external sort.
+    """Rows in the order (weak_label, list, image_id, shard), streamed through an external sort.
+
+    rows: those columns, content_hash and embedding, the last two as bytes.
+    """
+    yield from _streamed(connection, _CLUSTERED, schema, rows, batch_rows)
+
+
+def relabelled(
+    connection: duckdb.DuckDBPyConnection,
+    schema: pa.Schema,
+    rows: Iterator[pa.RecordBatch],
+    labels: pa.Table,
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """Rows with the labels of a table, in any order, streamed.
 
     rows: image_id, weak_label, shard, content_hash and embedding, the last two as bytes. labels:
-    image_id, label or weak_label, label; replaces the labels. An image with several gives a row
-    for each, all but one of them marked as extra_label; rows without label come last. What `rows`
-    raises is raised here.
+    image_id, label or weak_label, label. An image with several gives a row for each, all but one of
+    them marked as extra_label; one without gives a row without label and without embedding.
     """
+    connection.register("labels", labels)
+    by_image = "image_id" in labels.column_names
+    query = _RELABELLED_BY_IMAGE if by_image else _RELABELLED_BY_WEAK_LABEL
+    yield from _streamed(connection, query, schema, rows, batch_rows)
+
+
+def _streamed(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    schema: pa.Schema,
+    rows: Iterator[pa.RecordBatch],
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """The query over `rows`; what reading `rows` raises is raised here, not DuckDB's text of it."""
     failures: list[Exception] = []
 
     def remembered() -> Iterator[pa.RecordBatch]:
@@ -177,15 +202,10 @@ def clustered(
             raise
 
     connection.register("rows", pa.RecordBatchReader.from_batches(schema, remembered()))
-    query = _CLUSTERED
-    if labels is not None:
-        connection.register("labels", labels)
-        by_image = "image_id" in labels.column_names
-        query = _CLUSTERED_BY_IMAGE if by_image else _CLUSTERED_BY_WEAK_LABEL
     try:
         yield from connection.sql(query).to_arrow_reader(batch_rows)
     except (duckdb.Error, pa.ArrowException, OSError):
-        if failures:  # DuckDB keeps only the text of what its source raised
+        if failures:
             raise failures[0] from None
         raise
 

@@ -15,7 +15,9 @@ from dcd.datasets import Source, gather, read_labels
 from dcd.embedding import ShardStats, embed_images, publish, published
 from dcd.encoders import load_encoder
 from dcd.errors import DataError
-from dcd.index import IndexInfo, build_index, pool_rows
+from dcd.index import IndexInfo, pool_rows
+from dcd.index_config import IndexConfig
+from dcd.indexing import build_index
 from dcd.label_map import read_pool_labels
 from dcd.pool import RawImage, Reject, Shard, list_shards, read_shard, shards_table
 from dcd.store import Store
@@ -91,11 +93,18 @@ def embed_shard(
 
 
 def cluster_pool(
-    store: Store, source: Source, encoder_id: str, shards: Sequence[Shard], pool: PoolConfig
+    store: Store,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    pool: PoolConfig,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
+    compact: bool = False,
 ) -> IndexInfo:
     """Rewrite the pool's embeddings clustered by label, as its labels table and label map say."""
     labels = read_pool_labels(pool)
-    index = build_index(store, source.id, encoder_id, [shard.name for shard in shards], labels)
+    names = [shard.name for shard in shards]
+    index = build_index(store, source.id, encoder_id, names, labels, config, compact)
     if index.n_rows == 0:
         raise DataError(
             f"pool: none of the images of {pool.images} could be embedded and has a label; "

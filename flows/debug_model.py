@@ -41,7 +41,7 @@ def debug_model(config: RunConfig) -> RunInfo:
     watch = Stopwatch()
     pool = embedded[source_of(config.pool).id]
     index = debugging.cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool
+        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
     )
 
     clustered_s = watch.lap()

@@ -10,6 +10,7 @@ from dcd.config import DataConfig, PoolConfig, RunConfig, SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.finetune import Progress
 from dcd.index import IndexInfo
+from dcd.index_config import IndexConfig
 from dcd.pool import Shard
 from dcd.reuse import cell_key
 from dcd.runs import Evidence, RunInfo
@@ -22,9 +23,15 @@ from tasks.retries import RETRY
 
 @task(name="cluster-pool", **RETRY)
 def cluster_pool(
-    store: str, source: Source, encoder_id: str, shards: Sequence[Shard], pool: PoolConfig
+    store: str,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    pool: PoolConfig,
+    config: IndexConfig,
+    compact: bool = False,
 ) -> IndexInfo:
-    return stages.cluster_pool(Store(store), source, encoder_id, shards, pool)
+    return stages.cluster_pool(Store(store), source, encoder_id, shards, pool, config, compact)
 
 
 @task(name="gather-split", task_run_name="gather {split}", **RETRY)

@@ -6,7 +6,8 @@ import pytest
 
 from dcd import schemas
 from dcd.hardness import hardest, hardness
-from dcd.index import build_index, pool_sample
+from dcd.index import pool_sample
+from dcd.indexing import build_index
 from dcd.store import Store
 from dcd.training import LinearHead
 from tests.dcd.vector_pools import ENCODER, POOL, content, put_shard

@@ -7,7 +7,9 @@ import pytest
 
 from dcd import clustering, keys
 from dcd.errors import CountMismatch, DataError, EncoderMismatch, StoreError
-from dcd.index import build_index, index_info, pool_rows, pool_sample, vectors_of
+from dcd.index import index_info, pool_rows, pool_sample, vectors_of
+from dcd.index_config import IndexConfig
+from dcd.indexing import build_index
 from dcd.store import Store
 from tests.dcd.vector_pools import ENCODER, POOL, content, put_shard
 
@@ -71,10 +73,10 @@ def test_the_sample_of_a_small_pool_is_the_pool(store):
         assert np.array_equal(np.float16(row["embedding"]), made[row["image_id"]])
 
 
-def test_the_sample_of_a_large_pool_is_bounded(store, monkeypatch):
-    monkeypatch.setattr("dcd.index._SAMPLE_ROWS", 30)
+def test_the_sample_of_a_large_pool_is_bounded(store):
     made = random_pool(store)
-    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    config = IndexConfig(sample_rows=30)
+    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None, config)
     sample = pool_sample(store, index)
     assert sorted(sample["image_id"].to_pylist()) == sorted(sorted(made, key=content)[:30])
 

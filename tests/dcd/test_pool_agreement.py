@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dcd import keys
-from dcd.index import build_index
+from dcd.indexing import build_index
 from dcd.pool_agreement import pool_agreement
 from dcd.store import Store
 from tests.dcd.vector_pools import ENCODER, POOL, put_shard

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dcd import clustering, schemas, search
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.index import build_index
+from dcd.indexing import build_index
 from dcd.search import in_label_neighbors
 from dcd.store import Store
 from tests.dcd.vector_pools import (

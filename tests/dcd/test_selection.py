@@ -5,7 +5,8 @@ import pytest
 
 from dcd import schemas
 from dcd.errors import DataError
-from dcd.index import build_index, pool_rows
+from dcd.index import pool_rows
+from dcd.indexing import build_index
 from dcd.search import in_label_neighbors
 from dcd.selection import debug_train, random_draw, random_in_label, targeted_picks
 from dcd.store import Store

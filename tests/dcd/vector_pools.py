@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from dcd import schemas
 from dcd.embedding import EmbeddedShard, ShardStats, publish
-from dcd.index import IndexInfo, build_index
+from dcd.index import IndexInfo
+from dcd.indexing import build_index
 from dcd.records import Shard
 from dcd.store import Store
 
