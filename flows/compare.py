@@ -36,7 +36,9 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     base = config.run()
     embedded = embed_sources(base)
     pool = embedded[source_of(base.pool).id]
-    index = debugging.cluster_pool(base.store, pool.source, pool.encoder_id, pool.shards, base.pool)
+    index = debugging.cluster_pool(
+        base.store, pool.source, pool.encoder_id, pool.shards, base.pool, base.index
+    )
     splits = {seed: gather_splits(base, seed, embedded) for seed in base.seeds}
     selections = {seed: select_all(base, index, splits[seed]) for seed in base.seeds}
     start = start_digest(base.training.start)
@@ -91,7 +93,12 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
     embedded = embed_sources(of_encoder)
     pool = embedded[source_of(of_encoder.pool).id]
     index = debugging.cluster_pool(
-        of_encoder.store, pool.source, pool.encoder_id, pool.shards, of_encoder.pool
+        of_encoder.store,
+        pool.source,
+        pool.encoder_id,
+        pool.shards,
+        of_encoder.pool,
+        of_encoder.index,
     )
     for seed in of_encoder.seeds:
         splits = gather_splits(of_encoder, seed, embedded)

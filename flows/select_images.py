@@ -26,7 +26,7 @@ def select_images(config: RunConfig) -> list[Selected]:
     embedded = embed_sources(config)
     pool = embedded[source_of(config.pool).id]
     index = debugging.cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool
+        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
     )
     return [
         Selected(method, seed, info)

@@ -28,7 +28,7 @@ def cluster_pool(
     encoder_id: str,
     shards: Sequence[Shard],
     pool: PoolConfig,
-    config: IndexConfig,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
     compact: bool = False,
 ) -> IndexInfo:
     return stages.cluster_pool(Store(store), source, encoder_id, shards, pool, config, compact)
