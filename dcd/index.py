@@ -86,6 +86,12 @@ def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:
     return sorted(i for i, name in by_name if name == "index.json" and i in of_format)
 
 
+def indexes(store: Store, pool: str, encoder_id: str) -> list[IndexInfo]:
+    """All finished indexes of a pool, of this format."""
+    found = index_ids(store, pool, encoder_id)
+    return [index_info(store, pool, encoder_id, index_id) for index_id in found]
+
+
 def write_info(store: Store, info: IndexInfo) -> None:
     """Publish `index.json`: from then on the index is there."""
     text = json.dumps(asdict(info), indent=1, ensure_ascii=False)

@@ -16,6 +16,7 @@ from flows import (
     cli_deploy,
     cli_errors,
     cli_failures,
+    cli_index,
     cli_pool,
     cli_select,
     cli_serve,
@@ -33,6 +34,8 @@ app.command()(cli_pool.embed)
 app.command()(cli_compare.compare)
 app.add_typer(cli_pool.pool_app, name="pool")
 app.add_typer(cli_failures.app, name="failures")
+app.add_typer(cli_index.app, name="index")
+app.command()(cli_index.cost)
 app.command()(cli_select.select)
 app.command()(cli_select.neighbors)
 app.command()(cli_deploy.deploy)
