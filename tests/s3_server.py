@@ -23,7 +23,7 @@ READER_KEY, READER_SECRET = "dcd:reader", "dcd-reader-secret"  # only what a buc
 REGION = "us-east-1"
 
 _BACKENDS = ("object", "container", "account")
-_START_TIMEOUT_S = 60
+_START_TIMEOUT_S = 300
 _INSTALL_TIMEOUT_S = 600
 
 _SWIFT_CONF = """\
