@@ -193,7 +193,9 @@ def _rejects(store: Store, evidence: Evidence, with_failures: bool) -> pa.Table:
         found = store.read_table(keys.rejects(source_id, evidence.encoder_id, shard))
         found = found.replace_schema_metadata(None)
         tables.append(found.append_column("shard", pa.repeat(shard, found.num_rows)))
-    return pa.concat_tables([*tables, _refused(store)] if with_failures else tables)
+    if with_failures:
+        tables.append(_refused(store).cast(empty.schema))
+    return pa.concat_tables(tables)
 
 
 def _refused(store: Store) -> pa.Table:
