@@ -54,7 +54,7 @@ def beyond_mode_quota(neighbors: pa.Table, mode_of: Mapping[str, str | None], n:
         if row["kept"]:
             group = nearest.setdefault((row["label"], mode_of[row["error_image_id"]] or ""), {})
             image, distance = row["image_id"], row["distance"]
-            group[image] = min(distance, group.get(image, distance))
+            group[image] = min(distance, group.get(image, float("inf")))
     chosen = {
         key: set(sorted(group, key=lambda image: (group[image], image))[:n])
         for key, group in nearest.items()
