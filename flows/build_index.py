@@ -4,6 +4,7 @@ from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index import IndexInfo
+from flows import operated
 from flows.embed_pool import embed_pool
 from tasks import debugging
 
@@ -11,6 +12,7 @@ from tasks import debugging
 @flow(name="build-index", flow_run_name="index {config.pool.images}")
 def build_index(config: BuildIndexConfig) -> IndexInfo:
     """Index all embedded images; new shards are appended, `compact` rewrites the whole."""
+    operated.attend()
     embedding = EmbedConfig(**{name: getattr(config, name) for name in EmbedConfig.model_fields})
     embedded = embed_pool(embedding)
     return debugging.cluster_pool(

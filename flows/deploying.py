@@ -13,7 +13,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.variables import Variable
 
 from dcd.comparison_config import ComparisonConfig
-from dcd.config import EmbedConfig, EncoderConfig, PoolConfig, RunConfig
+from dcd.config import BuildIndexConfig, EmbedConfig, EncoderConfig, PoolConfig, RunConfig
 from dcd.datasets import source_of
 from dcd.errors import ConfigError
 from dcd.watch_config import WatchConfig
@@ -25,7 +25,11 @@ DEPLOYMENTS = ROOT / "deployments"
 
 
 def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """The `config` parameter of every deployment, by the name of its Prefect variable."""
+    """The `config` parameter of every deployment, by the name of its Prefect variable.
+
+    A deployed `debug-model` takes the registered failures, whatever the config says: they start it.
+    """
+    config = config.model_copy(update={"failures": True})
     source = source_of(config.pool)
     embed = EmbedConfig(
         store=config.store,
@@ -33,6 +37,7 @@ def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
         encoder=config.encoder,
         runner=config.runner,
     )
+    index = BuildIndexConfig(**embed.model_dump(), index=config.index)
     comparison = ComparisonConfig(
         name=config.name,
         base=config,
@@ -41,6 +46,7 @@ def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
     )
     configs = {
         "dcd_embed_pool": embed,
+        "dcd_build_index": index,
         "dcd_debug_model": config,
         "dcd_compare": comparison,
         "dcd_watch_failures": WatchConfig(run=config),

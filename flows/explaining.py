@@ -10,8 +10,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterName,
     FlowRunFilterParentFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.results import ResultRecord, ResultRecordMetadata
 
 from dcd import keys
 from dcd.errors import DCDError
@@ -45,7 +46,7 @@ def explanations(run: str, task: str, store_url: str | None) -> list[str]:
 def explain(task_run: TaskRun, store: Store, kept: list[str]) -> str:
     """One line about one task run. `kept`: the keys of all results in the store."""
     state = task_run.state
-    key = state.state_details.cache_key if state is not None else None
+    key = _kept_under(state)
     if state is None or not state.is_final():
         return f"{task_run.name}: not finished yet"
     if key is None or not key.startswith(tuple(SEGMENTS)):
@@ -64,6 +65,13 @@ def explain(task_run: TaskRun, store: Store, kept: list[str]) -> str:
         f"{task_run.name}: computed, for no result was kept under {store.uri(path)}, or its "
         f"outputs were gone; the most similar one, {other}, differs in: {', '.join(differ)}"
     )
+
+
+def _kept_under(state: State[object] | None) -> str | None:
+    """Key of the kept result below `results/`: Prefect's state has it from the storage alone."""
+    record = state.data if state is not None else None
+    metadata = record.metadata if isinstance(record, ResultRecord) else record
+    return metadata.storage_key if isinstance(metadata, ResultRecordMetadata) else None
 
 
 def _find(client: SyncPrefectClient, run: str) -> FlowRun:

@@ -45,6 +45,13 @@ def test_all_parameters_are_used(config):
     assert all(f"prefect.variables.{name} " in text for name in parameters_of(config))
 
 
+def test_a_run_that_failures_start_takes_them(config):
+    assert not config.failures
+    deployed = parameters_of(config)
+    assert deployed["dcd_debug_model"]["failures"]
+    assert deployed["dcd_watch_failures"]["run"] == deployed["dcd_debug_model"]
+
+
 def test_a_late_event_does_not_wait_for_the_next_window():
     (trigger,) = ENTRIES["debug_model"]["triggers"]
     assert trigger["schedule_after"] >= trigger["within"]
