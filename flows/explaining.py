@@ -12,7 +12,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.results import ResultRecord, ResultRecordMetadata
 
 from dcd import keys
 from dcd.errors import DCDError
@@ -70,8 +69,7 @@ def explain(task_run: TaskRun, store: Store, kept: list[str]) -> str:
 def _kept_under(state: State[object] | None) -> str | None:
     """Key of the kept result below `results/`: Prefect's state has it from the storage alone."""
     record = state.data if state is not None else None
-    metadata = record.metadata if isinstance(record, ResultRecord) else record
-    return metadata.storage_key if isinstance(metadata, ResultRecordMetadata) else None
+    return getattr(getattr(record, "metadata", record), "storage_key", None)
 
 
 def _find(client: SyncPrefectClient, run: str) -> FlowRun:

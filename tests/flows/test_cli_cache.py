@@ -12,6 +12,8 @@ from flows.cli import app
 from tasks import reuse
 from tests.operated import wait_for
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 PATH = "results/train-and-evaluate/selected-seed0/enc/splits/picks/{training}/{training}-cell"
 
 
@@ -33,7 +35,7 @@ def once(config: dict, training: str):
     look()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def _server(prefect_home):
     with prefect_test_harness(server_startup_timeout=240):
         yield
@@ -49,9 +51,7 @@ def explain(run: str, task: str) -> str:
     return " ".join(wait_for(f"{task} of {run}", answered, 240).split())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_it_says_what_was_reused_and_in_what_the_others_differ(_server, tmp_path):
+def test_it_says_what_was_reused_and_in_what_the_others_differ(tmp_path):
     config = {"store": str(tmp_path)}
 
     def run(name: str, training: str) -> None:
@@ -66,9 +66,7 @@ def test_it_says_what_was_reused_and_in_what_the_others_differ(_server, tmp_path
     assert "differs in: training" in explain("third", "selected")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_an_unknown_run_and_an_unknown_task_are_told(_server, tmp_path):
+def test_an_unknown_run_and_an_unknown_task_are_told():
     ran = CliRunner().invoke(app, ["cache", "explain", "no such run", "x"])
     assert ran.exit_code == 1
     assert "no such run" in ran.output
