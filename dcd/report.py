@@ -18,6 +18,7 @@ from markupsafe import Markup
 from dcd import curve_figure, figures, gallery
 from dcd import verdict as words
 from dcd.config import RunConfig
+from dcd.selection_config import SelectionConfig
 from dcd.summary import (
     Lineage,
     MethodSummary,
@@ -123,9 +124,24 @@ def describe(row: MethodSummary, config: RunConfig) -> str:
             measure = {"margin": "least margin", "entropy": "most entropy"}[compare.uncertainty]
             return f"as many pool images, those with the {measure} under the failing model"
         case method:
-            selection = compare.selections.get(method, config.selection)
-            settings = (f"{name} {value}" for name, value in selection if value is not None)
-            return f"nearest in-label pool images: {', '.join(settings)}"
+            return _describe_selection(compare.selections.get(method, config.selection))
+
+
+def _describe_selection(selection: SelectionConfig) -> str:
+    """The parts that are always told, and every other setting that is not the default."""
+    parts = [f"nearest in-label pool images: k {selection.k}"]
+    if selection.min_agreement:
+        parts.append(f"label agreement at least {selection.min_agreement:g}")
+    if selection.general_images:
+        parts.append(f"a trusted sample of {selection.general_images:,} pool images")
+    if selection.error_sample_weight:
+        parts.append("the failures themselves")
+    told = {"k", "min_agreement", "general_images", "error_sample_weight"}
+    default = SelectionConfig()
+    changed = {name: value for name, value in selection if value != getattr(default, name)}
+    if selection.general_images == 0:
+        told |= {"general_min_trust", "general_weight"}
+    return ", ".join(parts + [f"{n} {value}" for n, value in changed.items() if n not in told])
 
 
 def reject_reasons(record: RunRecord) -> list[RejectReason]:

@@ -6,6 +6,7 @@ import pytest
 
 from dcd.config import DataConfig, RunConfig, TrainingConfig, load_config
 from dcd.errors import ConfigError
+from dcd.selection_config import SelectionConfig
 
 GOOD = """\
 store: runs
@@ -115,3 +116,10 @@ def test_the_schema_describes_every_field():
         if not ({"description", "const", "$ref", "anyOf", "enum"} & set(spec))
     ]
     assert undescribed == []
+
+
+def test_the_example_is_a_valid_config():
+    config = load_config(Path(__file__).parents[2] / "examples" / "config.yaml")
+    assert config.selection == SelectionConfig()
+    assert config.debug_val is not None
+    assert config.compare.selections["paper_k20"].general_images == 0
