@@ -1,6 +1,9 @@
 """The command line `dcd`."""
 
+import atexit
 import json
+import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +31,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Repair a failing image classifier with the right images from a noisy pool.",
 )
+
+
+def main() -> None:
+    """The script `dcd`: the command, its clean-up, and out, without tearing the interpreter down.
+
+    Prefect's threads outlive the command and hold DuckDB's objects, whose bindings would print a
+    page about that.
+    """
+    try:
+        app(prog_name="dcd")
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 app.add_typer(cli_champions.app)
 app.add_typer(cli_errors.app)
 app.command()(cli_pool.embed)
