@@ -21,7 +21,10 @@ class CellCase:
     """The case embedded, clustered and searched once; `plan` gives any method's cell."""
 
     def __init__(self, folder: Path):
-        self.config: RunConfig = load_config(write_case(folder, seeds=(0,)))
+        config = folder / "config.yaml"
+        if not config.exists():  # written again, the same images would count as changed
+            write_case(folder, seeds=(0,))
+        self.config: RunConfig = load_config(config)
         self.store = Store(self.config.store)
         encoder_id = load_encoder(self.config.encoder).encoder_id
         shards: dict[str, list[Shard]] = {}
