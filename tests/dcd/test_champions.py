@@ -164,7 +164,7 @@ def test_promotions_at_the_same_moment_leave_one_whole_champion(store: Store):
     assert whole_champion(store) == now
 
 
-def kill_while_promoting(url: str, n_trials: int) -> int:
+def kill_while_promoting(url: str, n_trials: int, within_s: float = 0.1) -> int:
     """SIGKILL a process that promotes, at random moments; returns how many promotions stood."""
     rng = random.Random(0)
     store = Store(url)
@@ -176,7 +176,7 @@ def kill_while_promoting(url: str, n_trials: int) -> int:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "promoting\n"
-            time.sleep(rng.uniform(0, 0.1))
+            time.sleep(rng.uniform(0, within_s))
         finally:
             process.kill()
             process.communicate()
@@ -202,4 +202,4 @@ def test_sigkill_many_times(store: Store):
 
 @pytest.mark.s3
 def test_sigkill_on_an_object_store(swift_url: str):
-    assert kill_while_promoting(swift_url, n_trials=8) > 8
+    assert kill_while_promoting(swift_url, n_trials=8, within_s=0.5) >= 8
