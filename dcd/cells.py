@@ -54,20 +54,24 @@ class CellPlan:
     start_digest: str | None = None
 
     @property
+    def drawn_from(self) -> list[object] | None:
+        """What decides which images of the pool the method draws; None if it draws none."""
+        match self.method.draw:
+            case "none":
+                return None
+            case "whole_pool":
+                return [self.index.index_id, self.compare.whole_pool_max_images]
+            case "filtered_pool":
+                return [self.index.index_id, self.compare.filtered_pool_min_agreement]
+            case "uncertainty":
+                return [self.index.index_id, self.selection.id, self.compare.uncertainty]
+            case _:
+                return [self.index.index_id, self.selection.id]
+
+    @property
     def id(self) -> str:
         """Digest of what the cell depends on, and of nothing else."""
         method = self.method
-        match method.draw:
-            case "none":
-                pool = None
-            case "whole_pool":
-                pool = [self.index.index_id, self.compare.whole_pool_max_images]
-            case "filtered_pool":
-                pool = [self.index.index_id, self.compare.filtered_pool_min_agreement]
-            case "uncertainty":
-                pool = [self.index.index_id, self.selection.id, self.compare.uncertainty]
-            case _:
-                pool = [self.index.index_id, self.selection.id]
         # A selection's settings are part of its id; the table's name for it does not count.
         return keys.digest(
             "cell",
@@ -76,7 +80,7 @@ class CellPlan:
             self.seed,
             self.index.encoder_id,
             sorted([split, info.id] for split, info in self.splits.items()),
-            pool,
+            self.drawn_from,
             self.training,
             self.start_digest,
         )

@@ -53,7 +53,7 @@ def cell_key(plan: CellPlan, *, predictions_stand: bool) -> ResultKey:
         f"{plan.method.name}-seed{plan.seed}",
         plan.index.encoder_id,
         keys.digest(sorted([split, info.id] for split, info in plan.splits.items())),
-        keys.digest(plan.index.index_id, plan.selection.id),
+        keys.digest(plan.drawn_from),
         keys.digest(plan.training),
         plan.id,
     ]

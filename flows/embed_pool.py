@@ -11,7 +11,7 @@ from dcd.datasets import Source, source_of
 from dcd.errors import EmbeddingFailed
 from dcd.pool import Shard
 from flows import operated
-from flows.runners import runner_of
+from flows.runners import started_runner
 from tasks import embedding, progress, reuse
 from tasks.batches import Batch
 
@@ -56,7 +56,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     n_tasks = max(_MIN_TASKS, _TASKS_A_WORKER * config.runner.max_workers)
     batches = batched(shards, min(n_tasks, _MAX_TASKS))
     outcomes: list[Batch] = []
-    with runner_of(config.runner) as runner:
+    with started_runner(config.runner) as runner:
         futures = [
             runner.submit(
                 embedding.kept_embed_shards(config.store, source, batch, encoder_id, versions),

@@ -1,7 +1,11 @@
 """The Prefect task runner that a config names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from prefect import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from dcd.config import RunnerConfig
@@ -9,6 +13,24 @@ from dcd.errors import ConfigError
 
 # Ray finds its own address by asking the network, which fails on closed ones.
 _LOCAL_RAY = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+
+
+@contextmanager
+def started_runner(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
+    """The runner of `config`, ready for tasks of the flow run that asks for it.
+
+    Without a Prefect server a flow run starts one for itself. Processes of the runner use that one
+    too: else each of them would start another on the same database, and wait for its lock.
+    Raises ConfigError if the extra that the runner needs is not installed.
+    """
+    if config.kind == "thread" or PREFECT_API_URL.value():
+        with runner_of(config) as runner:
+            yield runner
+        return
+    with get_client(sync_client=True) as client:
+        url = str(client.api_url).rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}), runner_of(config) as runner:
+        yield runner
 
 
 def runner_of(config: RunnerConfig) -> TaskRunner[Any]:

@@ -75,6 +75,16 @@ def test_the_segments_say_in_what_two_keys_differ(plan):
     assert difference(elsewhere, [before, after]) == (before, ("method and seed",))
 
 
+def test_a_method_that_draws_nothing_is_reused_whatever_was_selected(plan):
+    def keys_of(draw) -> set[str]:
+        drawing = replace(plan, method=Method("m", draw))
+        other = replace(drawing, selection=replace(plan.selection, id="other"))
+        return {cell_key(p, predictions_stand=True).path for p in (drawing, other)}
+
+    assert len(keys_of("none")) == 1
+    assert len(keys_of("random")) == 2
+
+
 def test_only_results_of_the_same_task_are_compared(plan):
     path = cell_key(plan, predictions_stand=True).path
     assert difference(path, [embed().path]) is None
