@@ -4,6 +4,7 @@
 alive() {
   local pid
   pid=$(cat "$DCD_HOME/$1.pid" 2>/dev/null) || return 1
+  [ -n "$(running "$pid")" ] || return 1
   case "$(ps -o command= -p "$pid" 2>/dev/null)" in *prefect*) return 0 ;; esac
   return 1
 }

@@ -55,6 +55,7 @@ class Stack:
     def kill(self, *pids: int) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        wait_for("their end", lambda: not any(_runs(pid) for pid in pids))
 
     def flow_processes(self, run_id: UUID | str) -> list[int]:
         """The processes that work on a flow run."""
@@ -132,6 +133,13 @@ def wait_for(what: str, look: Callable[[], T | None], patience_s: float = PATIEN
             return found
         time.sleep(0.5)
     raise AssertionError(f"{what}: not seen within {patience_s} s")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _hurried(home: Path) -> Path:
