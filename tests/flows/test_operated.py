@@ -104,6 +104,7 @@ def test_a_second_run_elsewhere_reuses_every_result(stack, triggered):
 
 
 @pytest.mark.browser
+@pytest.mark.xfail(reason="Not seen to pass yet: see docs/operations.md", strict=False)
 def test_the_ui_shows_our_artifacts(stack, triggered):
     pages = {
         artifact["key"]: f"{stack.url}/artifacts/artifact/{artifact['latest_id']}"
