@@ -166,7 +166,7 @@ METHODS: dict[str, Callable[[Case], Measured]] = {
 
 def make_lance_table(case: Case, indexed: bool) -> None:
     """The pool as a LanceDB table with its indexes, unless it is there."""
-    import lancedb
+    import lancedb  # pyright: ignore[reportMissingImports]
 
     folder = _lance_folder(case, indexed)
     if folder.exists():
@@ -191,7 +191,7 @@ def _lance_folder(case: Case, indexed: bool) -> Path:
 
 
 def _lancedb(case: Case, exact: bool) -> Measured:
-    import lancedb
+    import lancedb  # pyright: ignore[reportMissingImports]
 
     folder = _lance_folder(case, indexed=not exact)
 

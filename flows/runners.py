@@ -52,7 +52,7 @@ def runner_of(config: RunnerConfig) -> TaskRunner[Any]:
 
 
 def _ray(config: RunnerConfig) -> TaskRunner[Any]:
-    from prefect_ray import RayTaskRunner
+    from prefect_ray import RayTaskRunner  # pyright: ignore[reportMissingImports]
 
     if config.address is not None:
         return RayTaskRunner(address=config.address)
@@ -60,7 +60,7 @@ def _ray(config: RunnerConfig) -> TaskRunner[Any]:
 
 
 def _dask(config: RunnerConfig) -> TaskRunner[Any]:
-    from prefect_dask.task_runners import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner  # pyright: ignore[reportMissingImports]
 
     if config.address is not None:
         return DaskTaskRunner(address=config.address)
