@@ -17,7 +17,7 @@ from tests.case import LABELS, png, write_case
 from tests.operated import TERMINAL, Stack, started, wait_for
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
 
-pytestmark = [pytest.mark.slow, pytest.mark.s3, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.operated, pytest.mark.s3, pytest.mark.timeout(900)]
 
 PICTURE = Path(__file__).parents[2] / "docs" / "prefect-ui.png"
 
