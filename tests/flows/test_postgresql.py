@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 def database_url() -> Iterator[str]:
     """A PostgreSQL cluster of its own; it refuses to run as root, so then as its own user."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found = shutil.which("initdb") or (str(versions[-1]) if versions else None)
+    found = str(versions[-1]) if versions else shutil.which("initdb")
     if not found:
         pytest.skip("PostgreSQL is not installed (apt: postgresql)")
     bin_dir = Path(found).parent
