@@ -54,7 +54,9 @@ def fit_reference(sample: pa.Table) -> Reference:
     hashes = pc.unique(sample["content_hash"])
     classes = pc.unique(labels)
     step = -(-sample.num_rows // _FIT_ROWS)
-    mean, directions = _principal(_units(sample.take(np.arange(0, sample.num_rows, step))))
+    mean, directions = _principal(
+        schemas.unit_vectors(sample.take(np.arange(0, sample.num_rows, step)))
+    )
     return Reference(
         classes=classes,
         labels=_codes(labels, classes),
@@ -117,17 +119,10 @@ def neighbor_labels(
     return found
 
 
-def _units(rows: pa.Table) -> np.ndarray:
-    """Vectors of length 1: (N, D) float32; a zero vector stays zero."""
-    vectors = schemas.vectors(rows)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
-
-
 def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Rows in the space of the reference: (N, d) float32."""
     blocks = [
-        (_units(rows.slice(start, _PROJECTED_ROWS)) - mean) @ directions
+        (schemas.unit_vectors(rows.slice(start, _PROJECTED_ROWS)) - mean) @ directions
         for start in range(0, rows.num_rows, _PROJECTED_ROWS)
     ]
     return np.concatenate([np.empty((0, directions.shape[1]), np.float32), *blocks])

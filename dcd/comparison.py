@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from dcd import comparison_figures, keys, schemas
 from dcd.cells import CellInfo
 from dcd.comparison_config import ComparisonConfig
-from dcd.config import BASELINES, Split
+from dcd.config import Split
 from dcd.datasets import Source, fetch, fetch_all, read_any_table
 from dcd.evaluation import metrics_table
 from dcd.methods import label_precision
 from dcd.stages import SplitInfo
 from dcd.stats import holm, paired_p_value
 from dcd.store import Store
-from dcd.summary import MethodSummary, Outcomes, Role, difference, outcomes, score_of
+from dcd.summary import MethodSummary, Outcomes, difference, outcomes, picks_of, role_of, score_of
 
 _SHOWN: tuple[Split, Split] = ("debug_heldout", "test")
 _SHEET_FAILURES = 8
@@ -141,17 +141,15 @@ def summarise(
             if is_reference
             else paired_p_value(own["debug_heldout"].correct, reference["debug_heldout"].correct)
         )
-        rows = metrics.filter(
-            pc.and_(pc.equal(metrics["model"], arm.name), pc.equal(metrics["split"], "test"))
-        )
+        n_picks, precision = picks_of(metrics, arm.name)
         summary = MethodSummary(
             method=arm.name,
-            role=_role(arm),
+            role=role_of(arm.name),
             n_seeds=len(own["test"].seeds),
             debug_heldout=scores["debug_heldout"],
             test=scores["test"],
-            n_picks=pc.mean(rows["n_picks"]).as_py(),
-            label_precision=pc.mean(rows["label_precision"]).as_py(),
+            n_picks=n_picks,
+            label_precision=precision,
         )
         found.append((arm, summary, p_value))
     tested = [p for _, _, p in found if p is not None]
@@ -272,12 +270,6 @@ def _first_searches(config: ComparisonConfig, cells: Sequence[ArmCell]) -> dict[
             assert cell.selection_id is not None
             found.setdefault(encoder, cell.selection_id)
     return found
-
-
-def _role(arm: Arm) -> Role:
-    if arm.name in ("none", "selected"):
-        return "none" if arm.name == "none" else "selected"
-    return "baseline" if arm.name in BASELINES else "variant"
 
 
 def _scores(row: MethodSummary) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -109,9 +108,8 @@ def _batches(
 
 
 def _refuse_non_finite(rows: pa.Table, uri: str) -> None:
-    finite = np.isfinite(schemas.vectors(rows)).all(axis=1)
-    if not finite.all():
-        bad = rows["image_id"].filter(pa.array(~finite))
+    bad = schemas.not_finite(rows)
+    if len(bad):
         raise DataError(
             f"{uri}: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
             f"{bad[0].as_py()!r}; delete it and embed the shard again"

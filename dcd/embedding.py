@@ -5,7 +5,6 @@ decoding of one batch overlaps the forward pass of another, no core waits, and b
 same images in the same order however the threads run.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -206,7 +205,7 @@ def _embed_batch(images: list[RawImage], encoder: Encoder) -> _Rows:
     return _Rows(
         image_ids=[image.image_id for image in kept],
         weak_labels=[image.weak_label for image in kept],
-        content_hashes=[hashlib.blake2b(image.data, digest_size=16).digest() for image in kept],
+        content_hashes=[schemas.content_hash(image.data) for image in kept],
         vectors=vectors[finite],
         rejects=rejects,
     )

@@ -20,6 +20,7 @@ from dcd import keys, schemas
 from dcd.config import DataConfig
 from dcd.datasets import Source
 from dcd.errors import ObjectNotFound
+from dcd.selection import one_row_a_content
 from dcd.store import Store
 
 SOURCE_ID = "failures"
@@ -144,10 +145,7 @@ def note_announced(store: Store, name: str, waiting: Pending) -> None:
 def _first_of_each(failures: pa.Table) -> pa.Table:
     """One row a picture, that of its earliest batch; in the order of their registration."""
     order = [("registered", "ascending"), ("batch", "ascending"), ("image_id", "ascending")]
-    ordered = failures.sort_by(order)
-    numbered = ordered.append_column("row", pa.array(range(ordered.num_rows), pa.int64()))
-    firsts = numbered.group_by("content_hash", use_threads=False).aggregate([("row", "min")])
-    return ordered.take(firsts["row_min"].combine_chunks().sort())
+    return one_row_a_content(failures.sort_by(order))
 
 
 def _read_log(store: Store, prefix: str, view_key: str, schema: pa.Schema) -> pa.Table:

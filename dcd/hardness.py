@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
+from dcd.selection import one_row_a_content
 from dcd.training import LinearHead, class_indices, probabilities
 
 Hardness = Literal["confidence", "margin", "entropy", "loss"]
@@ -37,11 +38,7 @@ def hardest(
     ranked = found.append_column("score", pa.array(score)).sort_by(
         [("score", "descending"), ("image_id", "ascending"), ("label", "ascending")]
     )
-    contents = ranked["content_hash"].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(contents, return_index=True)
-    return ranked.take(pa.array(np.sort(first)[:n], pa.int64())).select(
-        ["image_id", "label", "shard"]
-    )
+    return one_row_a_content(ranked).slice(0, n).select(["image_id", "label", "shard"])
 
 
 def hardness(probability: np.ndarray, target: np.ndarray, by: Hardness) -> np.ndarray:

@@ -16,7 +16,7 @@ from dcd.errors import DataError, ObjectNotFound
 from dcd.failures import Registry, read_registry
 from dcd.filesystems import Located, locate
 from dcd.images import BadImage, decode
-from dcd.known_content import KnownContent, content_hash, known_content
+from dcd.known_content import KnownContent, known_content
 from dcd.objects import Object, find_objects, object_uri, read_range, stat_object
 from dcd.pool import RawImage, Reject, Shard, read_shard
 from dcd.records import MAX_IMAGE_BYTES, clean_id, short_id
@@ -166,7 +166,7 @@ def _check(
     """The failure, or why it is none; None if it was registered from this very file."""
     if isinstance(image, Reject):
         return image
-    hashed = content_hash(image.data)
+    hashed = schemas.content_hash(image.data)
     if found_in.get(hashed) == file.version:
         return None  # an earlier look ended before it could write its receipt
     label = image.weak_label

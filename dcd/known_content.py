@@ -1,6 +1,5 @@
 """What a run's data sets hold, by content: a failure must not be in one, and its label in train."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ def _shard_content(
         except (ObjectNotFound, ObjectUnreadable):
             continue
     rows = [
-        (image.image_id, image.weak_label, content_hash(image.data))
+        (image.image_id, image.weak_label, schemas.content_hash(image.data))
         for image in read_shard(shard, source.data)
         if isinstance(image, RawImage)
     ]
@@ -102,8 +101,3 @@ def _shard_content(
     )
     store.write_table(own, table, metadata={"source_etag": shard.etag})
     return table
-
-
-def content_hash(data: bytes) -> bytes:
-    """The content hash of encoded image bytes, as in the embeddings (schemas.CONTENT_HASH)."""
-    return hashlib.blake2b(data, digest_size=16).digest()

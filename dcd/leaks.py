@@ -28,12 +28,12 @@ def near_copies(
     found: list[str | None] = [None] * rows.num_rows
     if max_distance <= 0 or rows.num_rows == 0:
         return found
-    units = _units(rows)
+    units = schemas.unit_vectors(rows)
     limit = 1 - max_distance**2 / 2
     for split, table in guarded.items():
         if table.num_rows == 0:
             continue
-        others = _units(table)
+        others = schemas.unit_vectors(table)
         block = max(1, _BLOCK_BYTES // (4 * len(others)))
         for start in range(0, len(units), block):
             nearest = (units[start : start + block] @ others.T).max(axis=1)
@@ -63,9 +63,3 @@ def check_leaks(picks: pa.Table, guarded: Mapping[str, pa.Table], max_distance: 
             f"{'; '.join(leaks[:_LISTED])}{more}; remove them from the pool, or lower "
             "selection.leak_distance if they are other images"
         )
-
-
-def _units(rows: pa.Table) -> np.ndarray:
-    vectors = schemas.vectors(rows)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)

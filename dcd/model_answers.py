@@ -1,6 +1,5 @@
 """A user's model, in any of its forms, and what it answers for the images of a data set."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from dcd.errors import DataError, EncoderError, LabelError
 from dcd.images import BadImage, Preprocess, decode, to_input
 from dcd.models import SavedModel, linear_classifier, load_model, read_model
 from dcd.pool import RawImage, Shard, list_shards, read_shard
+from dcd.schemas import content_hash
 from dcd.store import Store
 
 _BATCH = 64
@@ -206,7 +206,7 @@ def _rows(
             "image_id": image.image_id,
             "label": label,
             "shard": shard.name,
-            "content": hashlib.blake2b(image.data, digest_size=16).digest(),
+            "content": content_hash(image.data),
             "predicted": classes[int(p.argmax())],
             "confidence": float(p.max()),
         }

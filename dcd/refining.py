@@ -120,8 +120,7 @@ def _copies(neighbors: pa.Table, vectors: dict[str, np.ndarray], max_distance: f
     ordered = sorted(nearest, key=lambda image: (nearest[image], image))
     if not ordered:
         return np.zeros(neighbors.num_rows, bool)
-    units = np.stack([vectors[image] for image in ordered])
-    units = units / np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
+    units = schemas.unit_length(np.stack([vectors[image] for image in ordered]))
     copies = near_copies_of_earlier(units, max_distance)
     dropped = {image for image, is_copy in zip(ordered, copies, strict=True) if is_copy}
     return np.array([image in dropped for image in neighbors["image_id"].to_pylist()], bool)

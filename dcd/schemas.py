@@ -3,6 +3,8 @@
 Source of the layout: the design's table of contracts; README, "The store".
 """
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 
@@ -122,6 +124,11 @@ PICKS = _schema(
 )
 
 
+def content_hash(data: bytes) -> bytes:
+    """The content hash of encoded image bytes: CONTENT_HASH."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
 def vectors(table: pa.Table) -> np.ndarray:
     """The embedding column of a table: (N, D) float32."""
     dim = table.schema.field("embedding").type.list_size
@@ -154,6 +161,23 @@ RECEIPTS = _schema(
 CONTENT = _schema(
     ("image_id", pa.string()), ("weak_label", pa.string(), True), ("content_hash", CONTENT_HASH)
 )
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) brought to length 1; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
+def unit_vectors(table: pa.Table) -> np.ndarray:
+    """The embedding column of a table, each vector at length 1: (N, D) float32."""
+    return unit_length(vectors(table))
+
+
+def not_finite(table: pa.Table) -> pa.ChunkedArray:
+    """Ids of the rows whose embedding holds NaN or infinite numbers."""
+    finite = np.isfinite(vectors(table)).all(axis=1)
+    return table["image_id"].filter(pa.array(~finite))
 
 
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:

@@ -253,9 +253,8 @@ def _check(index: IndexInfo, failures: pa.Table) -> None:
             f"failures: vectors of {dim} numbers, the index {index.index_id} of pool {index.pool} "
             f"has {index.dim}; embed both with one encoder"
         )
-    finite = np.isfinite(schemas.vectors(failures)).all(axis=1)
-    if not finite.all():
-        bad = failures["image_id"].filter(pa.array(~finite))
+    bad = schemas.not_finite(failures)
+    if len(bad):
         raise DataError(
             f"failures: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
             f"{bad[0].as_py()!r}; embed them again"

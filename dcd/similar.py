@@ -1,6 +1,5 @@
 """What the pool has for a picture: its nearest images, whatever their label, as table and page."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ def embed_pictures(config: EncoderConfig, pictures: Mapping[str, bytes]) -> pa.T
             raise DataError(f"{name}: {err.reason}; give an image file") from err
     vectors = encoder.embed(np.stack(inputs)).astype(np.float16)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), vectors.shape[1])
-    hashes = [hashlib.blake2b(data, digest_size=16).digest() for data in pictures.values()]
+    hashes = [schemas.content_hash(data) for data in pictures.values()]
     return pa.table(
         {
             "image_id": pa.array(list(pictures), pa.string()),

@@ -178,11 +178,11 @@ def summary_rows(record: RunRecord) -> tuple[MethodSummary, ...]:
             found = outcomes(record.predictions, method, split)
             gain = None if method == "none" else difference(found, reference[split])
             scores[split] = score_of(found, gain)
-        picks, precision = _picks(record.metrics, method)
+        picks, precision = picks_of(record.metrics, method)
         rows.append(
             MethodSummary(
                 method=method,
-                role=_role(method),
+                role=role_of(method),
                 n_seeds=len(reference["test"].seeds),
                 debug_heldout=scores["debug_heldout"],
                 test=scores["test"],
@@ -270,11 +270,12 @@ def _methods(predictions: pa.Table) -> list[str]:
     missing = {"none", "selected"} - set(found)
     if missing:
         raise DataError(f"predictions: no row of {sorted(missing)}; every run evaluates both")
-    variants = [method for method in found if _role(method) == "variant"]
+    variants = [method for method in found if role_of(method) == "variant"]
     return [*(b for b in BASELINES if b in found), *variants, "selected"]
 
 
-def _role(method: str) -> Role:
+def role_of(method: str) -> Role:
+    """What a method is in a comparison, by its name."""
     if method == "none" or method == "selected":
         return method
     return "baseline" if method in BASELINES else "variant"
@@ -287,7 +288,8 @@ def score_of(found: Outcomes, gain: Interval | None) -> Score:
     return Score(over_seeds(found.correct), std, gain)
 
 
-def _picks(metrics: pa.Table, method: str) -> tuple[float | None, float | None]:
+def picks_of(metrics: pa.Table, method: str) -> tuple[float | None, float | None]:
+    """Images added and label precision of a method, means over its seeds; None if not known."""
     rows = metrics.filter(
         pc.and_(pc.equal(metrics["model"], method), pc.equal(metrics["split"], "test"))
     )
