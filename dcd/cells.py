@@ -158,6 +158,9 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
         reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
         blocked = blocked_content(store, plan.splits)
 
+        def rows() -> pa.Table:
+            return free_rows(store, plan.index, blocked)
+
         def agreement() -> pa.Table:
             return without(pool_agreement(store, plan.index), blocked)
 
@@ -167,11 +170,10 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
 
         picks = methods.pool_picks(
             method,
-            free_rows(store, plan.index, blocked),
             reference,
             plan.compare,
             plan.seed,
-            PoolLook(agreement, of_hardness),
+            PoolLook(rows, agreement, of_hardness),
         )
     if method.with_error_sample:
         picks = methods.with_error_sample(picks, tables["error_sample"], method.error_sample_weight)

@@ -58,13 +58,14 @@ _BASELINES: dict[Baseline, Method] = {
 
 @dataclass(frozen=True)
 class PoolLook:
-    """Looks at the pool's vectors that only some methods need, each taken when it is asked for.
+    """Looks at the pool that only some methods need, each taken when it is asked for.
 
-    agreement: image_id, label, shard, label_agreement of the pool's sample without blocked content.
-    hardest: image_id, label, shard of the n images that the failing model finds hardest
-    (`dcd.hardness`).
+    rows: image_id, label, shard of all images without blocked content. agreement: the same with
+    label_agreement, of the pool's sample. hardest: image_id, label, shard of the n images that the
+    failing model finds hardest (`dcd.hardness`).
     """
 
+    rows: Callable[[], pa.Table]
     agreement: Callable[[], pa.Table]
     hardest: Callable[[Hardness, int], pa.Table]
 
@@ -89,7 +90,6 @@ def _selecting(name: str, config: SelectionConfig) -> Method:
 
 def pool_picks(
     method: Method,
-    rows: pa.Table,
     reference: pa.Table,
     compare: CompareConfig,
     seed: int,
@@ -97,23 +97,23 @@ def pool_picks(
 ) -> pa.Table:
     """The pool images that a method adds: schemas.PICKS.
 
-    rows: image_id, label, shard of the pool without blocked content. reference: schemas.DEBUG_TRAIN
-    of `compare.draw_like`; the random baselines draw as many images as it picked for the failures
-    (in each label), and so do the model-driven ones.
+    reference: schemas.DEBUG_TRAIN of `compare.draw_like`; the random baselines draw as many images
+    as it picked for the failures (in each label), and so do the model-driven ones.
     """
     rng = np.random.default_rng(seed)
     targeted = targeted_picks(reference)
     match method.draw:
         case "none":
-            drawn = rows.slice(0, 0)
+            return schemas.PICKS.empty_table()
         case "selection":
             drawn = reference
         case "random":
-            drawn = random_draw(rows, targeted.num_rows, rng)
+            drawn = random_draw(look.rows(), targeted.num_rows, rng)
         case "random_in_label":
             counts = targeted.group_by("label").aggregate([([], "count_all")]).to_pylist()
-            drawn = random_in_label(rows, {c["label"]: c["count_all"] for c in counts}, rng)
+            drawn = random_in_label(look.rows(), {c["label"]: c["count_all"] for c in counts}, rng)
         case "whole_pool":
+            rows = look.rows()
             n = compare.whole_pool_max_images or rows.num_rows
             drawn = random_draw(rows, min(n, rows.num_rows), rng)
         case "filtered_pool":

@@ -219,7 +219,7 @@ def _image_bytes(
             failures.filter(pc.is_in(failures["image_id"], value_set=wanted)),
         )
     )
-    rows = pool_rows(store, evidence.index)
+    rows = pool_rows(store, evidence.index, pc.unique(record.neighbors["label"]))
     rows = rows.filter(pc.is_in(rows["image_id"], value_set=wanted)).select(["image_id", "shard"])
     return found | dict(fetch(store, evidence.pool, rows))
 

@@ -161,7 +161,7 @@ def _choose(
         )
     picks = debug_train(
         neighbors,
-        pool_rows(store, index),
+        pool_rows(store, index, pc.unique(neighbors["label"])),
         store.read_table(keys.shards(index.pool)),
         config.pick_weight,
         general,

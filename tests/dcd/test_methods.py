@@ -42,8 +42,8 @@ def draw(name, rows, selected, seed=0, **compare):
     def agreement():
         return rows.append_column("label_agreement", pa.array([i % 20 / 20 for i in range(40)]))
 
-    look = PoolLook(agreement, hardest)
-    return pool_picks(Method(name, name), rows, selected, CompareConfig(**compare), seed, look)
+    look = PoolLook(lambda: rows, agreement, hardest)
+    return pool_picks(Method(name, name), selected, CompareConfig(**compare), seed, look)
 
 
 def test_none_adds_nothing(rows, selected):
