@@ -18,6 +18,7 @@ from flows.debug_model import (
     CELLS_AT_ONCE,
     embed_sources,
     gather_splits,
+    index_pool,
     plan_cell,
     select_all,
 )
@@ -36,9 +37,7 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     base = config.run()
     embedded = embed_sources(base)
     pool = embedded[source_of(base.pool).id]
-    index = debugging.cluster_pool(
-        base.store, pool.source, pool.encoder_id, pool.shards, base.pool, base.index
-    )
+    index = index_pool(base, embedded)
     splits = {seed: gather_splits(base, seed, embedded) for seed in base.seeds}
     selections = {seed: select_all(base, index, splits[seed]) for seed in base.seeds}
     start = start_digest(base.training.start)
@@ -91,15 +90,7 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
     found: dict[tuple[str, int, int], SelectionInfo] = {}
     of_encoder: RunConfig = config.base.model_copy(update={"encoder": config.encoders[encoder]})
     embedded = embed_sources(of_encoder)
-    pool = embedded[source_of(of_encoder.pool).id]
-    index = debugging.cluster_pool(
-        of_encoder.store,
-        pool.source,
-        pool.encoder_id,
-        pool.shards,
-        of_encoder.pool,
-        of_encoder.index,
-    )
+    index = index_pool(of_encoder, embedded)
     for seed in of_encoder.seeds:
         splits = gather_splits(of_encoder, seed, embedded)
         for strategy in config.strategies:

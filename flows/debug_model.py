@@ -40,10 +40,7 @@ def debug_model(config: RunConfig) -> RunInfo:
     embedded = embed_sources(config)
     watch = Stopwatch()
     pool = embedded[source_of(config.pool).id]
-    index = debugging.cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
-    )
-
+    index = index_pool(config, embedded)
     clustered_s = watch.lap()
 
     splits = {seed: gather_splits(config, seed, embedded) for seed in config.seeds}
@@ -108,6 +105,14 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
         )
         for source in wanted
     }
+
+
+def index_pool(config: RunConfig, embedded: Mapping[str, EmbeddedSource]) -> IndexInfo:
+    """Cluster the embedded pool by label."""
+    pool = embedded[source_of(config.pool).id]
+    return debugging.cluster_pool(
+        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
+    )
 
 
 def embedding_cost(embedded: EmbeddedSource) -> StageCount:

@@ -13,8 +13,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.variables import Variable
 
 from dcd.comparison_config import ComparisonConfig
-from dcd.config import BuildIndexConfig, EmbedConfig, EncoderConfig, PoolConfig, RunConfig
-from dcd.datasets import source_of
+from dcd.config import EncoderConfig, RunConfig
 from dcd.errors import ConfigError
 from dcd.watch_config import WatchConfig
 
@@ -30,14 +29,6 @@ def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
     A deployed `debug-model` takes the registered failures, whatever the config says: they start it.
     """
     config = config.model_copy(update={"failures": True})
-    source = source_of(config.pool)
-    embed = EmbedConfig(
-        store=config.store,
-        pool=PoolConfig(name=source.id, **source.data.model_dump()),
-        encoder=config.encoder,
-        runner=config.runner,
-    )
-    index = BuildIndexConfig(**embed.model_dump(), index=config.index)
     comparison = ComparisonConfig(
         name=config.name,
         base=config,
@@ -45,8 +36,8 @@ def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
         encoders={"own": config.encoder, "pixels": EncoderConfig(model="pixels")},
     )
     configs = {
-        "dcd_embed_pool": embed,
-        "dcd_build_index": index,
+        "dcd_embed_pool": config.embedding(),
+        "dcd_build_index": config.indexing(),
         "dcd_debug_model": config,
         "dcd_compare": comparison,
         "dcd_watch_failures": WatchConfig(run=config),

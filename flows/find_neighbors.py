@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from prefect import flow
 
-from dcd.config import EmbedConfig, RunConfig
+from dcd.config import RunConfig
 from dcd.similar import Similar, look_up
+from flows.debug_model import index_pool
 from flows.embed_pool import embed_pool
-from tasks import debugging
 
 
 @flow(name="find-neighbors", flow_run_name="neighbors {config.name}")
@@ -15,8 +15,6 @@ def find_neighbors(
     config: RunConfig, pictures: Mapping[str, bytes], labels: tuple[str, ...], k: int
 ) -> Similar:
     """Embed the pool if it is not, cluster it by label, and search it for the pictures."""
-    embedded = embed_pool(EmbedConfig(store=config.store, pool=config.pool, encoder=config.encoder))
-    index = debugging.cluster_pool(
-        config.store, embedded.source, embedded.encoder_id, embedded.shards, config.pool
-    )
+    embedded = embed_pool(config.embedding())
+    index = index_pool(config, {embedded.source.id: embedded})
     return look_up(config.store, config.encoder, embedded.source, index, pictures, labels, k)

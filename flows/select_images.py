@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from prefect import flow
 
 from dcd.config import RunConfig
-from dcd.datasets import source_of
 from dcd.selecting import SelectionInfo
-from flows.debug_model import embed_sources, gather_splits, select_all
-from tasks import debugging
+from flows.debug_model import embed_sources, gather_splits, index_pool, select_all
 
 
 @dataclass(frozen=True)
@@ -24,10 +22,7 @@ class Selected:
 def select_images(config: RunConfig) -> list[Selected]:
     """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
     embedded = embed_sources(config)
-    pool = embedded[source_of(config.pool).id]
-    index = debugging.cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
-    )
+    index = index_pool(config, embedded)
     return [
         Selected(method, seed, info)
         for seed in config.seeds
