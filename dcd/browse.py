@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import champions, keys
-from dcd.champions import Champion
 from dcd.config import RunConfig, parse_config
 from dcd.errors import DataError, ObjectNotFound
 from dcd.failures import Registry, coverages, read_registry
@@ -124,10 +123,6 @@ def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
 
     with ThreadPoolExecutor(_READERS) as readers:
         return [found for found in readers.map(view, entries) if found is not None]
-
-
-def champion_of(store: Store) -> Champion | None:
-    return champions.current(store)
 
 
 def view_batches(store: Store, registry: Registry) -> list[BatchView]:

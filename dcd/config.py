@@ -4,7 +4,7 @@ They are the flow parameters as well, so the Prefect UI draws their forms from t
 descriptions. Nothing here touches a file; `dcd.validate` checks what needs a look at the data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
@@ -20,7 +20,6 @@ from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout", "not_like_this"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 UNJUDGED_SPLITS: tuple[Split, ...] = ("train", "not_like_this")  # no accuracy is measured on them
-EVALUATION_SPLITS: tuple[Split, ...] = ("test", "debug_val", "debug_heldout")
 
 Baseline = Literal[
     "none",
@@ -424,10 +423,7 @@ def load_embed_config(path: str | Path) -> EmbedConfig:
 
     Raises ConfigError as `load_config` does.
     """
-    document, lines = _read_document(path)
-    if document.keys() & (RunConfig.model_fields.keys() - EmbedConfig.model_fields.keys()):
-        return parse_config(document, str(path), lines).embedding()
-    return _parse(EmbedConfig, document, str(path), lines)
+    return _load_part(path, EmbedConfig, RunConfig.embedding)
 
 
 def load_index_config(path: str | Path) -> BuildIndexConfig:
@@ -435,10 +431,7 @@ def load_index_config(path: str | Path) -> BuildIndexConfig:
 
     Raises ConfigError as `load_config` does.
     """
-    document, lines = _read_document(path)
-    if document.keys() & (RunConfig.model_fields.keys() - BuildIndexConfig.model_fields.keys()):
-        return parse_config(document, str(path), lines).indexing()
-    return _parse(BuildIndexConfig, document, str(path), lines)
+    return _load_part(path, BuildIndexConfig, RunConfig.indexing)
 
 
 def parse_config(
@@ -472,6 +465,16 @@ def _read_document(path: str | Path) -> tuple[dict[str, object], dict[tuple[int 
     if repeated := repeated_keys(root):
         raise ConfigError([f"{path}:{problem}" for problem in repeated])
     return document, line_numbers(root)
+
+
+def _load_part(
+    path: str | Path, model: type[Parsed], part_of: Callable[[RunConfig], Parsed]
+) -> Parsed:
+    """A config that has what `model` needs alone, or that part of the config of a run."""
+    document, lines = _read_document(path)
+    if document.keys() & (RunConfig.model_fields.keys() - model.model_fields.keys()):
+        return part_of(parse_config(document, str(path), lines))
+    return _parse(model, document, str(path), lines)
 
 
 def _parse(

@@ -4,7 +4,6 @@ import atexit
 import json
 import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -101,14 +100,9 @@ def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:
     configure_prefect(verbose)
     from dcd.runs import read_metrics
     from flows.debug_model import debug_model
-    from flows.terminal import Bars, summary_table
-    from tasks import progress
+    from flows.terminal import live_bars, summary_table
 
-    errors = Console(stderr=True)
-    live = errors.is_terminal and not verbose
-    with Bars(errors) if live else nullcontext() as bars:
-        if bars is not None:
-            progress.listen(bars)
+    with live_bars(verbose):
         info = debug_model(config)
     console = Console()
     for sentence in info.verdict:

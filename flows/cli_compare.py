@@ -1,11 +1,9 @@
 """The command `dcd compare`: a grid of encoders, strategies and k, with statistics."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.console import Verbose, configure_prefect, explained
 
@@ -22,13 +20,9 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
         loaded = load_comparison(config)
         configure_prefect(verbose)
         from flows.compare import compare as run_compare
-        from flows.terminal import Bars
-        from tasks import progress
+        from flows.terminal import live_bars
 
-        errors = Console(stderr=True)
-        with Bars(errors) if errors.is_terminal and not verbose else nullcontext() as bars:
-            if bars is not None:
-                progress.listen(bars)
+        with live_bars(verbose):
             info = run_compare(loaded)
     typer.echo(info.table)
     typer.echo(f"Tables and figures: {info.folder}")

@@ -1,13 +1,11 @@
 """The commands about a pool: `dcd embed`, `dcd pool status`, `dcd pool verify`."""
 
 import json
-from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from dcd.config import EmbedConfig, load_embed_config
 from dcd.errors import ConfigError, DCDError
@@ -32,14 +30,9 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
         _check_access(loaded)
         configure_prefect(verbose)
         from flows.embed_pool import embed_pool, summary
-        from flows.terminal import Bars
-        from tasks import progress
+        from flows.terminal import live_bars
 
-        errors = Console(stderr=True)
-        live = errors.is_terminal and not verbose
-        with Bars(errors) if live else nullcontext() as bars:
-            if bars is not None:
-                progress.listen(bars)
+        with live_bars(verbose):
             embedded = embed_pool(loaded)
     typer.echo(f"{embedded.source.id}: {summary(embedded)}")
     if json_file is not None:

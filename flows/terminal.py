@@ -1,5 +1,8 @@
 """What a person sees in the terminal: progress bars, the summary table, errors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -13,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dcd.summary import MethodSummary, Score
+from tasks import progress
 
 
 class Bars:
@@ -53,6 +57,18 @@ class Bars:
         task = next(t for t in self._progress.tasks if t.id == bar)
         total = task.total or task.completed or 1
         self._progress.update(bar, total=total, completed=total, note=outcome)
+
+
+@contextmanager
+def live_bars(verbose: bool) -> Iterator[None]:
+    """Bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
+    errors = Console(stderr=True)
+    if verbose or not errors.is_terminal:
+        yield
+        return
+    with Bars(errors) as bars:
+        progress.listen(bars)
+        yield
 
 
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:

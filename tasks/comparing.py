@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from dcd import comparison
 from dcd.comparison import ArmCell, ComparisonInfo
@@ -12,17 +11,10 @@ from dcd.config import Split
 from dcd.datasets import Source
 from dcd.stages import SplitInfo
 from dcd.store import Store
-from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
+from tasks.retries import RETRY
 
 
-@task(
-    name="write-comparison",
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS_S,
-    retry_jitter_factor=RETRY_JITTER_FACTOR,
-    retry_condition_fn=transient,
-    cache_policy=NO_CACHE,
-)
+@task(name="write-comparison", **RETRY)
 def write_comparison(
     store: str,
     config: ComparisonConfig,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from dcd import failures, intake, keys
@@ -13,17 +12,9 @@ from dcd.config import RunConfig
 from dcd.failures import Pending
 from dcd.intake import Intake
 from dcd.store import Store
-from tasks.retries import RETRIES, RETRY_DELAYS_S, RETRY_JITTER_FACTOR, transient
+from tasks.retries import RETRY
 
 ARRIVED = "dcd.failures.arrived"
-
-_RETRY = {
-    "retries": RETRIES,
-    "retry_delay_seconds": RETRY_DELAYS_S,
-    "retry_jitter_factor": RETRY_JITTER_FACTOR,
-    "retry_condition_fn": transient,
-    "cache_policy": NO_CACHE,
-}
 
 
 @dataclass(frozen=True)
@@ -35,12 +26,12 @@ class Arrival:
     is_due: bool
 
 
-@task(name="has-failures", **_RETRY)
+@task(name="has-failures", **RETRY)
 def has_failures(store: str) -> bool:
     return failures.has_failures(Store(store))
 
 
-@task(name="take-in-failures", **_RETRY)
+@task(name="take-in-failures", **RETRY)
 def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> Arrival:
     """Register what is new in a folder; None stands for the store's inbox."""
     store = Store(config.store)
@@ -50,7 +41,7 @@ def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> A
     return Arrival(found, waiting, is_due)
 
 
-@task(name="announce-failures", **_RETRY)
+@task(name="announce-failures", **RETRY)
 def announce(config: RunConfig, arrival: Arrival) -> None:
     """Emit the event that wakes a run. The run takes all that waits, whatever the event says."""
     waiting = arrival.waiting
@@ -69,6 +60,6 @@ def announce(config: RunConfig, arrival: Arrival) -> None:
     failures.note_announced(Store(config.store), config.name, waiting)
 
 
-@task(name="note-covered-failures", **_RETRY)
+@task(name="note-covered-failures", **RETRY)
 def mark_covered(store: str, name: str, run_id: str, batches: Collection[str]) -> None:
     failures.mark_covered(Store(store), name, run_id, batches)

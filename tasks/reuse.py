@@ -25,7 +25,6 @@ from dcd.store import Store
 from tasks.batches import Batch
 
 T = TypeVar("T", bound=Task[Any, Any])
-Record = Batch | CellInfo
 
 _RECORDS = {"Batch": Batch, "CellInfo": CellInfo}
 _SERIALIZER = JSONSerializer(
