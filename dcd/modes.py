@@ -19,6 +19,7 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from dcd import keys, schemas
+from dcd.blas import one_blas_thread
 from dcd.config import Split
 from dcd.stages import SplitInfo
 from dcd.store import Store
@@ -60,7 +61,7 @@ def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes
     for label in sorted(set(labels)):
         members = features[of_image == label].astype(np.float32)
         # Hundreds of tiny problems: threads would only wait for each other.
-        with threadpool_limits(1):
+        with one_blas_thread(), threadpool_limits(1, user_api="openmp"):
             cluster = _clusters(members)
         k = int(cluster.max()) + 1
         centres = np.stack([members[cluster == i].mean(axis=0) for i in range(k)])

@@ -6,14 +6,15 @@ of its own label that lie nearest in l2 distance between embeddings.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from threadpoolctl import threadpool_limits
 
 from dcd import schemas
+from dcd.blas import one_blas_thread
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.index import IndexInfo, codec_of, read_directory
 from dcd.layout import read_centroids
@@ -74,7 +75,7 @@ def in_label_neighbors(
 
     parts = [schemas.NEIGHBORS.empty_table()]
     # Labels run side by side; BLAS threads on top of that only wait for each other.
-    blas = threadpool_limits(1 if len(pc.unique(directory["label"])) > 1 else None, user_api="blas")
+    blas = one_blas_thread() if len(pc.unique(directory["label"])) > 1 else nullcontext()
     with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers, blas:
         for found in _together(searchers.map(search, questions)):
             ranked = rank_neighbors(connection, found.queries, found.candidates, found.pairs, k)

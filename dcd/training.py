@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
+from dcd.blas import one_blas_thread
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
 
@@ -86,7 +86,7 @@ def train_head(
     penalty = l2 / 2 if binary else l2
     model = LogisticRegression(C=1 / (penalty * weight.sum()), tol=1e-4, max_iter=_MAX_ITERATIONS)
     # The optimiser's own vectors are short: threads only wait for each other (measured: 18 times).
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         model.fit(standardised, target, sample_weight=weight)
     w = np.asarray(model.coef_, np.float64)
     b = np.asarray(model.intercept_, np.float64)

@@ -1,0 +1,37 @@
+"""One BLAS thread where more would only wait for each other.
+
+The number of BLAS threads belongs to the process. Were each caller to set it and to put back what
+it found, callers that overlap would end in the wrong order, and the rest of a computation would run
+with another number of threads: slower, and with other roundings. So they are counted here.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
+
+from threadpoolctl import threadpool_limits
+
+_lock = Lock()
+# threadpoolctl (3.8) heeds only the thread that set the number first, so one thread sets it always.
+_setter = ThreadPoolExecutor(1, thread_name_prefix="blas-threads")
+_n_inside = 0
+_limits: threadpool_limits | None = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS has one thread for as long as anybody is inside, in whatever thread."""
+    global _n_inside, _limits
+    with _lock:
+        _n_inside += 1
+        if _limits is None:
+            _limits = _setter.submit(threadpool_limits, 1, "blas").result()
+    try:
+        yield
+    finally:
+        with _lock:
+            _n_inside -= 1
+            if _n_inside == 0 and _limits is not None:
+                _setter.submit(_limits.restore_original_limits).result()
+                _limits = None
