@@ -6,6 +6,7 @@ Lewis & Gale 1994), uncertainty (margin: Scheffer et al. 2001; entropy), high_lo
 al. 2016, "Training region-based object detectors with online hard example mining", CVPR).
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -100,7 +101,8 @@ def pool_picks(
     reference: schemas.DEBUG_TRAIN of `compare.draw_like`; the random baselines draw as many images
     as it picked for the failures (in each label), and so do the model-driven ones.
     """
-    rng = np.random.default_rng(seed)
+    # A stream of its own for every kind of draw: their luck is not to hang together.
+    rng = np.random.default_rng([seed, zlib.crc32(method.draw.encode())])
     targeted = targeted_picks(reference)
     match method.draw:
         case "none":
