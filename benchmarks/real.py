@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.table import headline, table
 from dcd.config import BASELINES, load_config
 from dcd.errors import ConfigError, DCDError
-from flows.console import configure_prefect
+from flows.console import configure_prefect, leaving
 
 _HOME = Path(__file__).parent
 _NO_DATA = 2
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leaving(main)

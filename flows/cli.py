@@ -1,9 +1,6 @@
 """The command line `dcd`."""
 
-import atexit
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +20,15 @@ from flows import (
     cli_select,
     cli_serve,
 )
-from flows.console import ConfigPath, JsonPath, Verbose, check, configure_prefect, explained
+from flows.console import (
+    ConfigPath,
+    JsonPath,
+    Verbose,
+    check,
+    configure_prefect,
+    explained,
+    leaving,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,19 +38,8 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The script `dcd`: the command, its clean-up, and out, without tearing the interpreter down.
-
-    Prefect's threads outlive the command and hold DuckDB's objects, whose bindings would print a
-    page about that.
-    """
-    try:
-        app(prog_name="dcd")
-    except SystemExit as done:
-        code = done.code if isinstance(done.code, int) else 0 if done.code is None else 1
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    """The script `dcd`: the command, and out."""
+    leaving(lambda: app(prog_name="dcd"))
 
 
 app.add_typer(cli_champions.app)

@@ -1,10 +1,12 @@
 """What all commands share: common arguments, Prefect's settings, and errors in plain words."""
 
+import atexit
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -35,6 +37,25 @@ def configure_prefect(verbose: bool) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def leaving(command: Callable[[], object]) -> NoReturn:
+    """Run a command and leave with its exit code, without tearing the interpreter down.
+
+    Prefect's threads outlive the command and hold DuckDB's objects, whose bindings would print a
+    page about that. Registered clean-up runs; an unexpected error keeps its trace.
+    """
+    code = 0
+    try:
+        command()
+    except SystemExit as done:
+        if isinstance(done.code, str):
+            print(done.code, file=sys.stderr)
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
