@@ -35,7 +35,7 @@ from dcd.store import Store
 
 # Raised whenever the same embeddings would give other files.
 _INDEX_FORMAT = 3
-_SAMPLE_BYTES = 2**28
+SAMPLE_BYTES = 2**28
 _MAX_SEGMENTS = 8  # a label costs a read or more in each
 _MIN_APPEND_RATIO = 2  # an index this many times larger than what is new is appended to
 
@@ -107,7 +107,7 @@ def _build(
     layout = plan(counts, dim, config, lambda: rows(Tally()))
     prefix = keys.index(pool, encoder_id, index_id)
     write_layout(store, prefix, layout)
-    n_sample = min(config.sample_rows, _SAMPLE_BYTES // (2 * dim))
+    n_sample = min(config.sample_rows, SAMPLE_BYTES // (2 * dim))
     observers = Observers(
         Tally(),
         BottomRows(n_sample, schemas.clustered(dim)),
@@ -152,7 +152,7 @@ def _append(
     prefix = keys.index(base.pool, base.encoder_id, index_id)
     centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
     layout = Layout(codec_of(store, base), centroids)
-    n_sample = min(config.sample_rows, _SAMPLE_BYTES // (2 * base.dim))
+    n_sample = min(config.sample_rows, SAMPLE_BYTES // (2 * base.dim))
     observers = Observers(
         Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
         BottomRows(n_sample, schemas.clustered(base.dim)),

@@ -20,7 +20,7 @@ from dcd.errors import StoreError, StoreRefused
 from dcd.filesystems import arrow_filesystem, locate
 from dcd.store_errors import explained
 
-_COMPRESSION = "zstd"
+COMPRESSION = "zstd"
 _PROBE = b"written and deleted by the start-up probe"
 
 
@@ -145,7 +145,7 @@ class Store:
         sink = pa.BufferOutputStream()
         added = {name.encode(): value.encode() for name, value in (metadata or {}).items()}
         described = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
-        pq.write_table(described, sink, compression=_COMPRESSION)
+        pq.write_table(described, sink, compression=COMPRESSION)
         self.write_bytes(key, sink.getvalue().to_pybytes())
 
     def delete(self, key: str) -> None:

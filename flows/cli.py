@@ -14,6 +14,7 @@ from flows import (
     cli_compare,
     cli_deploy,
     cli_errors,
+    cli_estimate,
     cli_failures,
     cli_index,
     cli_pool,
@@ -45,6 +46,7 @@ def main() -> None:
 app.add_typer(cli_champions.app)
 app.add_typer(cli_errors.app)
 app.command()(cli_pool.embed)
+app.add_typer(cli_estimate.app)
 app.command()(cli_compare.compare)
 app.add_typer(cli_pool.pool_app, name="pool")
 app.add_typer(cli_failures.app, name="failures")

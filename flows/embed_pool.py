@@ -53,8 +53,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     total = None if None in counts else sum(n for n in counts if n is not None)
     progress.started(source.id, total, "images")
 
-    n_tasks = max(_MIN_TASKS, _TASKS_A_WORKER * config.runner.max_workers)
-    batches = batched(shards, min(n_tasks, _MAX_TASKS))
+    batches = batched(shards, max_tasks(config.runner.max_workers))
     outcomes: list[Batch] = []
     with started_runner(config.runner) as runner:
         futures = [
@@ -101,6 +100,11 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     )
     progress.finished(source.id, summary(result))
     return result
+
+
+def max_tasks(n_workers: int) -> int:
+    """The most embedding tasks that a flow run has."""
+    return min(max(_MIN_TASKS, _TASKS_A_WORKER * n_workers), _MAX_TASKS)
 
 
 def batched(shards: list[Shard], max_batches: int) -> list[list[Shard]]:
