@@ -106,7 +106,7 @@ def cluster(
     with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
         folder = Path(scratch)
         # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
-        with connect(max_memory_bytes // 3, folder) as connection:
+        with connect(max_memory_bytes // 4, folder) as connection:
             wire = (_to_wire(batch, layout) for batch in rows)
             schema = _wire_schema(dim)
             ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
