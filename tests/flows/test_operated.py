@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +9,9 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from dcd.store import Store
+from tests.browser import chromium
 from tests.case import LABELS, png, write_case
 from tests.operated import TERMINAL, Stack, started, wait_for
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
@@ -80,7 +79,6 @@ def test_the_schedules_fire(stack, triggered):
     assert stack.runs("embed-pool", state={"name": {"any_": ["Scheduled"]}})
 
 
-@pytest.mark.xfail(reason="Not seen to pass yet: see docs/operations.md", strict=False)
 def test_a_second_run_elsewhere_reuses_every_result(stack, triggered):
     """As a user: from the command line, with another parameter."""
     config = json.loads(json.dumps(triggered["parameters"]["config"]))
@@ -104,19 +102,13 @@ def test_a_second_run_elsewhere_reuses_every_result(stack, triggered):
 
 
 @pytest.mark.browser
-@pytest.mark.xfail(reason="Not seen to pass yet: see docs/operations.md", strict=False)
 def test_the_ui_shows_our_artifacts(stack, triggered):
     pages = {
         artifact["key"]: f"{stack.url}/artifacts/artifact/{artifact['latest_id']}"
         for artifact in stack.post("artifacts/latest/filter")
     }
     assert {"tiny-metrics", "tiny-trade-off", "tiny-report", "train-progress"} <= pages.keys()
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is missing: install it from the system's packages (apt: chromium)"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(pages["tiny-trade-off"])
@@ -132,10 +124,8 @@ def test_the_ui_shows_our_artifacts(stack, triggered):
         if os.environ.get("DCD_REFRESH_PICTURES"):
             page.wait_for_timeout(3000)
             page.screenshot(path=PICTURE)
-        browser.close()
 
 
-@pytest.mark.xfail(reason="Not seen to pass yet: see docs/operations.md", strict=False)
 def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, triggered):
     """Server, worker and run are killed at once; `make up` brings all back, and the run ends."""
     config = json.loads(json.dumps(triggered["parameters"]["config"]))

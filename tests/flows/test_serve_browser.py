@@ -1,0 +1,72 @@
+"""`dcd serve` over the store of a real run, as Chromium shows it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import chromium
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PICTURE = Path(__file__).parents[2] / "docs" / "serve.png"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, prefect_home: str) -> Iterator[str]:
+    """The pages over the store of the demonstration, served by the command."""
+    folder = tmp_path_factory.mktemp("served")
+    subprocess.run([sys.executable, "-m", "flows", "demo"], cwd=folder, check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "flows", "serve", "--store", "demo/store"]
+    serving = subprocess.Popen([*command, "--port", str(port)], cwd=folder)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_for(url, serving)
+        yield url
+    finally:
+        serving.terminate()
+        serving.wait(30)
+
+
+def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str):
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.get_by_text("demo-").first.click()
+        page.get_by_text("Promoted").first.wait_for()
+        page.get_by_text("filtered_pool").first.wait_for()
+        if os.environ.get("DCD_REFRESH_PICTURES"):
+            page.screenshot(path=PICTURE)
+        assert page.evaluate("document.documentElement.scrollWidth") == 1280
+        page.get_by_role("link", name="report").first.click()
+        page.locator("figure svg").first.wait_for()
+        page.goto(f"{url}champions")
+        page.get_by_text("demo-").first.wait_for()
+    assert said == []
+    assert [one for one in asked if not one.startswith((url, "data:"))] == []
+
+
+def _wait_for(url: str, serving: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert serving.poll() is None, "dcd serve has ended"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(f"{url}: no answer within 60 s")
