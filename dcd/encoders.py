@@ -13,6 +13,7 @@ from timm.models import PretrainedCfg, get_pretrained_cfg, is_model, split_model
 from torch import Tensor, nn
 
 from dcd import backends, keys, weights
+from dcd.class_token import without_unused_tokens
 from dcd.config import EncoderConfig
 from dcd.errors import EncoderError
 from dcd.images import Preprocess
@@ -63,7 +64,8 @@ def _load_encoder(config: EncoderConfig) -> Encoder:
     network = load_network(config)
     shape = _shape_of(network, preprocess, config.model)
     batch_size = config.batch_size or backends.default_batch_size(shape.activation_bytes, runtime)
-    runtime, embed = backends.build(network, preprocess, runtime, batch_size)
+    lean = without_unused_tokens(network)
+    runtime, embed = backends.build(lean, preprocess, runtime, batch_size)
     identity = keys.digest(weights.fingerprint(network), asdict(preprocess), runtime.precision)
     return Encoder(
         encoder_id=f"{keys.slug(config.model)}-{identity}",
