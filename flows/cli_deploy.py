@@ -23,7 +23,7 @@ def deploy(
     with explained():
         loaded = load_config(config)
         deploying.deploy(loaded, prefect_file or deploying.DEPLOYMENTS / "prefect.yaml")
-        dead = sweep()
+        found = sweep()
     typer.echo(f"{config}: deployed")
-    for name in dead:
-        typer.echo(f"{name}: its process is gone; marked Crashed, it resumes in 90 seconds")
+    for line in found:
+        typer.echo(line)

@@ -39,5 +39,5 @@ def look_after_others() -> None:
     """Mark runs whose process is gone; nothing happens outside of deployments."""
     if runtime.deployment.id is None:
         return
-    for name in sweep():
-        get_run_logger().warning("%s: its process is gone; marked Crashed", name)
+    for line in sweep():
+        get_run_logger().warning(line)
