@@ -117,10 +117,11 @@ def test_the_ui_shows_our_artifacts(stack, triggered):
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         page.goto(pages["tiny-metrics"])
         page.get_by_text("debug_heldout").first.wait_for()
+        page.goto(pages["tiny-report"])
+        page.get_by_text("report").first.wait_for()
         page.goto(f"{stack.url}/runs/flow-run/{triggered['id']}")
         page.get_by_text("Artifacts", exact=True).last.click()
         page.get_by_text("tiny-metrics").first.wait_for()
-        page.get_by_text("tiny-report").first.wait_for()
         if os.environ.get("DCD_REFRESH_PICTURES"):
             page.wait_for_timeout(3000)
             page.screenshot(path=PICTURE)
