@@ -5,12 +5,15 @@ it found, callers that overlap would end in the wrong order, and the rest of a c
 with another number of threads: slower, and with other roundings. So they are counted here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
+from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
 
 _lock = Lock()
 # threadpoolctl (3.8) heeds only the thread that set the number first, so one thread sets it always.
@@ -26,12 +29,21 @@ def one_blas_thread() -> Iterator[None]:
     with _lock:
         _n_inside += 1
         if _limits is None:
-            _limits = _setter.submit(threadpool_limits, 1, "blas").result()
+            _limits = _by_the_setter(lambda: threadpool_limits(1, user_api="blas"))
     try:
         yield
     finally:
         with _lock:
             _n_inside -= 1
             if _n_inside == 0 and _limits is not None:
-                _setter.submit(_limits.restore_original_limits).result()
+                _by_the_setter(_limits.restore_original_limits)
                 _limits = None
+
+
+def _by_the_setter(change: Callable[[], T]) -> T | None:
+    """Run it in the thread that sets the number; None once the interpreter ends."""
+    try:
+        future = _setter.submit(change)
+    except RuntimeError:  # an executor takes nothing any more while the interpreter ends
+        return None
+    return future.result()
