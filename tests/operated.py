@@ -19,6 +19,7 @@ from flows.deploying import DEPLOYMENTS, ROOT
 
 T = TypeVar("T")
 PATIENCE_S = 1200  # what takes seconds on a quiet machine may take minutes on a busy one
+BUSY_S = 120
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -71,9 +72,16 @@ class Stack:
         return found
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}/api/{path}", json=body, timeout=60)
-        answer.raise_for_status()
-        return answer.json()
+        """Ask the server. Busy with its database it answers 503: ask again, as its clients do."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            answer = httpx.post(f"{self.url}/api/{path}", json=body, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or (
+                time.monotonic() > deadline
+            ):
+                answer.raise_for_status()
+                return answer.json()
+            time.sleep(1)
 
     def runs(self, flow: str, **filters: Any) -> list[dict[str, Any]]:
         """Flow runs of a flow, the newest first."""
