@@ -6,7 +6,7 @@ published is read from the server.
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +30,7 @@ N_SHARDS = 40
 N_IMAGES = 6  # of a shard; every fifth shard has a broken one too
 N_KILLS, N_FLOW_KILLS = 20, 4
 N_SERVER_KILLS = 3
+AWAY_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -132,22 +133,39 @@ def test_the_server_killed_and_started_again_in_the_middle(
     config = config_for(f"{swift_url}/outages", images)
     rng = random.Random(3)
     moments = sorted(rng.sample(range(10, STEPS_A_SHARD * N_SHARDS - 40), N_SERVER_KILLS))
-    child = Child(config, prefect_api)
-    steps = []
-    for step in child.steps():
-        steps.append(step)
-        if len(steps) in moments:
-            swift_server.kill()
-            time.sleep(rng.uniform(0.5, 2))
-            swift_server.start()
-    assert child.join() == 0
+    outages = {moment: rng.uniform(0.5, 2) for moment in moments}
+    outlive(outages, swift_server, Child(config, prefect_api))
+    assert published(config) == calm
+
+
+def test_the_server_away_for_half_a_minute(
+    swift_server: SwiftServer,
+    swift_url: str,
+    images: str,
+    calm: dict[str, bytes],
+    prefect_api: str,
+):
+    config = config_for(f"{swift_url}/away", images)
+    outlive({50: AWAY_S}, swift_server, Child(config, prefect_api))
+    assert published(config) == calm
+
+
+def outlive(outages: Mapping[int, float], server: SwiftServer, child: Child) -> None:
+    """See a run to its end, with the server killed after some steps for some seconds.
+
+    No shard may be embedded again once it is published.
+    """
     finished: set[str] = set()
-    for step, shard in steps:
+    for n_steps, (step, shard) in enumerate(child.steps(), 1):
         assert step != "embed" or shard not in finished, f"{shard} embedded again"
         if step == "published":
             finished.add(shard)
+        if away := outages.get(n_steps):
+            server.kill()
+            time.sleep(away)
+            server.start()
+    assert child.join() == 0
     assert len(finished) == N_SHARDS
-    assert published(config) == calm
 
 
 @pytest.fixture
