@@ -115,6 +115,11 @@ class PoolConfig(DataConfig):
         "label precision; no selector sees it.",
     )
 
+    @property
+    def title(self) -> str:
+        """The pool as people see it: its name, else the end of `images`."""
+        return self.name or "/".join(self.images.split("/")[-2:])
+
 
 class EncoderConfig(Frozen):
     """The network whose penultimate layer measures likeness, and that is retrained."""

@@ -9,7 +9,7 @@ from flows.embed_pool import embed_pool
 from tasks import debugging
 
 
-@flow(name="build-index", flow_run_name="index {config.pool.images}")
+@flow(name="build-index", flow_run_name="index {config.pool.title}")
 def build_index(config: BuildIndexConfig) -> IndexInfo:
     """Index all embedded images; new shards are appended, `compact` rewrites the whole."""
     operated.attend()

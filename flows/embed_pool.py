@@ -40,7 +40,7 @@ class EmbeddedSource:
     n_bytes: int
 
 
-@flow(name="embed-pool", flow_run_name="embed {config.pool.images}")
+@flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
 def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     """Embed what is not embedded yet. Raises EmbeddingFailed naming every shard that failed."""
     operated.attend()

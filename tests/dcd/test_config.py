@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dcd.config import DataConfig, RunConfig, TrainingConfig, load_config
+from dcd.config import DataConfig, PoolConfig, RunConfig, TrainingConfig, load_config
 from dcd.errors import ConfigError
 from dcd.selection_config import SelectionConfig
 
@@ -97,6 +97,18 @@ def test_nothing_in_a_config_is_executed(tmp_path):
 def test_a_data_set_is_filled_in_for_its_seed():
     data = DataConfig(images="i-{seed}", labels="l-{seed}.parquet", where="seed = {seed}")
     assert data.at_seed(3) == DataConfig(images="i-3", labels="l-3.parquet", where="seed = 3")
+
+
+@pytest.mark.parametrize(
+    ("images", "name", "title"),
+    [
+        ("s3://bucket/crawl/2026/*.tar", None, "2026/*.tar"),
+        ("s3://bucket/crawl/2026/*.tar", "crawl", "crawl"),
+        ("pool.parquet", None, "pool.parquet"),
+    ],
+)
+def test_a_pool_is_shown_by_its_name_or_the_end_of_its_address(images, name, title):
+    assert PoolConfig(images=images, name=name).title == title
 
 
 def test_a_config_is_immutable_and_survives_json():
