@@ -1,6 +1,5 @@
 """`dcd serve` over the store of a real run, as Chromium shows it."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import chromium
+from tests.browser import chromium, take_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-
-PICTURE = Path(__file__).parents[2] / "docs" / "serve.png"
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +34,9 @@ def url(tmp_path_factory: pytest.TempPathFactory, prefect_home: str) -> Iterator
         serving.wait(30)
 
 
-def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str):
+def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str, tmp_path: Path):
     with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
         said, asked = [], []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -48,8 +45,7 @@ def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str):
         page.get_by_text("demo-").first.click()
         page.get_by_text("Promoted").first.wait_for()
         page.get_by_text("filtered_pool").first.wait_for()
-        if os.environ.get("DCD_REFRESH_PICTURES"):
-            page.screenshot(path=PICTURE)
+        take_picture(page, "serve.png", tmp_path)
         assert page.evaluate("document.documentElement.scrollWidth") == 1280
         page.get_by_role("link", name="report").first.click()
         page.locator("figure svg").first.wait_for()
