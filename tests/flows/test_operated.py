@@ -17,6 +17,9 @@ from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
 pytestmark = [pytest.mark.operated, pytest.mark.s3, pytest.mark.timeout(900)]
 
 
+N_CELLS = 7  # six baselines and the selection, at one seed
+
+
 @pytest.fixture(scope="module")
 def store(swift_server: SwiftServer) -> Iterator[Store]:
     settings = {
@@ -124,6 +127,7 @@ def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, trigg
     """Server, worker and run are killed at once; `make up` brings all back, and the run ends."""
     config = json.loads(json.dumps(triggered["parameters"]["config"]))
     config["training"]["l2"] = 0.01
+    before = _finished_cells(store)
     (deployment,) = stack.post(
         "deployments/filter", flows={"name": {"any_": ["debug-model"]}}, limit=1
     )
@@ -132,15 +136,16 @@ def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, trigg
         parameters={"config": config},
         idempotency_key="power cut",  # asked twice, it is one run
     )
-    before = set(store.keys_under("cells"))
-    wait_for("a cell", lambda: len(set(store.keys_under("cells")) - before) > 0)
+    wait_for("a finished cell", lambda: _finished_cells(store) - before)
     stack.kill(*stack.flow_processes(run["id"]), stack.pid("worker"), stack.pid("server"))
-    done = store.versions_under("cells")
+    done, finished = store.versions_under("cells"), _finished_cells(store)
+    assert finished - before  # in mid-run: some of its cells are there, …
+    assert len(finished - before) < N_CELLS  # … others are not
     stack.up()
     ended = wait_for("the end of the run", lambda: _at_end(stack, run["id"]), 900)
     assert ended["state_name"] == "Completed", ended["state"]
     after = store.versions_under("cells")
-    finished = {key.rpartition("/")[0] for key in done if key.endswith("predictions.parquet")}
+    assert len(_finished_cells(store) - before) == N_CELLS
     again = {key for key in done if key.rpartition("/")[0] in finished and after[key] != done[key]}
     assert again == set()
     states = {r["name"]: r["state_name"] for r in stack.runs("debug-model")}
@@ -151,6 +156,12 @@ def test_up_twice_starts_nothing_twice(stack):
     pids = stack.pid("server"), stack.pid("worker")
     stack.up()
     assert (stack.pid("server"), stack.pid("worker")) == pids
+
+
+def _finished_cells(store: Store) -> set[str]:
+    """The cells whose predictions, written last, are there."""
+    found = store.keys_under("cells")
+    return {key.rpartition("/")[0] for key in found if key.endswith("/predictions.parquet")}
 
 
 def _begun(stack: Stack) -> list[dict]:
