@@ -53,7 +53,7 @@ contracts: install
 slow: install
 	$(BIN)/python -m pytest -m "(slow or s3 or browser) and not gpu and not operated"
 
-# The stack of `make up` from end to end. Not all of it has passed yet: docs/operations.md says what.
+# The stack of `make up` from end to end, about ten minutes: docs/operations.md says what was seen.
 operated: install
 	$(BIN)/python -m pytest -m "operated"
 
