@@ -6,7 +6,7 @@ same images in the same order however the threads run.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,7 @@ from dcd.store import Store
 
 # Raised whenever the same shard and encoder would give other tables.
 CODE_FORMAT = 1
+_REQUESTS_AT_ONCE = 16
 _MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
 
 
@@ -154,6 +155,21 @@ def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardSt
         return None
     counts = (int(found[name]) for name in ("n_images", "n_embedded", "n_rejected"))
     return ShardStats(shard.name, *counts)
+
+
+def published_of(
+    store: Store, pool: str, encoder_id: str, shards: Sequence[Shard]
+) -> list[ShardStats | None]:
+    """`published` of every shard, in their order; only what a listing shows is looked at."""
+    there = set(store.keys_under(keys.embeddings_of(pool, encoder_id)))
+
+    def look(shard: Shard) -> ShardStats | None:
+        if keys.embeddings(pool, encoder_id, shard.name) not in there:
+            return None
+        return published(store, pool, encoder_id, shard)
+
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+        return list(requests.map(look, shards))
 
 
 def _batches(

@@ -13,9 +13,8 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dcd import keys
 from dcd.config import DataConfig
-from dcd.embedding import ShardStats, embed_images, published
+from dcd.embedding import ShardStats, embed_images, published_of
 from dcd.encoders import Encoder
 from dcd.errors import DataError
 from dcd.filesystems import locate
@@ -24,12 +23,12 @@ from dcd.indexing import SAMPLE_BYTES
 from dcd.objects import stat_object
 from dcd.pool import RawImage, Reject, Shard, read_shard
 from dcd.store import COMPRESSION, Store
+from dcd.webdataset import READ_BYTES
 
 _SAMPLE_S = 15
 _SAMPLE_IMAGES = 512
 _REQUESTS_AT_ONCE = 16
 _TAR_BLOCK_BYTES = 512
-_RANGE_BYTES = 8 * 2**20  # what one read of an archive asks for
 _LISTED_AT_ONCE = 1000
 # A finished shard is recognised by the footer of its table: two reads. A new one is looked for in
 # vain first and publishes two tables; the index reads a table's footer and its rows.
@@ -85,18 +84,15 @@ def plan_shards(
     store: Store, source_id: str, encoder_id: str, shards: Sequence[Shard]
 ) -> list[PlannedShard]:
     """What of each shard is done; the size of an archive whose images nobody has counted."""
-    there = set(store.keys_under(keys.embeddings_of(source_id, encoder_id)))
 
-    def plan(shard: Shard) -> PlannedShard:
-        done = None
-        if keys.embeddings(source_id, encoder_id, shard.name) in there:
-            done = published(store, source_id, encoder_id, shard)
-        sized = shard.format == "webdataset"
-        n_bytes = stat_object(locate(shard.uri)).n_bytes if sized else None
-        return PlannedShard(shard, n_bytes, done)
+    def archive_bytes(shard: Shard) -> int | None:
+        if shard.format != "webdataset":
+            return None
+        return stat_object(locate(shard.uri)).n_bytes
 
+    done = published_of(store, source_id, encoder_id, shards)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
-        return list(requests.map(plan, shards))
+        return list(map(PlannedShard, shards, requests.map(archive_bytes, shards), done))
 
 
 def sample_pool(shard: Shard, data: DataConfig, encoder: Encoder) -> PoolSample:
@@ -196,7 +192,7 @@ def _requests(planned: Sequence[PlannedShard], image_bytes: float) -> int:
             n += one.shard.n_images or 0  # a read an image
         else:
             n_bytes = one.archive_bytes or (one.shard.n_images or 0) * image_bytes
-            n += 1 + int(n_bytes // _RANGE_BYTES)
+            n += 1 + int(n_bytes // READ_BYTES)
     return n
 
 

@@ -58,17 +58,17 @@ def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes
     found: dict[str, LabelModes] = {}
     n_named = 0
     of_image = np.array(labels, dtype=object)
-    for label in sorted(set(labels)):
-        members = features[of_image == label].astype(np.float32)
-        # Hundreds of tiny problems: threads would only wait for each other.
-        with one_blas_thread(), threadpool_limits(1, user_api="openmp"):
+    # Hundreds of tiny problems: threads would only wait for each other.
+    with one_blas_thread(), threadpool_limits(1, user_api="openmp"):
+        for label in sorted(set(labels)):
+            members = features[of_image == label].astype(np.float32)
             cluster = _clusters(members)
-        k = int(cluster.max()) + 1
-        centres = np.stack([members[cluster == i].mean(axis=0) for i in range(k)])
-        reach = float(np.linalg.norm(members - centres[cluster], axis=1).max())
-        names = tuple(f"{n_named + i + 1} (proposed)" for i in range(k))
-        n_named += k
-        found[label] = LabelModes(names, centres, reach)
+            k = int(cluster.max()) + 1
+            centres = np.stack([members[cluster == i].mean(axis=0) for i in range(k)])
+            reach = float(np.linalg.norm(members - centres[cluster], axis=1).max())
+            names = tuple(f"{n_named + i + 1} (proposed)" for i in range(k))
+            n_named += k
+            found[label] = LabelModes(names, centres, reach)
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dcd import keys, schemas
 from dcd.config import DataConfig
-from dcd.embedding import ShardStats, published
+from dcd.embedding import ShardStats, published_of
 from dcd.errors import DataError, DCDError, ObjectNotFound
 from dcd.pool import Shard, read_shard, shards_from_table
 from dcd.store import Store
@@ -102,19 +102,14 @@ def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardSta
             f"{source_id}: no run has listed its shards in {store.url} yet; run dcd embed first"
         ) from err
     reasons = {f.shard: f.reason for f in noted_failures(store, source_id, encoder_id)}
-    there = set(store.keys_under(keys.embeddings_of(source_id, encoder_id)))
 
-    def state_of(shard: Shard) -> ShardState:
-        stats = None
-        if keys.embeddings(source_id, encoder_id, shard.name) in there:
-            stats = published(store, source_id, encoder_id, shard)
+    def state_of(shard: Shard, stats: ShardStats | None) -> ShardState:
         if stats is not None:
             return ShardState(shard, "done", stats)
         reason = reasons.get(shard.name)
         return ShardState(shard, "failed" if reason else "missing", reason=reason)
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
-        return list(requests.map(state_of, shards))
+    return list(map(state_of, shards, published_of(store, source_id, encoder_id, shards)))
 
 
 def pool_status(store: Store, source_id: str, encoder_id: str) -> PoolStatus:

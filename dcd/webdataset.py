@@ -32,7 +32,7 @@ _MAX_LABEL_BYTES = 2**20
 _MAX_HEADER_BYTES = 2**20
 _MAX_SAMPLE_MEMBERS = 256
 _MAX_SAMPLE_BYTES = 2 * MAX_IMAGE_BYTES
-_BLOCK_BYTES = 8 * 2**20  # one range request
+READ_BYTES = 8 * 2**20  # one range request
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 # What tarfile raises on malformed archives, beside its own errors (found by fuzzing).
@@ -183,7 +183,7 @@ def _members(shard: Shard, wants: Callable[[str], bool]) -> Iterator[_Member | R
     """
     last = shard.name
     try:
-        stream = io.BufferedReader(open_object(shard.uri), _BLOCK_BYTES)
+        stream = io.BufferedReader(open_object(shard.uri), READ_BYTES)
         # Plain archives go without tarfile's stream layer: a third faster, and skipping is a seek.
         mode = "r|*" if stream.peek(8).startswith(_COMPRESSED) else "r:"
         with tarfile.open(fileobj=stream, mode=mode, tarinfo=_StrictTarInfo) as archive:

@@ -66,6 +66,8 @@ def estimate(
 
 def estimate_table(title: str, found: "Estimate") -> Table:
     """The estimate for people."""
+    from dcd.report import filesize
+
     n_guessed = found.n_images_left - found.n_counted
     known = "counted" if n_guessed == 0 else f"{n_guessed:,} of them by the size of their archives"
     machines = "machine" if found.n_machines == 1 else "machines"
@@ -74,9 +76,9 @@ def estimate_table(title: str, found: "Estimate") -> Table:
         "shards", f"{found.n_shards_left:,} of {found.n_shards:,} are left, the others are done"
     )
     table.add_row("images to embed", f"{found.n_images_left:,} ({known})")
-    table.add_row("read from the pool", _size(found.bytes_read))
-    table.add_row("embeddings written", _size(found.embedding_bytes))
-    table.add_row("index written", _size(found.index_bytes))
+    table.add_row("read from the pool", filesize(found.bytes_read))
+    table.add_row("embeddings written", filesize(found.embedding_bytes))
+    table.add_row("index written", filesize(found.index_bytes))
     table.add_row("embedding tasks", f"{found.n_tasks:,}")
     table.add_row("requests to the store", f"about {found.n_requests:,}")
     table.add_row(
@@ -87,11 +89,6 @@ def estimate_table(title: str, found: "Estimate") -> Table:
         else "none: all shards are embedded",
     )
     return table
-
-
-def _size(n_bytes: int) -> str:
-    gigabytes = n_bytes / 1e9
-    return f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _duration(hours: float) -> str:

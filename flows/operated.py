@@ -36,7 +36,7 @@ def attend() -> None:
 
 
 def look_after_others() -> None:
-    """Mark runs whose process is gone; nothing happens outside of deployments."""
+    """Mark dead runs and resume crashed ones; nothing happens outside of deployments."""
     if runtime.deployment.id is None:
         return
     for line in sweep():
