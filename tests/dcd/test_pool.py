@@ -149,7 +149,7 @@ def upload(folder: Path, url: str) -> None:
 def test_s3_gives_what_the_folder_gives(
     tmp_path: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(webdataset, "_BLOCK_BYTES", 100_000)  # several range requests a tar
+    monkeypatch.setattr(webdataset, "READ_BYTES", 100_000)  # several range requests a tar
     write_tar(tmp_path / "tars/0.tar", [(f"{n}.jpg", bytes([n]) * 40_000) for n in range(20)])
     write_tar(tmp_path / "tars/1.tar", [("0.png", b""), ("0.cls", b"4")])
     write_parquet(tmp_path / "tables/a.parquet", ["x", "y"])
