@@ -54,6 +54,14 @@ class ComparisonConfig(Frozen):
             raise ValueError(f"reference: {self.reference!r} is not compared; one of {known}")
         return self
 
+    @model_validator(mode="after")
+    def _lpips_has_enough_candidates(self) -> "ComparisonConfig":
+        for name, strategy in self.strategies.items():
+            widest = strategy.model_copy(update={"k": max(self.k)})
+            if widest.lpips_fault:
+                raise ValueError(f"strategies.{name}.{widest.lpips_fault}")
+        return self
+
     def arm(self, encoder: str, strategy: str, k: int) -> str:
         """The name of a cell of the grid in tables."""
         return f"{encoder}_{strategy}_k{k}"

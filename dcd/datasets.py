@@ -4,7 +4,7 @@ A split is a view of an image source: the embeddings of the source's shards join
 table. Sources are embedded once however many splits share them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from dcd import keys, schemas, sql
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.errors import DataError, LabelError
 from dcd.filesystems import locate
-from dcd.pool import fetch_images, shards_from_table
+from dcd.pool import RawImage, fetch_images, shards_from_table
 from dcd.store import Store
 
 _LABELS = pa.schema(
@@ -208,9 +208,12 @@ def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str
 
 def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:
     """Encoded images by id. rows: table with image_id and shard. Missing images are left out."""
+    return {raw.image_id: raw.data for raw in fetch_each(store, source, rows)}
+
+
+def fetch_each(store: Store, source: Source, rows: pa.Table) -> Iterator[RawImage]:
+    """The images of `fetch` one after the other, shard by shard: for more than memory holds."""
     shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}
-    found: dict[str, bytes] = {}
     for name in sorted(set(rows["shard"].to_pylist())):
         wanted = rows.filter(pc.equal(rows["shard"], name))["image_id"].to_pylist()
-        found |= {raw.image_id: raw.data for raw in fetch_images(shards[name], source.data, wanted)}
-    return found
+        yield from fetch_images(shards[name], source.data, wanted)
