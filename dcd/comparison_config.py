@@ -66,6 +66,11 @@ class ComparisonConfig(Frozen):
         """The name of a cell of the grid in tables."""
         return f"{encoder}_{strategy}_k{k}"
 
+    def selections(self) -> dict[str, SelectionConfig]:
+        """All selections by their place in the config, those of the base run included."""
+        strategies = {f"strategies.{name}": s for name, s in self.strategies.items()}
+        return self.base.selections() | strategies
+
     def run(self) -> RunConfig:
         """The base run with the baselines of the comparison."""
         compare = self.base.compare.model_copy(update={"baselines": self.baselines})

@@ -380,9 +380,8 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _lpips_has_enough_candidates(self) -> Self:
-        chosen = {"selection": self.selection}
-        chosen |= {f"compare.selections.{n}": s for n, s in self.compare.selections.items()}
-        faults = [f"{place}.{s.lpips_fault}" for place, s in chosen.items() if s.lpips_fault]
+        chosen = self.selections().items()
+        faults = [f"{place}.{s.lpips_fault}" for place, s in chosen if s.lpips_fault]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -401,6 +400,11 @@ class RunConfig(Frozen):
         """The data set of a split for one seed; None where the config names none."""
         data: DataConfig | None = getattr(self, split)
         return data and data.at_seed(seed)
+
+    def selections(self) -> dict[str, SelectionConfig]:
+        """All selections of the run by their place in the config."""
+        further = self.compare.selections.items()
+        return {"selection": self.selection} | {f"compare.selections.{n}": s for n, s in further}
 
     def embedding(self) -> EmbedConfig:
         """The part of this run that embeds the pool."""

@@ -41,8 +41,8 @@ def pair_distances(
 ) -> np.ndarray:
     """LPIPS of N pairs in their order: (N,) float32.
 
-    pairs: label, error_image_id, image_id. Raises DataError for an image that cannot be decoded,
-    which was possible when it was embedded.
+    pairs: label, error_image_id, image_id. Raises DataError for an image that is not handed out or
+    cannot be decoded, though it was when it was embedded.
     """
     distances = np.full(pairs.num_rows, np.nan, np.float32)
     rows_of: dict[str, list[int]] = {}
@@ -57,13 +57,20 @@ def pair_distances(
             for found in _mapped(workers, _vectors_by(lpips), read_failures(block)):
                 vectors |= found
             askers: dict[str, list[tuple[int, Tensor]]] = {}
-            for failure in block:
+            for failure in vectors:
                 for row in rows_of[failure]:
                     askers.setdefault(candidates[row], []).append((row, vectors[failure]))
             compare = _comparison(lpips, askers)
             for found in _mapped(workers, compare, read_candidates(sorted(askers))):
                 for row, distance in found:
                     distances[row] = distance
+    missing = np.flatnonzero(np.isnan(distances))
+    if len(missing):
+        pair = [pairs[name][int(missing[0])].as_py() for name in ("error_image_id", "image_id")]
+        raise DataError(
+            f"lpips: {len(missing)} of {len(distances)} pairs have no distance, such as {pair[0]!r}"
+            f" and {pair[1]!r}; check that both images can be read and the weights are finite"
+        )
     return distances
 
 

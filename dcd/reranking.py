@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
-from dcd.datasets import Source, fetch_all, fetch_each
+from dcd.datasets import Source, fetch_each
 from dcd.errors import ConfigError
 from dcd.lpips import Lpips, load_lpips
 from dcd.lpips_config import LpipsConfig
 from dcd.lpips_pairs import pair_distances
 from dcd.pick_filters import refuse
-from dcd.records import RawImage
 from dcd.store import Store
 
 FARTHER = "farther by LPIPS"
@@ -68,13 +67,11 @@ def rerank(
     hashed = hashed.append_column("candidate", _hashes(rows, pairs["image_id"]))
     key = keys.lpips(keys.digest("lpips", _FORMAT, lpips.digest, keys.table_digest(hashed)))
     if not store.exists(key):
-
-        def read_failures(ids: Sequence[str]) -> list[RawImage]:
-            images = fetch_all(store, failing, _places(failures, ids))
-            return [RawImage(image_id, images[image_id], None) for image_id in ids]
-
         distances = pair_distances(
-            lpips, pairs, read_failures, lambda ids: fetch_each(store, pool, _places(rows, ids))
+            lpips,
+            pairs,
+            lambda ids: fetch_each(store, failing, _places(failures, ids)),
+            lambda ids: fetch_each(store, [pool], _places(rows, ids)),
         )
         store.write_table(key, pa.table([pa.array(distances)], schema=_DISTANCES))
     known = schemas.conform(store.read_table(key), _DISTANCES, store.uri(key))

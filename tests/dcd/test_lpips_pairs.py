@@ -101,3 +101,9 @@ def test_an_image_that_is_none_any_more_is_named(lpips: Lpips, images: dict[str,
     failures, candidates, _ = readers(images | {"blue1": b"gone"})
     with pytest.raises(DataError, match="'blue1' was embedded, but is none any more"):
         pair_distances(lpips, PAIRS, failures, candidates)
+
+
+def test_an_image_that_is_not_handed_out_is_named(lpips: Lpips, images: dict[str, bytes]):
+    failures, candidates, _ = readers(images)
+    with pytest.raises(DataError, match="1 of 4 pairs have no distance, such as 'f2' and 'blue1'"):
+        pair_distances(lpips, PAIRS, lambda ids: failures(ids[:2]), candidates)
