@@ -76,7 +76,7 @@ def lpips_vectors(lpips: Lpips, inputs: Sequence[np.ndarray]) -> Tensor:
     """Inputs as (N, 484992) float32, between which the squared l2 distance is LPIPS.
 
     All layers one after the other, each number times the root of its weight in the mean over
-    positions. About 6 MB an image are needed meanwhile.
+    positions. About 11 MB an image are needed meanwhile.
     """
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
     with torch.inference_mode():

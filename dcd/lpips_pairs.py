@@ -2,8 +2,8 @@
 
 Failures are taken in blocks, by label: a candidate is compared with all failures of the block that
 ask for it, and forgotten. Only where a label has more failures than a block does a candidate come
-up in more than one. Memory stays below 0.5 GB for a block's failures, and 0.1 GB a core, for at
-most 8 cores.
+up in more than one. Memory stays below 0.5 GB for a block's failures and 0.2 GB a core, of which at
+most 8 are used; images read ahead, encoded, come on top.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

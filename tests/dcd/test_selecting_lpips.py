@@ -180,3 +180,10 @@ def test_images_that_are_gone_are_named(case: CellCase, backbone: str):
             run(case, {"backbone": backbone, "candidates": 3})
     finally:
         Path(own).write_bytes(original)
+
+
+def test_where_everything_is_refused_nothing_is_compared(case: CellCase, backbone: str):
+    info = run(case, {"backbone": backbone, "candidates": N_CANDIDATES}, leak_distance=2)
+    found = neighbors_of(case, info)
+    assert found.num_rows == found["lpips"].null_count > 0
+    assert info.n_picks == 0
