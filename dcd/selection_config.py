@@ -38,7 +38,8 @@ class SelectionConfig(Frozen):
     max_depth: int = Field(
         default=10,
         ge=1,
-        description="Refused images are replaced by the next nearest, down to rank max_depth x k.",
+        description="Refused images are replaced by the next nearest, down to rank max_depth x k "
+        "(with lpips x candidates).",
     )
     leak_distance: float = Field(
         default=0.15,
