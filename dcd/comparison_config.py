@@ -54,9 +54,22 @@ class ComparisonConfig(Frozen):
             raise ValueError(f"reference: {self.reference!r} is not compared; one of {known}")
         return self
 
+    @model_validator(mode="after")
+    def _lpips_has_enough_candidates(self) -> "ComparisonConfig":
+        for name, strategy in self.strategies.items():
+            widest = strategy.model_copy(update={"k": max(self.k)})
+            if widest.lpips_fault:
+                raise ValueError(f"strategies.{name}.{widest.lpips_fault}")
+        return self
+
     def arm(self, encoder: str, strategy: str, k: int) -> str:
         """The name of a cell of the grid in tables."""
         return f"{encoder}_{strategy}_k{k}"
+
+    def selections(self) -> dict[str, SelectionConfig]:
+        """All selections by their place in the config, those of the base run included."""
+        strategies = {f"strategies.{name}": s for name, s in self.strategies.items()}
+        return self.base.selections() | strategies
 
     def run(self) -> RunConfig:
         """The base run with the baselines of the comparison."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from dcd.errors import ConfigError
-from dcd.frozen import Frozen
+from dcd.frozen import Frozen, Uri
 from dcd.index_config import IndexConfig
 from dcd.selection_config import SelectionConfig
 from dcd.suggest import explain_fault, explain_yaml, line_numbers, repeated_keys
@@ -43,19 +43,6 @@ _DEFAULT_BASELINES: tuple[Baseline, ...] = (
 )
 
 Parsed = TypeVar("Parsed", bound="Frozen")
-
-
-def _without_credentials(uri: str) -> str:
-    _, scheme, rest = uri.partition("://")
-    if scheme and "@" in rest.split("/", 1)[0]:
-        raise ValueError(
-            "credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return uri
-
-
-# A local path or s3://…; relative paths count from the current directory.
-Uri = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
 
 
 class DataConfig(Frozen):
@@ -392,6 +379,14 @@ class RunConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _lpips_has_enough_candidates(self) -> Self:
+        chosen = self.selections().items()
+        faults = [f"{place}.{s.lpips_fault}" for place, s in chosen if s.lpips_fault]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @model_validator(mode="after")
     def _draw_like_is_a_selection(self) -> Self:
         known = ["selected", *self.compare.selections]
         if self.compare.draw_like not in known:
@@ -405,6 +400,11 @@ class RunConfig(Frozen):
         """The data set of a split for one seed; None where the config names none."""
         data: DataConfig | None = getattr(self, split)
         return data and data.at_seed(seed)
+
+    def selections(self) -> dict[str, SelectionConfig]:
+        """All selections of the run by their place in the config."""
+        further = self.compare.selections.items()
+        return {"selection": self.selection} | {f"compare.selections.{n}": s for n, s in further}
 
     def embedding(self) -> EmbedConfig:
         """The part of this run that embeds the pool."""

@@ -4,7 +4,7 @@ A split is a view of an image source: the embeddings of the source's shards join
 table. Sources are embedded once however many splits share them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from dcd import keys, schemas, sql
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.errors import DataError, LabelError
 from dcd.filesystems import locate
-from dcd.pool import fetch_images, shards_from_table
+from dcd.pool import RawImage, fetch_images, shards_from_table
 from dcd.store import Store
 
 _LABELS = pa.schema(
@@ -199,18 +199,19 @@ def _joined(rows: pa.Table, labels: pa.Table, place: str) -> pa.Table:
 
 def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:
     """Encoded images by id, from several sources. rows: table with image_id and shard."""
-    found: dict[str, bytes] = {}
-    for source in of:
-        shards = store.read_table(keys.shards(source.id), ["shard"])["shard"]
-        found |= fetch(store, source, rows.filter(pc.is_in(rows["shard"], value_set=shards)))
-    return found
+    return {raw.image_id: raw.data for raw in fetch_each(store, of, rows)}
 
 
 def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:
     """Encoded images by id. rows: table with image_id and shard. Missing images are left out."""
-    shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}
-    found: dict[str, bytes] = {}
-    for name in sorted(set(rows["shard"].to_pylist())):
-        wanted = rows.filter(pc.equal(rows["shard"], name))["image_id"].to_pylist()
-        found |= {raw.image_id: raw.data for raw in fetch_images(shards[name], source.data, wanted)}
-    return found
+    return fetch_all(store, [source], rows)
+
+
+def fetch_each(store: Store, of: Sequence[Source], rows: pa.Table) -> Iterator[RawImage]:
+    """The images of `fetch_all` one after the other, by shard: for more than memory holds."""
+    wanted_shards = set(rows["shard"].to_pylist())
+    for source in of:
+        shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}
+        for name in sorted(wanted_shards & shards.keys()):
+            wanted = rows.filter(pc.equal(rows["shard"], name))["image_id"].to_pylist()
+            yield from fetch_images(shards[name], source.data, wanted)

@@ -15,7 +15,7 @@ from dcd.thumbnails import Album
 
 @dataclass(frozen=True)
 class Pick:
-    """One neighbour of a failure. distance: l2. rank: 1 = nearest."""
+    """One neighbour of a failure. distance: l2. rank: 1 = nearest, by LPIPS if it was asked."""
 
     image_id: str
     rank: int

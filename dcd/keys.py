@@ -80,6 +80,11 @@ def neighbors(neighbors_id: str) -> str:
     return f"neighbors/{neighbors_id}.parquet"
 
 
+def lpips(distances_id: str) -> str:
+    """LPIPS of the pairs of failures and candidates of some selections."""
+    return f"lpips/{distances_id}.parquet"
+
+
 def selection(selection_id: str) -> str:
     """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
     return f"selections/{selection_id}"

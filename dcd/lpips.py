@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance that the paper compares with: for re-ranking small candidate sets.
+"""LPIPS, the perceptual distance that the paper compares with: for ordering small candidate sets.
 
 Zhang, Isola, Efros, Shechtman, Wang: "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", CVPR 2018, eq. 1: channel-normalised activations of five AlexNet layers, their
@@ -17,28 +17,33 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
-from dcd import weights
+from dcd import keys, weights
 from dcd.errors import EncoderError
 from dcd.images import Preprocess, decode, to_input
 
 PREPROCESS = Preprocess(224, 1.0, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _TAPS = (1, 4, 7, 9, 11)  # of AlexNet's features: the five ReLUs
 _CHANNELS = (64, 192, 384, 256, 256)
-_BATCH_SIZE = 32
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class Lpips:
-    """features: AlexNet's convolutions. channel_weights: (C,) float32, not negative, a layer."""
+    """AlexNet's convolutions and a weight for each of their channels.
+
+    channel_weights: (C,) float32, not negative, a layer. digest: of the numbers of both, so that
+    the same weights count as the same whatever file they come from.
+    """
 
     features: nn.Sequential
     channel_weights: tuple[Tensor, ...]
+    digest: str
 
 
 def load_lpips(backbone: str | None, channel_weights: str | None = None) -> Lpips:
     """Read AlexNet's weights and, if given, the channel weights (`lin0` … `lin4` of the authors).
 
-    Raises EncoderError if the backbone is not given or a file does not fit.
+    Raises EncoderError if the backbone is not given, or a file is missing or does not fit.
     """
     if backbone is None:
         raise EncoderError(
@@ -56,32 +61,45 @@ def load_lpips(backbone: str | None, channel_weights: str | None = None) -> Lpip
         raise EncoderError(
             f"{backbone}: does not fit AlexNet: {weights.differences(fitted, expected)}"
         ) from err
-    return Lpips(network.eval(), _channel_weights(channel_weights))
+    by_channel = _channel_weights(channel_weights)
+    numbers = [weight.tolist() for weight in by_channel]
+    digest = keys.digest("lpips", weights.fingerprint(network), numbers)
+    return Lpips(network.eval(), by_channel, digest)
+
+
+def lpips_input(image: bytes) -> np.ndarray:
+    """What AlexNet sees of an encoded image: (224, 224, 3) uint8. Raises BadImage."""
+    return to_input(decode(image), PREPROCESS)
+
+
+def lpips_vectors(lpips: Lpips, inputs: Sequence[np.ndarray]) -> Tensor:
+    """Inputs as (N, 484992) float32, between which the squared l2 distance is LPIPS.
+
+    All layers one after the other, each number times the root of its weight in the mean over
+    positions. About 11 MB an image are needed meanwhile.
+    """
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
+    with torch.inference_mode():
+        x = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() / 255
+        layers = []
+        taken = _taps(lpips.features, (x - mean) / std)
+        for activation, weight in zip(taken, lpips.channel_weights, strict=True):
+            n_positions = activation.shape[2] * activation.shape[3]
+            scale = (weight / n_positions).sqrt().view(-1, 1, 1)
+            layers.append((nn.functional.normalize(activation, dim=1) * scale).flatten(1))
+        return torch.cat(layers, dim=1)
 
 
 def lpips_distances(lpips: Lpips, query: bytes, candidates: Sequence[bytes]) -> np.ndarray:
     """Distances (N,) float32 of encoded images to one of them. Raises BadImage."""
     found = [np.zeros(0, np.float32)]
     with torch.inference_mode():
-        of_query = _activations(lpips, [query])
-        for start in range(0, len(candidates), _BATCH_SIZE):
-            of_batch = _activations(lpips, candidates[start : start + _BATCH_SIZE])
-            total = sum(
-                torch.einsum("c,ncyx->nyx", weight, (a - q) ** 2).mean(dim=(1, 2))
-                for a, q, weight in zip(of_batch, of_query, lpips.channel_weights, strict=True)
-            )
-            assert isinstance(total, Tensor)
-            found.append(total.numpy())
+        of_query = lpips_vectors(lpips, [lpips_input(query)])
+        for start in range(0, len(candidates), BATCH_SIZE):
+            inputs = [lpips_input(data) for data in candidates[start : start + BATCH_SIZE]]
+            of_batch = lpips_vectors(lpips, inputs)
+            found.append(((of_batch - of_query) ** 2).sum(dim=1).numpy())
     return np.concatenate(found)
-
-
-def nearest_by_lpips(
-    lpips: Lpips, query: bytes, candidates: Sequence[tuple[str, bytes]], k: int
-) -> list[str]:
-    """Ids of the k candidates nearest to the query, nearest first; ties by id."""
-    distances = lpips_distances(lpips, query, [data for _, data in candidates])
-    ranked = sorted(zip(distances.tolist(), (name for name, _ in candidates), strict=True))
-    return [name for _, name in ranked[:k]]
 
 
 def numbers_per_image(size_px: int = PREPROCESS.input_size) -> int:
@@ -95,14 +113,6 @@ def _on_meta() -> nn.Sequential:
     """AlexNet's convolutions with shapes and no numbers, which costs nothing."""
     with torch.device("meta"):
         return alexnet(weights=None).features.eval()
-
-
-def _activations(lpips: Lpips, images: Sequence[bytes]) -> list[Tensor]:
-    """(N, C, Y, X) a layer, every position's channels of length 1."""
-    pixels = np.stack([to_input(decode(data), PREPROCESS) for data in images])
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
-    return [nn.functional.normalize(a, dim=1) for a in _taps(lpips.features, (x - mean) / std)]
 
 
 def _taps(features: nn.Sequential, x: Tensor) -> list[Tensor]:

@@ -41,6 +41,9 @@ NEIGHBORS = _schema(
     ("kept", pa.bool_()),
     ("reason", pa.string(), True),
 )
+# Neighbours that LPIPS has ordered (dcd.reranking): rank is their place by it, distance still the
+# encoder's. lpips: no unit, 0 or more; null where the image was refused before, hence not compared.
+RERANKED_NEIGHBORS = NEIGHBORS.append(pa.field("lpips", pa.float32()))
 DEBUG_TRAIN = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),

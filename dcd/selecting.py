@@ -11,12 +11,15 @@ from dcd import keys
 from dcd.agreement import Reference, fit_reference
 from dcd.choosing import accuracy_with
 from dcd.config import SelectionConfig, Split
+from dcd.datasets import Source
 from dcd.errors import ConfigError
 from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
 from dcd.leaks import check_leaks, near_copies
+from dcd.lpips import Lpips
 from dcd.neighbor_cache import cached_neighbors
 from dcd.pick_filters import UNLIKE
 from dcd.refining import refine, unlike_failures
+from dcd.reranking import open_lpips, rerank
 from dcd.selection import debug_train, targeted_picks
 from dcd.stages import SplitInfo, blocked_content
 from dcd.store import Store
@@ -50,26 +53,39 @@ class SelectionInfo:
 
 
 def select(
-    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+    store: Store,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
 ) -> SelectionInfo:
-    """Choose the images to add and publish neighbors and debug_train, unless they are there."""
+    """Choose the images to add and publish neighbors and debug_train, unless they are there.
+
+    pool: where the images of the index are; read again for LPIPS only. Raises ConfigError for
+    settings that do not fit together or the number of failures, EncoderError for LPIPS weights that
+    are missing or do not fit.
+    """
+    if config.lpips_fault:
+        raise ConfigError([f"selection.{config.lpips_fault}"])
+    n_failures = splits["error_sample"].n_images
+    lpips = None if config.lpips is None else open_lpips(config.lpips, n_failures)
     selection_id = keys.digest(
         "selection",
         _SELECTION_FORMAT,
         index.index_id,
         sorted([split, info.id] for split, info in splits.items()),
-        config,
+        config.model_dump(mode="json", exclude={"lpips"}),
+        *([] if lpips is None else [lpips.digest, config.searched]),
     )
     prefix = keys.selection(selection_id)
     reused = store.exists(f"{prefix}/debug_train.parquet")
     if not reused:
-        chosen, neighbors, picks = _choose_k(store, index, splits, config)
+        chosen, neighbors, picks = _choose_k(store, pool, index, splits, config, lpips)
         described = {"config": chosen.model_dump_json(), "index_id": index.index_id}
         store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
         store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
     picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id", "role"])
     neighbors = store.read_table(f"{prefix}/neighbors.parquet", ["kept"])
-    n_failures = splits["error_sample"].n_images
     described = store.read_metadata(f"{prefix}/debug_train.parquet")["config"]
     return SelectionInfo(
         selection_id,
@@ -82,11 +98,16 @@ def select(
 
 
 def _choose_k(
-    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+    store: Store,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+    lpips: Lpips | None,
 ) -> tuple[SelectionConfig, pa.Table, pa.Table]:
     """The config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
     if not config.k_candidates:
-        return config, *_choose(store, index, splits, config)
+        return config, *_choose(store, pool, index, splits, config, lpips)
     if "debug_val" not in splits:
         raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
     train, failures, judging = (
@@ -96,7 +117,7 @@ def _choose_k(
     found = []
     for k in sorted(set(config.k_candidates)):
         at_k = config.model_copy(update={"k": k, "k_candidates": ()})
-        neighbors, picks = _choose(store, index, splits, at_k)
+        neighbors, picks = _choose(store, pool, index, splits, at_k, lpips)
         rows = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
         accuracy = accuracy_with(train, failures, config.error_sample_weight, picks, rows, judging)
         found.append((accuracy, -k, at_k, neighbors, picks))
@@ -105,9 +126,14 @@ def _choose_k(
 
 
 def _choose(
-    store: Store, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+    store: Store,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+    lpips: Lpips | None,
 ) -> tuple[pa.Table, pa.Table]:
-    """schemas.NEIGHBORS and schemas.DEBUG_TRAIN."""
+    """schemas.NEIGHBORS, or RERANKED_NEIGHBORS with LPIPS, and schemas.DEBUG_TRAIN."""
     tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
     guarded = {
@@ -137,14 +163,18 @@ def _choose(
         return [old or new for old, new in zip(refused, reasons, strict=True)], agreement
 
     if judge is None and negatives is None and config.leak_distance == 0:
-        neighbors = cached_neighbors(store, index, failures, blocked, config.width)
+        neighbors = cached_neighbors(store, index, failures, blocked, config.searched)
     else:
         targeted = partial(
             object_to, min_agreement=config.min_agreement, min_trust=config.min_trust
         )
         neighbors = trusted_neighbors(
-            store, index, failures, blocked, config.width, targeted, config.max_depth
+            store, index, failures, blocked, config.searched, targeted, config.max_depth
         )
+    rows = pool_rows(store, index, pc.unique(neighbors["label"]))
+    if lpips is not None:
+        failing = splits["error_sample"].sources
+        neighbors = rerank(store, lpips, neighbors, failures, rows, failing, pool, config.width)
     if config.refines:
         kept = neighbors.filter(neighbors["kept"])
         vectors = vectors_of(store, index, kept["image_id"], pc.unique(kept["label"]))
@@ -161,7 +191,7 @@ def _choose(
         )
     picks = debug_train(
         neighbors,
-        pool_rows(store, index, pc.unique(neighbors["label"])),
+        rows,
         store.read_table(keys.shards(index.pool)),
         config.pick_weight,
         general,

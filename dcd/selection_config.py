@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from dcd.frozen import Frozen
+from dcd.lpips_config import LpipsConfig
 
 
 class SelectionConfig(Frozen):
@@ -37,7 +38,8 @@ class SelectionConfig(Frozen):
     max_depth: int = Field(
         default=10,
         ge=1,
-        description="Refused images are replaced by the next nearest, down to rank max_depth x k.",
+        description="Refused images are replaced by the next nearest, down to rank max_depth x k "
+        "(with lpips x candidates).",
     )
     leak_distance: float = Field(
         default=0.15,
@@ -92,10 +94,31 @@ class SelectionConfig(Frozen):
         description="A failure amid doubtful labels takes fewer than k, at least so many; null: k.",
     )
 
+    lpips: LpipsConfig | None = Field(
+        default=None,
+        description="Order each failure's candidates by LPIPS instead of the encoder; null: off.",
+    )
+
     @property
     def width(self) -> int:
         """Candidates for each failure, before the switches choose among them."""
         return 3 * self.k if self.diversity else self.k
+
+    @property
+    def searched(self) -> int:
+        """Images that the encoder looks for, for each failure: with LPIPS more than it keeps."""
+        return self.width if self.lpips is None else self.lpips.candidates
+
+    @property
+    def lpips_fault(self) -> str | None:
+        """What is wrong with the number of LPIPS candidates, beginning with its place; or None."""
+        widest = self.model_copy(update={"k": max(self.k_candidates or (self.k,))}).width
+        if self.lpips is None or self.lpips.candidates >= widest:
+            return None
+        return (
+            f"lpips.candidates: {self.lpips.candidates} are fewer than the {widest} that are taken "
+            f"for each failure; give {widest} or more, or lower k"
+        )
 
     @property
     def judges_labels(self) -> bool:

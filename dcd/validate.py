@@ -10,6 +10,7 @@ from dcd.datasets import read_any_table, source_of
 from dcd.errors import DataError, LabelError
 from dcd.inventory import Inventory, take_inventory
 from dcd.label_map import classes_of, none_in_common, read_pool_labels
+from dcd.lpips_checks import lpips_problems
 from dcd.problems import Problem, noting
 from dcd.split_checks import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
 from dcd.store import Store
@@ -32,6 +33,7 @@ def validate(config: RunConfig) -> list[Problem]:
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
     inventories = _inventories(config, problems)
+    problems += lpips_problems(config, config.selections(), inventories)
     pool_labels: set[str] | None = None
     with noting(problems, "pool"):
         pool_labels = _pool_labels(config.pool, inventories.get(config.pool.images))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import Verbose, configure_prefect, explained
+from flows.console import Verbose, configure_prefect, explained, refuse
 
 ComparisonPath = Annotated[
     Path, typer.Argument(help="The comparison's YAML config.", metavar="CONFIG.yaml")
@@ -18,6 +18,9 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
 
     with explained():
         loaded = load_comparison(config)
+        from dcd.lpips_checks import lpips_problems  # imports torch, which --help does not need
+
+        refuse(lpips_problems(loaded.base, loaded.selections()))
         configure_prefect(verbose)
         from flows.compare import compare as run_compare
         from flows.terminal import live_bars

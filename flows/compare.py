@@ -91,6 +91,7 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
     of_encoder: RunConfig = config.base.model_copy(update={"encoder": config.encoders[encoder]})
     embedded = embed_sources(of_encoder)
     index = index_pool(of_encoder, embedded)
+    pool = source_of(of_encoder.pool)
     for seed in of_encoder.seeds:
         splits = gather_splits(of_encoder, seed, embedded)
         for strategy in config.strategies:
@@ -98,6 +99,6 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
                 name = config.arm(encoder, strategy, k)
                 selection = config.searching(encoder, strategy, k).compare.selections[name]
                 found[strategy, k, seed] = debugging.select(
-                    of_encoder.store, index, splits, selection
+                    of_encoder.store, pool, index, splits, selection
                 )
     return found

@@ -3,7 +3,7 @@
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,6 +12,7 @@ import typer
 
 from dcd.config import RunConfig
 from dcd.errors import ConfigError, DCDError
+from dcd.problems import Problem
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
 JsonPath = Annotated[
@@ -76,6 +77,10 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError with everything that `dcd.validate` finds wrong before work starts."""
     from dcd.validate import validate  # imports torch, which --help does not need
 
-    problems = validate(config)
+    refuse(validate(config))
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raises ConfigError with all problems, if there are any."""
     if problems:
         raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])

@@ -161,8 +161,9 @@ def select_all(
     config: RunConfig, index: IndexInfo, splits: Mapping[Split, SplitInfo]
 ) -> dict[str, SelectionInfo]:
     """Run every selection of the config for one seed; by method name."""
+    pool = source_of(config.pool)
     return {
-        method.name: debugging.select(config.store, index, splits, method.selection)
+        method.name: debugging.select(config.store, pool, index, splits, method.selection)
         for method in methods(config)
         if method.selection is not None
     }

@@ -60,9 +60,13 @@ def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, Spl
 
 @task(name="select", **RETRY)
 def select(
-    store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], config: SelectionConfig
+    store: str,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
 ) -> SelectionInfo:
-    return selecting.select(Store(store), index, splits, config)
+    return selecting.select(Store(store), pool, index, splits, config)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)

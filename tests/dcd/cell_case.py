@@ -46,7 +46,7 @@ class CellCase:
                 self.store, split, source, encoder_id, shards[source.id], data
             )
         self.selection: SelectionInfo = select(
-            self.store, self.index, self.splits, self.config.selection
+            self.store, self.pool, self.index, self.splits, self.config.selection
         )
 
     def plan(self, method: str = "selected", seed: int = 0, **training: object) -> CellPlan:

@@ -3,27 +3,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.models import alexnet
 
 from dcd.errors import EncoderError
-from dcd.lpips import load_lpips, lpips_distances, nearest_by_lpips, numbers_per_image
+from dcd.images import decode, to_input
+from dcd.lpips import PREPROCESS, load_lpips, lpips_distances, numbers_per_image
 from tests.case import png
+from tests.dcd.lpips_weights import write_alexnet
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """AlexNet as torchvision's files hold it, with random weights."""
-    path = tmp_path_factory.mktemp("alexnet") / "alexnet.pth"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        with torch.device("meta"):
-            shapes = alexnet(weights=None).features.state_dict()
-        state = {
-            f"features.{name}": torch.randn(meta.shape) / max(1, meta[0].numel()) ** 0.5
-            for name, meta in shapes.items()
-        }
-    torch.save(state, path)
-    return str(path)
+    return write_alexnet(tmp_path_factory.mktemp("alexnet") / "alexnet.pth")
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +30,34 @@ def test_like_colours_are_near_and_an_image_is_itself(backbone: str, images: dic
     assert lpips_distances(lpips, images["red0"], []).shape == (0,)
 
 
-def test_reranking_takes_the_nearest_first(backbone: str, images: dict[str, bytes]):
-    ranked = nearest_by_lpips(load_lpips(backbone), images["blue0"], [*images.items()], 2)
-    assert ranked == ["blue0", "blue1"]
+def test_distances_are_those_of_the_papers_equation(backbone: str, images: dict[str, bytes]):
+    network = load_lpips(backbone).features
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
+    of_two = []
+    for name in ("red0", "blue0"):
+        pixels = to_input(decode(images[name]), PREPROCESS)
+        x = ((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std)[None]
+        layers = []
+        for layer in network:
+            x = layer(x).detach().clone()
+            if isinstance(layer, torch.nn.ReLU):
+                layers.append(torch.nn.functional.normalize(x[0], dim=0))
+        of_two.append(layers)
+    expected = sum(((a - b) ** 2).sum(0).mean() for a, b in zip(*of_two, strict=True))
+    found = lpips_distances(load_lpips(backbone), images["red0"], [images["blue0"]])
+    assert found == pytest.approx([float(expected)], rel=1e-4)
+
+
+def test_the_digest_is_that_of_the_numbers(backbone: str, tmp_path: Path):
+    digest = load_lpips(backbone).digest
+    assert load_lpips(write_alexnet(tmp_path / "same.safetensors")).digest == digest
+    assert load_lpips(write_alexnet(tmp_path / "other.pth", seed=1)).digest != digest
+    weights = {
+        f"lin{i}.model.1.weight": torch.full((1, n, 1, 1), 0.5)
+        for i, n in enumerate((64, 192, 384, 256, 256))
+    }
+    torch.save(weights, tmp_path / "lin.pth")
+    assert load_lpips(backbone, str(tmp_path / "lin.pth")).digest != digest
 
 
 def test_channel_weights_scale_the_layers(backbone: str, images: dict[str, bytes], tmp_path: Path):
@@ -62,6 +77,8 @@ def test_channel_weights_scale_the_layers(backbone: str, images: dict[str, bytes
 def test_without_the_backbone_it_says_what_is_missing(tmp_path: Path):
     with pytest.raises(EncoderError, match="AlexNet weights are not bundled"):
         load_lpips(None)
+    with pytest.raises(EncoderError, match=r"absent\.pth: weights cannot be read"):
+        load_lpips(str(tmp_path / "absent.pth"))
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(EncoderError, match="does not fit AlexNet"):
         load_lpips(str(tmp_path / "other.pth"))

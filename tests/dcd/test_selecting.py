@@ -22,7 +22,7 @@ def case(tmp_path_factory) -> CellCase:
 def run(case: CellCase, **settings: object) -> SelectionInfo:
     plain = {"k": 2, "min_agreement": 0, "general_images": 0, "leak_distance": 0}
     config = SelectionConfig.model_validate(plain | settings)
-    return select(case.store, case.index, case.splits, config)
+    return select(case.store, case.pool, case.index, case.splits, config)
 
 
 def tables(case: CellCase, info: SelectionInfo):
@@ -90,4 +90,4 @@ def test_choosing_k_needs_debug_val(case):
     config = SelectionConfig(k_candidates=(1, 3))
     splits = {split: info for split, info in case.splits.items() if split != "debug_val"}
     with pytest.raises(ConfigError, match="debug_val"):
-        select(case.store, case.index, splits, config)
+        select(case.store, case.pool, case.index, splits, config)

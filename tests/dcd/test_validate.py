@@ -206,3 +206,15 @@ def test_a_label_map_that_lacks_a_class(case, tmp_path):
     rows = labels_table(tmp_path / "map.parquet", weak_label=["red", "green"], label=["red"] * 2)
     found = problems(edit(case, "pool", label_map=rows))
     assert "blue" in str(found)
+
+
+def test_lpips_without_its_weights_or_with_too_many_comparisons(case, tmp_path):
+    lpips = {"backbone": str(tmp_path / "absent.pth"), "candidates": 10}
+    compare = {"baselines": ["none"], "selections": {"perceptual": {"k": 2, "lpips": lpips}}}
+    edit(case, "selection", lpips=lpips | {"max_comparisons": 89})
+    document = yaml.safe_load(case.read_text()) | {"compare": compare}
+    case.write_text(yaml.safe_dump(document))
+    found = problems(case)
+    assert found.keys() == {"selection.lpips", "compare.selections.perceptual.lpips"}
+    assert "9 failures with 10 candidates each are 90 comparisons" in found["selection.lpips"]
+    assert "absent.pth: weights cannot be read" in found["compare.selections.perceptual.lpips"]

@@ -2,15 +2,20 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from dcd.comparison_config import load_comparison
 from dcd.errors import ConfigError
+from dcd.lpips_config import LpipsConfig
 from dcd.store import Store
+from flows.cli import app
 from flows.compare import compare
 from tests.case import write_case
+from tests.dcd.lpips_weights import write_alexnet
 
 
 def write_comparison_config(folder: Path, **overrides: object) -> Path:
@@ -73,6 +78,53 @@ def test_a_second_comparison_trains_nothing_again(done):
     wider = config.model_copy(update={"k": (1,), "name": "narrow"})
     assert compare(wider).comparison_id != info.comparison_id
     assert set(store.keys_under("cells")) == cells
+
+
+@pytest.mark.slow
+def test_lpips_is_a_strategy_and_an_encoder_without_it_another(tmp_path: Path):
+    lpips = {"backbone": write_alexnet(tmp_path / "alexnet.safetensors"), "candidates": 6}
+    plain = {"min_agreement": 0, "general_images": 0, "leak_distance": 0}
+    path = write_comparison_config(
+        tmp_path,
+        encoders={"pixels": {"model": "pixels", "input_size": 16}},
+        strategies={"encoder": plain, "perceptual": plain | {"lpips": lpips}},
+        k=[2],
+        reference="pixels_encoder_k2",
+    )
+    config = load_comparison(path)
+    info = compare(config)
+    store = Store(config.base.store)
+    rows = store.read_table(f"comparisons/{info.comparison_id}/summary.parquet").to_pylist()
+    arms = [row["method"] for row in rows]
+    assert arms == ["none", "random", "selected", "pixels_encoder_k2", "pixels_perceptual_k2"]
+    neighbors = [store.read_table(k) for k in store.keys_under("selections") if "neighbors" in k]
+    (by_lpips,) = [table for table in neighbors if "lpips" in table.column_names]
+    n_failures = 9
+    assert by_lpips.num_rows - by_lpips["lpips"].null_count == 6 * n_failures
+    assert pc.sum(by_lpips["kept"]).as_py() == 2 * n_failures
+
+
+def test_lpips_that_cannot_be_had_stops_a_comparison_before_any_work(tmp_path: Path):
+    lpips = {"backbone": str(tmp_path / "absent.pth")}
+    path = write_comparison_config(tmp_path, strategies={"perceptual": {"lpips": lpips}})
+    found = CliRunner().invoke(app, ["compare", str(path)])
+    assert found.exit_code == 2
+    assert "strategies.perceptual.lpips: " in found.output
+    assert "absent.pth: weights cannot be read" in found.output
+    assert not (tmp_path / "store").exists()
+    few = {"perceptual": {"lpips": lpips | {"candidates": 2}}}
+    with pytest.raises(
+        ConfigError, match=r"strategies\.perceptual\.lpips\.candidates: 2 are fewer"
+    ):
+        load_comparison(write_comparison_config(tmp_path, strategies=few))
+
+
+def test_the_example_is_a_valid_comparison():
+    config = load_comparison(Path(__file__).parents[2] / "examples" / "comparison.yaml")
+    assert config.base.name == "winter-roads"
+    lpips = config.strategies["perceptual"].lpips
+    assert lpips is not None
+    assert LpipsConfig(backbone=lpips.backbone) == lpips
 
 
 def test_faults_of_a_comparison_are_named(tmp_path: Path):
