@@ -1,6 +1,8 @@
-"""The base of every config model."""
+"""The base of every config model, and the type of their addresses."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
@@ -12,3 +14,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
+
+
+def _without_credentials(uri: str) -> str:
+    _, scheme, rest = uri.partition("://")
+    if scheme and "@" in rest.split("/", 1)[0]:
+        raise ValueError(
+            "credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return uri
+
+
+# A local path or s3://…; relative paths count from the current directory.
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]
