@@ -15,7 +15,7 @@ from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError, LabelError, StoreError
 from dcd.finetune import Progress, finetune, learning_rate_scale, predict_images
 from dcd.images import BadImage
-from dcd.label_noise import LabelDoubt, joined
+from dcd.label_noise import LabelDoubt
 from dcd.store import Store
 from tests.dcd.striped_images import (
     CLASSES,
@@ -117,50 +117,6 @@ def test_an_image_of_no_weight_teaches_nothing():
     )
     predicted = predict_images(network, images, CLASSES, PREPROCESS)
     assert np.mean([p == t for p, t in zip(predicted.labels, labels, strict=True)]) >= 0.9
-
-
-NOISE_OPTIONS = [
-    {"drop_high_loss": 0.4},
-    {"loss": "gce"},
-    {"soft_labels": "agreement"},
-    {"soft_labels": "bootstrap", "soft_label_share": 0.3},
-]
-
-
-@pytest.mark.parametrize("option", NOISE_OPTIONS, ids=str)
-def test_options_against_label_noise_help_amid_wrong_labels(
-    option: dict[str, object], plain_amid_wrong_labels: float
-):
-    assert _amid_wrong_labels(option) > plain_amid_wrong_labels + 0.01
-
-
-@pytest.fixture(scope="module")
-def plain_amid_wrong_labels() -> float:
-    return _amid_wrong_labels({})
-
-
-def _amid_wrong_labels(option: dict[str, object]) -> float:
-    """Mean probability of the truth after a training with 40 % wrong labels in the pool."""
-    true_images, true_labels = striped_images(32, seed=2)
-    images, truth = striped_images(96)
-    wrong = np.arange(96) % 10 < 4
-    given = [CLASSES[(CLASSES.index(t) + w) % 2] for t, w in zip(truth, wrong, strict=True)]
-    votes = np.repeat([CLASSES.index(t) for t in truth], 5).reshape(-1, 5)
-    config = CONFIG.model_dump() | {"epochs": 6, "augmentation": "none"} | option
-    network = finetune(
-        tiny_network(),
-        [*true_images, *images],
-        [*true_labels, *given],
-        CLASSES,
-        PREPROCESS,
-        TrainingConfig.model_validate(config),
-        0,
-        doubt=joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes)]),
-    )
-    fresh, fresh_truth = striped_images(100, seed=1, noise=70)
-    found = predict_images(network, fresh, CLASSES, PREPROCESS)
-    right = np.array(found.labels) == np.array(fresh_truth)
-    return float(np.where(right, found.confidence, 1 - found.confidence).mean())
 
 
 def test_early_stopping_returns_the_best_epoch():

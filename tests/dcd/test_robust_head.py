@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
 
 from dcd.label_noise import LabelDoubt
 from dcd.robust_head import fit_head, objective
@@ -126,5 +125,6 @@ def test_the_gradient_is_that_of_finite_differences(q: float):
         return objective(w, b, features, target, share, q, 0.1, weight)
 
     point = rng.normal(size=18)
-    expected = approx_fprime(point, lambda x: at(x)[0], 1e-7)
-    np.testing.assert_allclose(at(point)[1], expected, atol=1e-5)
+    steps = 1e-6 * np.eye(18)
+    expected = [(at(point + step)[0] - at(point - step)[0]) / 2e-6 for step in steps]
+    np.testing.assert_allclose(at(point)[1], expected, atol=1e-8)

@@ -3,9 +3,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from dcd.label_noise import LabelDoubt, losses_and_slopes
+from dcd.finetune import finetune, predict_images
+from dcd.label_noise import LabelDoubt, joined, losses_and_slopes
 from dcd.robust_loss import batch_loss, kept, robust_losses
 from dcd.training_config import TrainingConfig
+from tests.dcd.striped_images import CLASSES, PREPROCESS, striped_images, tiny_network
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 WEAK = np.array([False, False, True, True, True, True])
@@ -69,3 +71,54 @@ def test_from_the_second_epoch_on_the_worst_pool_images_of_a_batch_are_left_out(
 def test_a_batch_without_pool_images_is_kept():
     assert kept(torch.rand(4), torch.zeros(4, dtype=torch.bool), 0.9).tolist() == [1] * 4
     assert kept(torch.rand(4), torch.ones(4, dtype=torch.bool), 0.1).tolist() == [1] * 4
+
+
+FULL = {
+    "mode": "full",
+    "epochs": 6,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+    "augmentation": "none",
+}
+NOISE_OPTIONS = [
+    {"drop_high_loss": 0.4},
+    {"loss": "gce"},
+    {"soft_labels": "agreement"},
+    {"soft_labels": "bootstrap", "soft_label_share": 0.3},
+]
+
+
+@pytest.mark.parametrize("option", NOISE_OPTIONS, ids=str)
+def test_options_against_label_noise_help_amid_wrong_labels(
+    option: dict[str, object], plain_amid_wrong_labels: float
+):
+    assert _amid_wrong_labels(option) > plain_amid_wrong_labels + 0.01
+
+
+@pytest.fixture(scope="module")
+def plain_amid_wrong_labels() -> float:
+    return _amid_wrong_labels({})
+
+
+def _amid_wrong_labels(option: dict[str, object]) -> float:
+    """Mean probability of the truth after a training with 40 % wrong labels in the pool."""
+    true_images, true_labels = striped_images(32, seed=2)
+    images, truth = striped_images(96)
+    wrong = np.arange(96) % 10 < 4
+    given = [CLASSES[(CLASSES.index(t) + w) % 2] for t, w in zip(truth, wrong, strict=True)]
+    votes = np.repeat([CLASSES.index(t) for t in truth], 5).reshape(-1, 5)
+    config = FULL | option
+    network = finetune(
+        tiny_network(),
+        [*true_images, *images],
+        [*true_labels, *given],
+        CLASSES,
+        PREPROCESS,
+        TrainingConfig.model_validate(config),
+        0,
+        doubt=joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes)]),
+    )
+    fresh, fresh_truth = striped_images(100, seed=1, noise=70)
+    found = predict_images(network, fresh, CLASSES, PREPROCESS)
+    right = np.array(found.labels) == np.array(fresh_truth)
+    return float(np.where(right, found.confidence, 1 - found.confidence).mean())
