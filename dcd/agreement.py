@@ -8,6 +8,7 @@ examples this way; Bahri, Jiang, Gupta, "Deep k-NN for noisy labels" (ICML 2020)
 network's features and give bounds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +118,12 @@ def neighbor_labels(
         missing = np.isinf(np.take_along_axis(distance, nearest, axis=1))
         found[start : start + block] = np.where(missing, -1, reference.labels[nearest])
     return found
+
+
+def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np.ndarray:
+    """Codes into `voted` as positions in `classes`: int64, -1 for none and for other labels."""
+    position = pc.fill_null(pc.index_in(voted, value_set=pa.array(classes, pa.string())), -1)
+    return np.where(votes >= 0, position.to_numpy().astype(np.int64)[votes], -1)
 
 
 def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:

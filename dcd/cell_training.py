@@ -20,12 +20,15 @@ from dcd.evaluation import Predicted, predict
 from dcd.finetune import Progress, predict_images
 from dcd.images import Preprocess
 from dcd.index import IndexInfo, vectors_of
+from dcd.label_noise import LabelDoubt, joined
 from dcd.models import save_model, with_classes, with_head
 from dcd.retraining import LabelledImages, retrain
+from dcd.robust_head import fit_head
 from dcd.stages import SplitInfo
 from dcd.start import load_start
 from dcd.store import Store
-from dcd.training import LinearHead, fit_standardizer, loss_weights, train_head
+from dcd.training import LinearHead, fit_standardizer, loss_weights
+from dcd.weak_labels import doubt_of_picks, in_order_of
 
 _SHOWN: tuple[Split, ...] = ("debug_heldout", "test")  # on the curve beside what decides
 _SHOWN_IMAGES = 2000  # at most, of each: a curve has eleven points
@@ -64,7 +67,8 @@ def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     features, labels = schemas.vectors(train), train["label"].to_pylist()
     weight = loss_weights(labels, len(labels), np.zeros(0), config)
     classes = tuple(sorted(set(labels)))
-    return train_head(features, labels, classes, fit_standardizer(features), config.l2, weight)
+    doubt = LabelDoubt.none(len(labels))
+    return fit_head(features, labels, classes, fit_standardizer(features), weight, doubt, config)
 
 
 def train_on_features(
@@ -76,13 +80,13 @@ def train_on_features(
     features, labels = [schemas.vectors(train)], train["label"].to_pylist()
     added_weight = [np.zeros(0)]
     for picks, table in _picked_features(store, data):
-        row_of_id = pc.index_in(picks["image_id"], value_set=table["image_id"].combine_chunks())
-        features.append(schemas.vectors(table.take(row_of_id)))
+        features.append(schemas.vectors(in_order_of(picks, table)))
         labels += picks["label"].to_pylist()
         added_weight.append(picks["weight"].to_numpy())
     weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
-    head = train_head(
-        np.concatenate(features), labels, data.classes, standardizer, config.l2, weight
+    doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
+    head = fit_head(
+        np.concatenate(features), labels, data.classes, standardizer, weight, doubt, config
     )
 
     def save(directory: Path) -> None:
@@ -117,7 +121,7 @@ def train_network(
     retrained = retrain(
         start.network,
         images["train"],
-        _picked_images(store, data, images["error_sample"]),
+        _picked_images(store, data, images["error_sample"], config),
         images.get("debug_val"),
         data.classes,
         start.preprocess,
@@ -174,7 +178,7 @@ def _labelled(store: Store, data: TrainingData, split: Split) -> LabelledImages:
 
 
 def _picked_images(
-    store: Store, data: TrainingData, error_sample: LabelledImages
+    store: Store, data: TrainingData, error_sample: LabelledImages, config: TrainingConfig
 ) -> LabelledImages:
     from_pool, from_errors = _by_source(data.picks)
     of_errors = dict(
@@ -183,7 +187,14 @@ def _picked_images(
     rows = pa.concat_tables([from_pool, from_errors])
     images = _in_order(fetch(store, data.pool, from_pool), from_pool, "picks")
     images += _in_order(of_errors, from_errors, "error_sample")
-    return LabelledImages(images, rows["label"].to_pylist(), rows["weight"].to_numpy())
+    doubt = _doubt_of_picks(store, data, config)
+    return LabelledImages(images, rows["label"].to_pylist(), rows["weight"].to_numpy(), doubt)
+
+
+def _doubt_of_picks(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
+    """Of all picks, by source."""
+    from_pool, from_errors = _by_source(data.picks)
+    return doubt_of_picks(store, data.index, from_pool, from_errors.num_rows, data.classes, config)
 
 
 def _in_order(found: Mapping[str, bytes], rows: pa.Table, place: str) -> list[bytes]:

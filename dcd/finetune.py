@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from dcd import keys
 from dcd.batches import (
@@ -27,6 +26,8 @@ from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError
 from dcd.evaluation import Predicted, likeliest
 from dcd.images import Preprocess
+from dcd.label_noise import LabelDoubt
+from dcd.robust_loss import batch_loss
 from dcd.training import class_indices
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def finetune(
     seed: int,
     *,
     sample_weight: np.ndarray | None = None,
+    doubt: LabelDoubt | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -72,8 +74,9 @@ def finetune(
     same weights, bit for bit, also when the training was killed and goes on from `checkpoint`.
     The network given is changed.
 
-    sample_weight: (N,) weights in the loss, by default 1. validate: score of a network, higher is
-    better, asked after every epoch; the best epoch's weights are returned, and
+    sample_weight: (N,) weights in the loss, by default 1. doubt: of the N labels; by default all
+    are true, so that no image is left out and no label softened. validate: score of a network,
+    higher is better, asked after every epoch; the best epoch's weights are returned, and
     `config.patience` epochs without a better one end the training.
 
     Raises BadImage, LabelError, DataError for fewer than two images, EncoderError if the network
@@ -82,7 +85,8 @@ def finetune(
     _check(network, images, labels, classes)
     device = torch_device(config)
     bf16 = _uses_bf16(config, device)
-    target = torch.from_numpy(class_indices(labels, classes))
+    doubt = LabelDoubt.none(len(labels)) if doubt is None else doubt
+    losses_of = batch_loss(class_indices(labels, classes), doubt, config)
     weight = torch.ones(len(labels)) if sample_weight is None else _mean_one(sample_weight)
     data = TrainingImages(images, preprocess, config.augmentation, seed)
     batch_size = min(config.batch_size, len(images))
@@ -91,7 +95,8 @@ def finetune(
     n_warmup = round(config.warmup_share * n_steps)
 
     run = start(network, config, device)
-    identity = keys.digest(config, seed, list(labels), list(classes), weight.tolist())
+    of_images = [list(labels), weight.tolist(), doubt.weak.tolist(), doubt.votes.tolist()]
+    identity = keys.digest(config, seed, list(classes), of_images)
     if checkpoint:
         resume(run, checkpoint, identity)
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
@@ -112,7 +117,7 @@ def finetune(
 
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = run.network(normalised(pixels, preprocess, device))
-            losses = cross_entropy(logits.float(), target[index].to(device), reduction="none")
+            losses = losses_of(logits.float(), index, epoch)
             loss = (losses * weight[index].to(device)).mean()
             loss.backward()
             if config.max_grad_norm is not None:

@@ -12,6 +12,7 @@ from dcd.config import TrainingConfig
 from dcd.ensembling import CurvePoint, choose, ensemble, interpolation_curve, recompute_batchnorm
 from dcd.finetune import Progress, finetune, predict_images
 from dcd.images import Preprocess
+from dcd.label_noise import LabelDoubt, joined
 from dcd.training import hold_out, loss_weights
 
 _BATCHNORM_IMAGES = 2048
@@ -19,17 +20,21 @@ _BATCHNORM_IMAGES = 2048
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """N encoded images, their labels, and their weights in the loss: (N,) or None for all 1."""
+    """N encoded images, their labels, and their weights in the loss: (N,) or None for all 1.
+
+    doubt: of their labels; None: all are true.
+    """
 
     images: Sequence[bytes]
     labels: Sequence[str]
     weight: np.ndarray | None = None
+    doubt: LabelDoubt | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> "LabelledImages":
-        """The images at these positions; weights are dropped."""
+        """The images at these positions; weights and doubt are dropped."""
         rows: list[int] = indices.tolist()
         return LabelledImages([self.images[i] for i in rows], [self.labels[i] for i in rows])
 
@@ -69,6 +74,7 @@ def retrain(
     is_val = hold_out(train.labels, config.val_share, seed)
     kept, val = train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))
     added_weight = np.ones(len(added)) if added.weight is None else added.weight
+    doubt = LabelDoubt.none(len(added)) if added.doubt is None else added.doubt
     images, labels = [*kept.images, *added.images], [*kept.labels, *added.labels]
 
     def accuracy_on(data: LabelledImages) -> Callable[[nn.Module], float]:
@@ -86,6 +92,7 @@ def retrain(
         config,
         seed,
         sample_weight=loss_weights(labels, len(kept), added_weight, config),
+        doubt=joined([LabelDoubt.none(len(kept)), doubt]),
         validate=(lambda net: float(np.mean([judge(net) for judge in judges.values()])))
         if config.patience is not None
         else None,

@@ -13,11 +13,12 @@ import timm
 from torch import nn
 
 from dcd import weights
-from dcd.config import EncoderConfig, StartConfig
+from dcd.config import EncoderConfig
 from dcd.encoders import preprocess_of
 from dcd.errors import EncoderError, LabelError, StoreError
 from dcd.filesystems import locate
 from dcd.models import CONFIG, WEIGHTS, SavedModel, load_model
+from dcd.training_config import StartConfig
 
 _FILES = (".safetensors", ".pt", ".pth")
 

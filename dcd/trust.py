@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.agreement import Reference, neighbor_labels
+from dcd.agreement import Reference, as_classes, neighbor_labels
 from dcd.training import LinearHead, fit_standardizer, probabilities, train_head
 
 # Strong: a judge must not be as sure of its few training images as the best classifier is.
@@ -80,8 +79,7 @@ def label_trust(
     is not among the classes has no trust.
     """
     n_images, n_classes = probability.shape
-    class_of = pc.fill_null(pc.index_in(voted, value_set=pa.array(classes)), -1).to_numpy()
-    mapped = np.where(votes >= 0, class_of[votes], -1)
+    mapped = as_classes(votes, voted, classes)
     counts = np.zeros((n_images, n_classes))
     image, nth = np.nonzero(mapped >= 0)
     np.add.at(counts, (image, mapped[image, nth]), 1)

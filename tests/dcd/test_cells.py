@@ -68,6 +68,24 @@ def test_the_weight_of_picks_counts_in_a_head_too(case: CellCase):
     assert np.abs(confidence(1.0) - confidence(5.0)).max() > 1e-3
 
 
+NOISE_OPTIONS = [{"loss": "gce"}, {"drop_high_loss": 0.5}, {"soft_labels": "agreement"}]
+
+
+@pytest.mark.parametrize("option", NOISE_OPTIONS, ids=str)
+def test_options_against_label_noise_change_what_pool_images_teach(
+    case: CellCase, option: dict[str, object]
+):
+    def confidence(method: str, **training: object) -> np.ndarray:
+        cell = run_cell(case.store, case.plan(method, **training))
+        found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+        return found["confidence"].to_numpy()
+
+    changes = confidence("whole_pool", **option) - confidence("whole_pool")
+    assert np.abs(changes).max() > 1e-3
+    of_true_labels = confidence("error_sample", **option) - confidence("error_sample")
+    assert (np.abs(of_true_labels).max() > 1e-3) == ("loss" in option)
+
+
 def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: CellCase):
     told: list[Progress] = []
     cell = run_cell(case.store, case.plan(**FULL), told.append)
@@ -94,7 +112,7 @@ def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: Cell
 def test_an_interrupted_cell_goes_on_to_the_same_bits(
     case: CellCase, monkeypatch: pytest.MonkeyPatch
 ):
-    plan = case.plan(**FULL)
+    plan = case.plan(**FULL, drop_high_loss=0.3, soft_labels="agreement")
     whole = files_of(case, run_cell(case.store, plan))
     forget(case, run_cell(case.store, plan))
 

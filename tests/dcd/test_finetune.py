@@ -15,6 +15,7 @@ from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError, LabelError, StoreError
 from dcd.finetune import Progress, finetune, learning_rate_scale, predict_images
 from dcd.images import BadImage
+from dcd.label_noise import LabelDoubt
 from dcd.store import Store
 from tests.dcd.striped_images import (
     CLASSES,
@@ -153,13 +154,14 @@ _resumable(Killing(Store({store!r}), "ckpt"))
 
 
 def _resumable(checkpoint: Checkpoint | None) -> nn.Module:
-    """A training with everything that has state: dropout, augmentation, EMA, scores."""
+    """A training with everything that has state, and images that are left out of some steps."""
     torch.set_num_threads(1)
     images, labels = striped_images(64)
     config = CONFIG.model_copy(
         update={"epochs": 3, "ema_decay": 0.9, "augmentation": "rand_augment", "patience": 3}
-        | {"checkpoint_every_s": 0.0}
+        | {"checkpoint_every_s": 0.0, "drop_high_loss": 0.3, "soft_labels": "agreement"}
     )
+    votes = np.random.default_rng(0).integers(-1, 2, (64, 5))
     return finetune(
         tiny_network(),
         images,
@@ -168,6 +170,7 @@ def _resumable(checkpoint: Checkpoint | None) -> nn.Module:
         PREPROCESS,
         config,
         3,
+        doubt=LabelDoubt(np.arange(64) % 3 > 0, votes),
         checkpoint=checkpoint,
         validate=lambda network: network.get_classifier().bias[0].item(),  # pyright: ignore
     )

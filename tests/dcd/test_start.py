@@ -4,11 +4,11 @@ import pytest
 import timm
 import torch
 
-from dcd.config import StartConfig
 from dcd.errors import EncoderError
 from dcd.images import Preprocess
 from dcd.models import save_model
 from dcd.start import load_start, start_digest
+from dcd.training_config import StartConfig
 
 CLASSES = ("a", "b", "c")
 

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from dcd.label_noise import (
+    LabelDoubt,
+    high_loss,
+    joined,
+    losses_and_slopes,
+    prediction_shares,
+    targets,
+)
+from dcd.training_config import TrainingConfig
+
+VOTES = np.array([[1, 1, 1, 2], [2, 2, -1, -1], [-1, -1, -1, -1], [1, 1, 1, 1]])
+WEAK = np.array([True, True, True, False])
+LABELS = np.array([0, 2, 1, 0])
+
+
+def softened(**options: object) -> np.ndarray:
+    config = TrainingConfig.model_validate(options)
+    return targets(LABELS, LabelDoubt(WEAK, VOTES), 3, config)
+
+
+def test_a_pool_label_is_mixed_with_those_of_its_neighbours():
+    found = softened(soft_labels="agreement")
+    np.testing.assert_allclose(found[0], [0.5, 0.375, 0.125])
+    np.testing.assert_allclose(found[1], [0, 0, 1])  # of two votes: missing ones do not count
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(
+        softened(soft_labels="agreement", soft_label_share=0.2)[0], [0.8, 0.15, 0.05], atol=1e-6
+    )
+
+
+def test_without_votes_or_with_a_true_label_the_target_is_the_label():
+    assert softened(soft_labels="agreement")[2:].tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert softened().tolist() == softened(soft_labels="bootstrap").tolist()
+    assert softened().tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_only_pool_images_are_bootstrapped():
+    doubt = LabelDoubt(WEAK, VOTES)
+    found = prediction_shares(doubt, TrainingConfig(soft_labels="bootstrap"))
+    np.testing.assert_allclose(found, [0.05, 0.05, 0.05, 0])
+    assert not prediction_shares(doubt, TrainingConfig(soft_labels="agreement")).any()
+
+
+def test_what_is_left_out_is_weak_and_has_the_highest_loss():
+    losses = np.array([9.0, 1.0, 3.0, 3.0, 2.0])
+    weak = np.array([False, True, True, True, True])
+    assert np.flatnonzero(high_loss(losses, weak, 0.5)).tolist() == [2, 3]
+    assert np.flatnonzero(high_loss(losses, weak, 0.25)).tolist() == [2]  # the earlier of equals
+    assert not high_loss(losses, weak, 0.0).any()
+    assert not high_loss(losses, np.zeros(5, bool), 0.9).any()
+
+
+def test_doubts_with_and_without_votes_are_joined():
+    found = joined([LabelDoubt.none(2), LabelDoubt(WEAK, VOTES)])
+    assert found.weak.tolist() == [False, False, *WEAK.tolist()]
+    assert found.votes.tolist() == [[-1] * 4, [-1] * 4, *VOTES.tolist()]
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.7, 1.0])
+def test_slopes_are_the_differences_of_the_loss(q: float):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (6, 4))
+    target = rng.dirichlet(np.ones(4), 6)
+    share = np.array([0, 0, 0.05, 0.3, 0.6, 1])
+    _, slopes = losses_and_slopes(logits, target, share, q)
+    step = 1e-6
+    for k in range(4):
+        at = np.eye(4)[k] * step
+        above, _ = losses_and_slopes(logits + at, target, share, q)
+        below, _ = losses_and_slopes(logits - at, target, share, q)
+        np.testing.assert_allclose(slopes[:, k], (above - below) / (2 * step), atol=1e-7)
+
+
+def test_the_loss_goes_from_cross_entropy_to_the_absolute_error():
+    logits = np.log(np.array([[0.7, 0.2, 0.1]]))
+    target, none = np.array([[0.0, 1.0, 0.0]]), np.zeros(1)
+    assert losses_and_slopes(logits, target, none, 0.0)[0] == pytest.approx(-np.log(0.2))
+    assert losses_and_slopes(logits, target, none, 1e-9)[0] == pytest.approx(-np.log(0.2))
+    assert losses_and_slopes(logits, target, none, 1.0)[0] == pytest.approx(0.8)
+
+
+def test_hopeless_images_have_finite_losses_and_slopes():
+    logits = np.array([[200.0, -200.0]], np.float32)
+    target = np.array([[0.0, 1.0]], np.float32)
+    for q in (0.0, 0.7):
+        loss, slopes = losses_and_slopes(logits, target, np.full(1, 0.1, np.float32), q)
+        assert np.isfinite(loss).all()
+        assert np.isfinite(slopes).all()
+        assert loss.dtype == slopes.dtype == np.float32

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from dcd.label_noise import LabelDoubt
+from dcd.robust_head import fit_head, objective
+from dcd.training import LinearHead, fit_standardizer, probabilities, train_head
+from dcd.training_config import TrainingConfig
+
+CLASSES = ("a", "b", "c")
+N_TRUE, N_WEAK, DIM = 60, 600, 8
+
+
+class Noisy:
+    """Blobs of three classes: a few images of true label, many of which 40 % are mislabelled.
+
+    All mislabelled ones of a class carry the same wrong label, as confusions do.
+    """
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(3, DIM)) * 1.5
+        self.truth = np.arange(N_TRUE + N_WEAK) % 3
+        self.features = self.sample(rng, centres, self.truth)
+        given = self.truth.copy()
+        is_weak = np.arange(len(given)) >= N_TRUE
+        self.wrong = is_weak & (rng.random(len(given)) < 0.4)
+        given[self.wrong] = (given[self.wrong] + 1) % 3
+        self.labels = [CLASSES[i] for i in given]
+        right = np.where(rng.random((len(given), 20)) < 0.9, self.truth[:, None], given[:, None])
+        self.doubt = LabelDoubt(is_weak, np.where(is_weak[:, None], right, -1))
+        self.standardizer = fit_standardizer(self.features)
+        self.fresh_truth = np.arange(900) % 3
+        self.fresh = self.sample(rng, centres, self.fresh_truth)
+
+    @staticmethod
+    def sample(rng: np.random.Generator, centres: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return (centres[truth] + rng.normal(size=(len(truth), DIM))).astype(np.float32)
+
+    def fit(self, **options: object) -> LinearHead:
+        config = TrainingConfig.model_validate({"l2": 1e-3} | options)
+        weight = np.ones(len(self.labels))
+        return fit_head(
+            self.features, self.labels, CLASSES, self.standardizer, weight, self.doubt, config
+        )
+
+    def accuracy(self, head: LinearHead) -> float:
+        return float(np.mean(probabilities(head, self.fresh).argmax(axis=1) == self.fresh_truth))
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Noisy:
+    return Noisy()
+
+
+@pytest.mark.parametrize(
+    ("option", "gain"),
+    [
+        ({"loss": "gce"}, 0.02),
+        ({"drop_high_loss": 0.4}, 0.02),
+        ({"soft_labels": "agreement"}, 0.02),
+        ({"soft_labels": "bootstrap", "soft_label_share": 0.5}, 0.01),
+        ({"loss": "gce", "drop_high_loss": 0.3, "soft_labels": "agreement"}, 0.02),
+    ],
+    ids=str,
+)
+def test_every_option_beats_cross_entropy_amid_wrong_labels(
+    noisy: Noisy, option: dict[str, object], gain: float
+):
+    assert noisy.accuracy(noisy.fit(**option)) > noisy.accuracy(noisy.fit()) + gain
+
+
+def test_without_options_it_is_the_plain_head(noisy: Noisy):
+    plain = train_head(noisy.features, noisy.labels, CLASSES, noisy.standardizer, 1e-3)
+    assert noisy.fit().weight.tobytes() == plain.weight.tobytes()
+
+
+def test_a_gce_near_cross_entropy_changes_next_to_nothing(noisy: Noisy):
+    near = probabilities(noisy.fit(loss="gce", gce_q=1e-4), noisy.fresh)
+    np.testing.assert_allclose(near, probabilities(noisy.fit(), noisy.fresh), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "option", [{"loss": "gce"}, {"soft_labels": "bootstrap"}, {"drop_high_loss": 0.2}], ids=str
+)
+def test_the_same_input_gives_the_same_bits(noisy: Noisy, option: dict[str, object]):
+    one, other = noisy.fit(**option), noisy.fit(**option)
+    assert one.weight.tobytes() == other.weight.tobytes()
+    assert one.bias.tobytes() == other.bias.tobytes()
+
+
+def test_where_all_labels_are_true_nothing_is_left_out_or_softened(noisy: Noisy):
+    certain = LabelDoubt.none(len(noisy.labels))
+    options = {"drop_high_loss": 0.5, "soft_labels": "bootstrap", "l2": 1e-3}
+    config = TrainingConfig.model_validate(options)
+    weight = np.ones(len(noisy.labels))
+    head = fit_head(
+        noisy.features, noisy.labels, CLASSES, noisy.standardizer, weight, certain, config
+    )
+    assert head.weight.tobytes() == noisy.fit().weight.tobytes()
+
+
+def test_two_classes_stay_mirror_images():
+    noisy = Noisy()
+    rows = np.flatnonzero([label != "c" for label in noisy.labels])
+    head = fit_head(
+        noisy.features[rows],
+        [noisy.labels[i] for i in rows],
+        CLASSES[:2],
+        noisy.standardizer,
+        np.ones(len(rows)),
+        LabelDoubt(noisy.doubt.weak[rows], noisy.doubt.votes[rows]),
+        TrainingConfig(loss="gce"),
+    )
+    np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7])
+def test_the_gradient_is_that_of_finite_differences(q: float):
+    rng = np.random.default_rng(1)
+    features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
+    share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
+
+    def at(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        w, b = parameters[:15].reshape(3, 5), parameters[15:]
+        return objective(w, b, features, target, share, q, 0.1, weight)
+
+    point = rng.normal(size=18)
+    steps = 1e-6 * np.eye(18)
+    expected = [(at(point + step)[0] - at(point - step)[0]) / 2e-6 for step in steps]
+    np.testing.assert_allclose(at(point)[1], expected, atol=1e-8)
