@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from dcd import schemas
 from dcd.errors import DataError, EncoderMismatch
+from dcd.projection import principal_directions
 
 N_NEIGHBORS = 20
 _MAX_DIM = 256  # of 1,280 numbers they keep 77 % of the variance and all of the agreement's use
@@ -55,8 +56,8 @@ def fit_reference(sample: pa.Table) -> Reference:
     hashes = pc.unique(sample["content_hash"])
     classes = pc.unique(labels)
     step = -(-sample.num_rows // _FIT_ROWS)
-    mean, directions = _principal(
-        schemas.unit_vectors(sample.take(np.arange(0, sample.num_rows, step)))
+    mean, directions = principal_directions(
+        schemas.unit_vectors(sample.take(np.arange(0, sample.num_rows, step))), _MAX_DIM
     )
     return Reference(
         classes=classes,
@@ -133,17 +134,6 @@ def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.n
         for start in range(0, rows.num_rows, _PROJECTED_ROWS)
     ]
     return np.concatenate([np.empty((0, directions.shape[1]), np.float32), *blocks])
-
-
-def _principal(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,) and first principal directions (D, d) of unit vectors (N, D)."""
-    mean = units.mean(axis=0, dtype=np.float64).astype(np.float32)
-    dim = units.shape[1]
-    if dim <= _MAX_DIM:
-        return mean, np.eye(dim, dtype=np.float32)
-    centred = units - mean
-    _, vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))
-    return mean, np.ascontiguousarray(vectors[:, ::-1][:, :_MAX_DIM].astype(np.float32))
 
 
 def _codes(values: pa.Array, value_set: pa.Array) -> np.ndarray:

@@ -194,7 +194,15 @@ def _picked_images(
 def _doubt_of_picks(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
     """Of all picks, by source."""
     from_pool, from_errors = _by_source(data.picks)
-    return doubt_of_picks(store, data.index, from_pool, from_errors.num_rows, data.classes, config)
+    return doubt_of_picks(
+        store,
+        data.index,
+        from_pool,
+        from_errors.num_rows,
+        data.splits["train"],
+        data.classes,
+        config,
+    )
 
 
 def _in_order(found: Mapping[str, bytes], rows: pa.Table, place: str) -> list[bytes]:

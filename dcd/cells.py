@@ -30,7 +30,7 @@ from dcd.selecting import SelectionInfo
 from dcd.stages import SplitInfo, blocked_content, free_rows, without
 from dcd.store import Store
 
-_CELL_FORMAT = 2
+_CELL_FORMAT = 3
 _SAVED_METHODS = ("none", "selected")
 
 
@@ -176,7 +176,8 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
             PoolLook(rows, agreement, of_hardness),
         )
     if method.with_error_sample:
-        picks = methods.with_error_sample(picks, tables["error_sample"], method.error_sample_weight)
+        weight = plan.selection.error_sample_weight if method.draw == "selection" else 1.0
+        picks = methods.with_error_sample(picks, tables["error_sample"], weight)
     return picks
 
 

@@ -95,7 +95,8 @@ def finetune(
     n_warmup = round(config.warmup_share * n_steps)
 
     run = start(network, config, device)
-    of_images = [list(labels), weight.tolist(), doubt.weak.tolist(), doubt.votes.tolist()]
+    noise = None if doubt.noise is None else doubt.noise.tolist()
+    of_images = [list(labels), weight.tolist(), doubt.weak.tolist(), doubt.votes.tolist(), noise]
     identity = keys.digest(config, seed, list(classes), of_images)
     if checkpoint:
         resume(run, checkpoint, identity)

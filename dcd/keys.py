@@ -85,6 +85,11 @@ def lpips(distances_id: str) -> str:
     return f"lpips/{distances_id}.parquet"
 
 
+def noise(noise_id: str) -> str:
+    """How the labels of a pool are estimated to be wrong."""
+    return f"noise/{noise_id}.parquet"
+
+
 def selection(selection_id: str) -> str:
     """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
     return f"selections/{selection_id}"

@@ -13,6 +13,16 @@ One loss serves all options, for image i with probabilities p over the classes k
   "Training deep neural networks on noisy labels with bootstrapping", ICLR 2015 workshop), where
   the gradient goes through the prediction too.
 
+The forward correction is another loss (Patrini, Rozza, Menon, Nock, Qu: "Making deep neural
+networks robust to label noise: a loss correction approach", CVPR 2017). With n_kw the probability
+that the pool calls an image of class k by w (`dcd.noise_matrix`), the loss of a pool image that is
+called w is
+
+    loss_i = -log sum_k p_ik n_kw
+
+that is, what the model says of the image's class is compared with what the pool says of it only
+after the pool's own confusions. No image needs to be left out for its label.
+
 `high_loss` finds what the small-loss trick leaves out (Han et al.: "Co-teaching: robust training of
 deep neural networks with extremely noisy labels", NeurIPS 2018; here with one model).
 
@@ -20,12 +30,16 @@ Images of train and of the error sample have true labels: their targets stay wha
 are never left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from dcd.training_config import TrainingConfig
+
+# logits (N, C) -> losses (N,) and their gradients by the logits (N, C), in the logits' dtype.
+ImageLosses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,17 @@ class LabelDoubt:
     """Which of N labels may be wrong, and what the pool around those images says.
 
     weak: (N,) bool, true for images of the pool. votes: (N, V) int64, classes of the nearest pool
-    images, -1 for none; V is 0 where nobody asked.
+    images, -1 for none; V is 0 where nobody asked. noise: (C, C) float32, rows the true class,
+    columns the label that the pool gives; None where nobody asked.
     """
 
     weak: np.ndarray
     votes: np.ndarray
+    noise: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> "LabelDoubt":
+        """Of the images at these positions."""
+        return LabelDoubt(self.weak[rows], self.votes[rows], self.noise)
 
     @classmethod
     def none(cls, n: int) -> "LabelDoubt":
@@ -52,7 +72,35 @@ def joined(parts: Sequence[LabelDoubt]) -> LabelDoubt:
         np.pad(part.votes, ((0, 0), (0, width - part.votes.shape[1])), constant_values=-1)
         for part in parts
     ]
-    return LabelDoubt(np.concatenate([part.weak for part in parts]), np.concatenate(votes))
+    noise = next((part.noise for part in parts if part.noise is not None), None)
+    return LabelDoubt(np.concatenate([part.weak for part in parts]), np.concatenate(votes), noise)
+
+
+def image_losses(
+    labels: np.ndarray, doubt: LabelDoubt, n_classes: int, config: TrainingConfig
+) -> ImageLosses:
+    """The loss that `config` asks for, of images with labels (N,), class indices."""
+    if config.loss == "forward":
+        likelihood = likelihoods(labels, doubt, n_classes)
+        return partial(forward_losses_and_slopes, likelihood=likelihood)
+    return partial(
+        losses_and_slopes,
+        target=targets(labels, doubt, n_classes, config),
+        prediction_share=prediction_shares(doubt, config),
+        q=config.q,
+    )
+
+
+def likelihoods(labels: np.ndarray, doubt: LabelDoubt, n_classes: int) -> np.ndarray:
+    """How likely each class is to be given the image's label: (N, C) float32.
+
+    labels: (N,), class indices. One-hot for labels that are true, and without a noise matrix.
+    """
+    found = np.zeros((len(labels), n_classes), np.float32)
+    found[np.arange(len(labels)), labels] = 1
+    if doubt.noise is not None:
+        found[doubt.weak] = doubt.noise.T[labels[doubt.weak]]
+    return found
 
 
 def targets(
@@ -90,6 +138,21 @@ def high_loss(losses: np.ndarray, weak: np.ndarray, share: float) -> np.ndarray:
     dropped = np.zeros(len(losses), bool)
     dropped[candidates[order[: round(share * len(candidates))]]] = True
     return dropped
+
+
+def forward_losses_and_slopes(
+    logits: np.ndarray, likelihood: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`ImageLosses` of the forward correction. likelihood: (N, C), no row of zeros."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    # In logarithms, since the only likely class may have a p that rounds to 0.
+    with np.errstate(divide="ignore"):
+        log_joint = log_p + np.log(likelihood)
+    top = log_joint.max(axis=1, keepdims=True)
+    joint = np.exp(log_joint - top)
+    total = joint.sum(axis=1, keepdims=True)
+    return -(top + np.log(total))[:, 0], np.exp(log_p) - joint / total
 
 
 def losses_and_slopes(

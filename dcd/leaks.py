@@ -12,8 +12,12 @@ import pyarrow.compute as pc
 
 from dcd import schemas
 from dcd.errors import LeakError
+from dcd.projection import principal_directions
 
 _BLOCK_BYTES = 2**26  # of similarities at once
+_DIRECTIONS = 128
+_FIT_ROWS = 10_000  # of which the directions are learnt
+_ROUNDING = 1e-4  # of a squared distance in float32
 _LISTED = 10
 
 
@@ -29,16 +33,30 @@ def near_copies(
     if max_distance <= 0 or rows.num_rows == 0:
         return found
     units = schemas.unit_vectors(rows)
-    limit = 1 - max_distance**2 / 2
     for split, table in guarded.items():
-        if table.num_rows == 0:
-            continue
-        others = schemas.unit_vectors(table)
-        block = max(1, _BLOCK_BYTES // (4 * len(others)))
-        for start in range(0, len(units), block):
-            nearest = (units[start : start + block] @ others.T).max(axis=1)
-            for i in np.flatnonzero(nearest > limit):
-                found[start + i] = found[start + i] or split
+        if table.num_rows:
+            for i in _near(units, schemas.unit_vectors(table), max_distance):
+                found[i] = found[i] or split
+    return found
+
+
+def _near(units: np.ndarray, others: np.ndarray, max_distance: float) -> list[int]:
+    """Which of units (N, D) are closer than `max_distance` to one of others (M, D).
+
+    Distances never grow by projection, so that a few directions rule most pairs out.
+    """
+    _, directions = principal_directions(others[:_FIT_ROWS], _DIRECTIONS)
+    shadows, of_others = units @ directions, others @ directions
+    half_norms = np.einsum("md,md->m", of_others, of_others) / 2
+    block = max(1, _BLOCK_BYTES // (4 * len(others)))
+    found = []
+    for start in range(0, len(units), block):
+        of_block = shadows[start : start + block]
+        nearest = (half_norms - of_block @ of_others.T).min(axis=1)
+        squared = 2 * nearest + np.einsum("nd,nd->n", of_block, of_block)
+        maybe = start + np.flatnonzero(squared < max_distance**2 + _ROUNDING)
+        closest = (units[maybe] @ others.T).max(axis=1, initial=-1)
+        found += maybe[closest > 1 - max_distance**2 / 2].tolist()
     return found
 
 

@@ -41,7 +41,6 @@ class Method:
     draw: Draw
     selection: SelectionConfig | None = None
     with_error_sample: bool = False
-    error_sample_weight: float = 1.0
 
 
 _BASELINES: dict[Baseline, Method] = {
@@ -85,8 +84,7 @@ def methods(config: RunConfig) -> list[Method]:
 
 
 def _selecting(name: str, config: SelectionConfig) -> Method:
-    weight = config.error_sample_weight
-    return Method(name, "selection", config, weight > 0, weight)
+    return Method(name, "selection", config, config.error_sample_weight > 0)
 
 
 def pool_picks(

@@ -133,7 +133,7 @@ def _describe_selection(selection: SelectionConfig) -> str:
     if selection.min_agreement:
         parts.append(f"label agreement at least {selection.min_agreement:g}")
     if selection.general_images:
-        parts.append(f"a trusted sample of {selection.general_images:,} pool images")
+        parts.append(f"a sample of up to {selection.general_images:,} pool images")
     if selection.error_sample_weight:
         parts.append("the failures themselves")
     told = {"k", "min_agreement", "general_images", "error_sample_weight"}

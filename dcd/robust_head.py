@@ -1,4 +1,4 @@
-"""The classifier on features where labels may be wrong: robust loss, soft labels, small loss."""
+"""The classifier on features where labels may be wrong: the losses of `dcd.label_noise`."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 from scipy.optimize import minimize
 
 from dcd.blas import one_blas_thread
-from dcd.label_noise import LabelDoubt, high_loss, losses_and_slopes, prediction_shares, targets
+from dcd.label_noise import ImageLosses, LabelDoubt, high_loss, image_losses
 from dcd.training import LinearHead, Standardizer, class_indices, train_head
 from dcd.training_config import TrainingConfig
 
-# From the cross-entropy solution the rest of the way is short.
+# From a cross-entropy solution the rest of the way is short.
 _MAX_ITERATIONS = 100
 
 
@@ -31,12 +31,8 @@ def fit_head(
     head = _fit(features, labels, classes, standardizer, weight, doubt, config)
     if config.drop_high_loss == 0 or not doubt.weak.any():
         return head
-    losses, _ = losses_and_slopes(
-        features @ head.weight.T + head.bias,
-        targets(class_indices(labels, classes), doubt, len(classes), config),
-        prediction_shares(doubt, config),
-        config.q,
-    )
+    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
+    losses, _ = losses_of(features @ head.weight.T + head.bias)
     kept = np.flatnonzero(~high_loss(losses, doubt.weak, config.drop_high_loss))
     return _fit(
         features[kept],
@@ -44,7 +40,7 @@ def fit_head(
         classes,
         standardizer,
         weight[kept],
-        LabelDoubt(doubt.weak[kept], doubt.votes[kept]),
+        doubt.take(kept),
         config,
     )
 
@@ -58,54 +54,58 @@ def _fit(
     doubt: LabelDoubt,
     config: TrainingConfig,
 ) -> LinearHead:
-    head = train_head(features, labels, classes, standardizer, config.l2, weight)
-    if config.q == 0 and (config.soft_labels == "none" or not doubt.weak.any()):
-        return head
-    target = targets(class_indices(labels, classes), doubt, len(classes), config)
-    share = prediction_shares(doubt, config)
-    return descend(head, features, target, share, config.q, standardizer, config.l2, weight)
+    softened = config.soft_labels != "none" or config.loss == "forward"
+    if config.q == 0 and not (softened and doubt.weak.any()):
+        return train_head(features, labels, classes, standardizer, config.l2, weight)
+    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
+    # The forward correction starts where the true labels lead; pool images only shift that.
+    first = np.flatnonzero(~doubt.weak) if config.loss == "forward" else np.arange(len(labels))
+    start = train_head(
+        features[first],
+        [labels[i] for i in first.tolist()],
+        classes,
+        standardizer,
+        config.l2,
+        weight[first],
+    )
+    return descend(start, features, losses_of, standardizer, config.l2, weight)
 
 
 def descend(
-    head: LinearHead,
+    start: LinearHead,
     features: np.ndarray,
-    target: np.ndarray,
-    prediction_share: np.ndarray,
-    q: float,
+    losses_of: ImageLosses,
     standardizer: Standardizer,
     l2: float,
     weight: np.ndarray,
 ) -> LinearHead:
-    """The local optimum of the robust objective that L-BFGS reaches from `head`.
+    """The local optimum that L-BFGS reaches from `start`.
 
-    The robust losses are not convex, so where one starts matters; starting at the cross-entropy
-    solution makes it deterministic. features: (N, D) float32. target: (N, C) float32.
-    prediction_share, weight: (N,).
+    These losses are not convex, so where one starts matters; starting at a cross-entropy solution
+    makes it deterministic. features: (N, D) float32. weight: (N,).
     """
     standardised = (features - standardizer.mean) / standardizer.std
-    n_classes, dim = head.weight.shape
+    n_classes, dim = start.weight.shape
 
     def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         w, b = parameters[:-n_classes].reshape(n_classes, dim), parameters[-n_classes:]
-        return objective(w, b, standardised, target, prediction_share, q, l2, weight)
+        return objective(w, b, standardised, losses_of, l2, weight)
 
-    w = head.weight * standardizer.std
-    start = np.concatenate([w.ravel(), head.bias + head.weight @ standardizer.mean])
+    w = start.weight * standardizer.std
+    first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
     options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4}
     with one_blas_thread():
-        best = minimize(fun, start.astype(float), jac=True, method="L-BFGS-B", options=options).x
+        best = minimize(fun, first.astype(float), jac=True, method="L-BFGS-B", options=options).x
     w = best[:-n_classes].reshape(n_classes, dim) / standardizer.std
     b = best[-n_classes:] - w @ standardizer.mean
-    return LinearHead(head.classes, w.astype(np.float32), b.astype(np.float32))
+    return LinearHead(start.classes, w.astype(np.float32), b.astype(np.float32))
 
 
 def objective(
     w: np.ndarray,
     b: np.ndarray,
     standardised: np.ndarray,
-    target: np.ndarray,
-    prediction_share: np.ndarray,
-    q: float,
+    losses_of: ImageLosses,
     l2: float,
     weight: np.ndarray,
 ) -> tuple[float, np.ndarray]:
@@ -114,7 +114,7 @@ def objective(
     w: (C, D); b: (C,). The products with the features are in the dtype of `standardised` (N, D).
     """
     logits = standardised @ w.T.astype(standardised.dtype) + b.astype(standardised.dtype)
-    losses, slopes = losses_and_slopes(logits, target, prediction_share, q)
+    losses, slopes = losses_of(logits)
     share = weight / weight.sum()
     slopes *= share[:, None].astype(slopes.dtype)
     by_w = (slopes.T @ standardised).astype(float) + l2 * w

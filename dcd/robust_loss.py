@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
-from dcd.label_noise import LabelDoubt, prediction_shares, targets
+from dcd.label_noise import LabelDoubt, likelihoods, prediction_shares, targets
 from dcd.training_config import TrainingConfig
 
 # (logits (B, C), indices (B,) of the images on the CPU, epoch from 0) -> loss of each image (B,)
@@ -22,13 +22,18 @@ def batch_loss(labels: np.ndarray, doubt: LabelDoubt, config: TrainingConfig) ->
     """
     hard = torch.from_numpy(labels)
     weak = torch.from_numpy(doubt.weak)
-    plain = config.q == 0 and config.soft_labels == "none"
+    forward = config.loss == "forward" and doubt.noise is not None
+    plain = config.q == 0 and config.soft_labels == "none" and not forward
 
     def losses_of(logits: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         if plain:
             return cross_entropy(logits, hard[index].to(logits.device), reduction="none")
         rows = index.numpy()
-        of_batch = LabelDoubt(doubt.weak[rows], doubt.votes[rows])
+        of_batch = doubt.take(rows)
+        if forward:
+            likelihood = torch.from_numpy(likelihoods(labels[rows], of_batch, logits.shape[1]))
+            joint = log_softmax(logits, dim=1) + likelihood.to(logits.device).log()
+            return -joint.logsumexp(dim=1)
         target = torch.from_numpy(targets(labels[rows], of_batch, logits.shape[1], config))
         share = torch.from_numpy(prediction_shares(of_batch, config))
         return robust_losses(logits, target.to(logits.device), share.to(logits.device), config.q)

@@ -44,6 +44,12 @@ NEIGHBORS = _schema(
 # Neighbours that LPIPS has ordered (dcd.reranking): rank is their place by it, distance still the
 # encoder's. lpips: no unit, 0 or more; null where the image was refused before, hence not compared.
 RERANKED_NEIGHBORS = NEIGHBORS.append(pa.field("lpips", pa.float32()))
+# How often a pool image of a class carries a label (dcd.noise_matrix); a class's rows sum to 1.
+NOISE = _schema(
+    ("true_label", pa.string()),
+    ("label", pa.string()),
+    ("probability", pa.float32()),
+)
 DEBUG_TRAIN = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),

@@ -20,7 +20,7 @@ from dcd.neighbor_cache import cached_neighbors
 from dcd.pick_filters import UNLIKE
 from dcd.refining import refine, unlike_failures
 from dcd.reranking import open_lpips, rerank
-from dcd.selection import debug_train, targeted_picks
+from dcd.selection import Weighted, debug_train, limit_targeted_share, targeted_picks
 from dcd.stages import SplitInfo, blocked_content
 from dcd.store import Store
 from dcd.trust import clean_head, judge_labels
@@ -33,7 +33,7 @@ from dcd.trusted_search import (
 )
 
 # Raised whenever the stage's output would change for the same inputs.
-_SELECTION_FORMAT = 3
+_SELECTION_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SelectionInfo:
     """A selection: `id` names its neighbors and debug_train in the store.
 
     Of n_picks images n_general are the general sample. fill_rate: share, in 0…1, of the k images
-    asked for each failure that were found.
+    asked for each failure that were found. error_sample_weight: of its images in the loss.
     """
 
     id: str
@@ -50,6 +50,15 @@ class SelectionInfo:
     reused: bool
     n_general: int = 0
     fill_rate: float = 1.0
+    error_sample_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """neighbors: schemas.NEIGHBORS, or RERANKED_NEIGHBORS with LPIPS."""
+
+    neighbors: pa.Table
+    weighted: Weighted
 
 
 def select(
@@ -80,20 +89,28 @@ def select(
     prefix = keys.selection(selection_id)
     reused = store.exists(f"{prefix}/debug_train.parquet")
     if not reused:
-        chosen, neighbors, picks = _choose_k(store, pool, index, splits, config, lpips)
-        described = {"config": chosen.model_dump_json(), "index_id": index.index_id}
-        store.write_table(f"{prefix}/neighbors.parquet", neighbors, metadata=described)
-        store.write_table(f"{prefix}/debug_train.parquet", picks, metadata=described)
+        at_k, chosen = _choose_k(store, pool, index, splits, config, lpips)
+        described = {
+            "config": at_k.model_dump_json(),
+            "index_id": index.index_id,
+            "error_sample_weight": repr(chosen.weighted.error_sample_weight),
+        }
+        store.write_table(f"{prefix}/neighbors.parquet", chosen.neighbors, metadata=described)
+        store.write_table(
+            f"{prefix}/debug_train.parquet", chosen.weighted.picks, metadata=described
+        )
     picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id", "role"])
     neighbors = store.read_table(f"{prefix}/neighbors.parquet", ["kept"])
-    described = store.read_metadata(f"{prefix}/debug_train.parquet")["config"]
+    described = store.read_metadata(f"{prefix}/debug_train.parquet")
+    k = SelectionConfig.model_validate_json(described["config"]).k
     return SelectionInfo(
         selection_id,
         n_failures,
         picks.num_rows,
         reused,
         picks.num_rows - targeted_picks(picks).num_rows,
-        fill_rate(neighbors, n_failures, SelectionConfig.model_validate_json(described).k),
+        fill_rate(neighbors, n_failures, k),
+        float(described["error_sample_weight"]),
     )
 
 
@@ -104,10 +121,10 @@ def _choose_k(
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
     lpips: Lpips | None,
-) -> tuple[SelectionConfig, pa.Table, pa.Table]:
+) -> tuple[SelectionConfig, _Chosen]:
     """The config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
     if not config.k_candidates:
-        return config, *_choose(store, pool, index, splits, config, lpips)
+        return config, _choose(store, pool, index, splits, config, lpips)
     if "debug_val" not in splits:
         raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
     train, failures, judging = (
@@ -117,12 +134,14 @@ def _choose_k(
     found = []
     for k in sorted(set(config.k_candidates)):
         at_k = config.model_copy(update={"k": k, "k_candidates": ()})
-        neighbors, picks = _choose(store, pool, index, splits, at_k, lpips)
+        chosen = _choose(store, pool, index, splits, at_k, lpips)
+        picks = chosen.weighted.picks
         rows = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
-        accuracy = accuracy_with(train, failures, config.error_sample_weight, picks, rows, judging)
-        found.append((accuracy, -k, at_k, neighbors, picks))
-    _, _, at_k, neighbors, picks = max(found, key=lambda one: one[:2])
-    return at_k, neighbors, picks
+        weight = chosen.weighted.error_sample_weight
+        accuracy = accuracy_with(train, failures, weight, picks, rows, judging)
+        found.append((accuracy, -k, at_k, chosen))
+    _, _, at_k, chosen = max(found, key=lambda one: one[:2])
+    return at_k, chosen
 
 
 def _choose(
@@ -132,8 +151,7 @@ def _choose(
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
     lpips: Lpips | None,
-) -> tuple[pa.Table, pa.Table]:
-    """schemas.NEIGHBORS, or RERANKED_NEIGHBORS with LPIPS, and schemas.DEBUG_TRAIN."""
+) -> _Chosen:
     tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
     guarded = {
@@ -157,7 +175,7 @@ def _choose(
             refused = [
                 old or (UNLIKE if new else None) for old, new in zip(refused, unlike, strict=True)
             ]
-        if judge is None:
+        if judge is None or (min_agreement == 0 and min_trust == 0):
             return refused, None
         reasons, agreement = objections(judge(rows), min_agreement, min_trust)
         return [old or new for old, new in zip(refused, reasons, strict=True)], agreement
@@ -199,7 +217,14 @@ def _choose(
     )
     taken = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
     check_leaks(taken, guarded, config.leak_distance)
-    return neighbors, picks
+    weighted = limit_targeted_share(
+        picks,
+        train.num_rows,
+        failures.num_rows,
+        config.error_sample_weight,
+        config.max_targeted_share,
+    )
+    return _Chosen(neighbors, weighted)
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ neighbours is debug-train; the random draws are what it is compared with.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +50,36 @@ def debug_train(
     added = added.append_column("weight", weights)
     added = schemas.conform(added, schemas.DEBUG_TRAIN, "general sample")
     return pa.concat_tables([added, targeted])
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Picks (schemas.DEBUG_TRAIN) with their weights, and the weight of an error-sample image."""
+
+    picks: pa.Table
+    error_sample_weight: float
+
+
+def limit_targeted_share(
+    picks: pa.Table, n_train: int, n_failures: int, error_sample_weight: float, max_share: float
+) -> Weighted:
+    """Scale the weights of targeted picks and error sample down to `max_share` of the whole.
+
+    picks: schemas.DEBUG_TRAIN. An image of train weighs 1. Without a limit (1), or below it,
+    nothing changes. Many failures, or little else to train on, would outweigh everything that
+    keeps the accuracy on test.
+    """
+    weight = picks["weight"].to_numpy()
+    targeted = pc.equal(picks["role"], "targeted").to_numpy()
+    aimed = float(weight[targeted].sum(dtype=float)) + n_failures * error_sample_weight
+    rest = n_train + float(weight[~targeted].sum(dtype=float))
+    if max_share == 1 or aimed <= max_share * (aimed + rest):
+        return Weighted(picks, error_sample_weight)
+    scale = rest * max_share / (1 - max_share) / aimed
+    scaled = pa.array(np.where(targeted, scale * weight, weight).astype(np.float32))
+    place = picks.schema.get_field_index("weight")
+    table = picks.set_column(place, picks.schema.field("weight"), scaled)
+    return Weighted(table, scale * error_sample_weight)
 
 
 def targeted_picks(picks: pa.Table) -> pa.Table:

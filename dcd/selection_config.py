@@ -12,7 +12,7 @@ class SelectionConfig(Frozen):
     """Which pool images to take for the failures. The defaults are measured in docs/selection.md.
 
     The paper's selection is {k: 20, min_agreement: 0, general_images: 0, pick_weight: 1,
-    error_sample_weight: 0, leak_distance: 0}.
+    error_sample_weight: 0, max_targeted_share: 1, leak_distance: 0}.
     """
 
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
@@ -50,24 +50,36 @@ class SelectionConfig(Frozen):
         "0: equal content only.",
     )
     pick_weight: float = Field(
-        default=6.0, gt=0, description="Weight of a targeted pick in the loss; a train image has 1."
+        default=15.0,
+        gt=0,
+        description="Weight of a targeted pick in the loss; a train image has 1.",
     )
     general_images: int = Field(
-        default=16000,
+        default=50_000,
         ge=0,
-        description="Images drawn from the whole pool beside the targeted ones, less those whose "
-        "label is not trusted: they keep or raise the accuracy on test. 0: none.",
+        description="Images drawn from the whole pool beside the targeted ones: they keep or raise "
+        "the accuracy on test. 0: none.",
     )
     general_min_trust: float = Field(
-        default=0.3, ge=0, lt=1, description="min_trust of these images. 0: all are taken."
+        default=0,
+        ge=0,
+        lt=1,
+        description="min_trust of these images. 0: all are taken, and training.loss judges labels.",
     )
     general_weight: float = Field(
         default=1.0, gt=0, description="Weight of such an image in the loss."
     )
     error_sample_weight: float = Field(
-        default=6.0,
+        default=50.0,
         ge=0,
         description="Weight of an error-sample image in the loss. 0: not trained on.",
+    )
+    max_targeted_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Targeted picks and error sample weigh at most this share of the loss; above "
+        "it their weights are scaled down, which keeps the accuracy on test. 1: no limit.",
     )
     near_copy_distance: float = Field(
         default=0,

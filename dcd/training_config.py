@@ -47,9 +47,11 @@ class TrainingConfig(Frozen):
     class_weighting: Literal["none", "balanced"] = Field(
         default="none", description="balanced: every class has the same total weight in the loss."
     )
-    loss: Literal["cross_entropy", "gce"] = Field(
-        default="cross_entropy",
-        description="gce: generalised cross-entropy, (1 - p^q)/q of the label's probability p: "
+    loss: Literal["forward", "cross_entropy", "gce"] = Field(
+        default="forward",
+        description="Of pool images. forward: corrected by how the pool's labels are estimated to "
+        "be wrong (Patrini et al. 2017); cross_entropy: their labels are taken for true; "
+        "gce: generalised cross-entropy, (1 - p^q)/q of the label's probability p: "
         "labels that the model finds unlikely pull less (Zhang & Sabuncu 2018).",
     )
     gce_q: float | None = Field(
@@ -146,6 +148,11 @@ class TrainingConfig(Frozen):
     def _noise_options_fit(self) -> Self:
         if self.gce_q is not None and self.loss != "gce":
             raise ValueError("gce_q: is the q of loss: gce; set that, or remove gce_q")
+        if self.soft_labels != "none" and self.loss == "forward":
+            raise ValueError(
+                "soft_labels: loss: forward judges labels by itself; set loss: cross_entropy or "
+                "gce, or remove soft_labels"
+            )
         if self.soft_label_share is not None and self.soft_labels == "none":
             raise ValueError(
                 "soft_label_share: needs soft_labels: agreement or bootstrap; set that, or remove "
@@ -160,7 +167,7 @@ class TrainingConfig(Frozen):
     @property
     def q(self) -> float:
         """q of the generalised cross-entropy; 0 is cross-entropy."""
-        if self.loss == "cross_entropy":
+        if self.loss != "gce":
             return 0.0
         return DEFAULT_GCE_Q if self.gce_q is None else self.gce_q
 

@@ -68,22 +68,28 @@ def test_the_weight_of_picks_counts_in_a_head_too(case: CellCase):
     assert np.abs(confidence(1.0) - confidence(5.0)).max() > 1e-3
 
 
-NOISE_OPTIONS = [{"loss": "gce"}, {"drop_high_loss": 0.5}, {"soft_labels": "agreement"}]
+PLAIN = {"loss": "cross_entropy"}
+NOISE_OPTIONS = [
+    {"loss": "forward"},
+    {"loss": "gce"},
+    PLAIN | {"drop_high_loss": 0.5},
+    PLAIN | {"soft_labels": "agreement"},
+]
 
 
 @pytest.mark.parametrize("option", NOISE_OPTIONS, ids=str)
 def test_options_against_label_noise_change_what_pool_images_teach(
-    case: CellCase, option: dict[str, object]
+    case: CellCase, option: dict[str, Any]
 ):
-    def confidence(method: str, **training: object) -> np.ndarray:
+    def confidence(method: str, **training: Any) -> np.ndarray:
         cell = run_cell(case.store, case.plan(method, **training))
         found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
         return found["confidence"].to_numpy()
 
-    changes = confidence("whole_pool", **option) - confidence("whole_pool")
+    changes = confidence("whole_pool", **option) - confidence("whole_pool", **PLAIN)
     assert np.abs(changes).max() > 1e-3
-    of_true_labels = confidence("error_sample", **option) - confidence("error_sample")
-    assert (np.abs(of_true_labels).max() > 1e-3) == ("loss" in option)
+    of_true_labels = confidence("error_sample", **option) - confidence("error_sample", **PLAIN)
+    assert (np.abs(of_true_labels).max() > 1e-3) == (option["loss"] == "gce")
 
 
 def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: CellCase):

@@ -3,8 +3,10 @@ import pytest
 
 from dcd.label_noise import (
     LabelDoubt,
+    forward_losses_and_slopes,
     high_loss,
     joined,
+    likelihoods,
     losses_and_slopes,
     prediction_shares,
     targets,
@@ -17,7 +19,7 @@ LABELS = np.array([0, 2, 1, 0])
 
 
 def softened(**options: object) -> np.ndarray:
-    config = TrainingConfig.model_validate(options)
+    config = TrainingConfig.model_validate({"loss": "cross_entropy"} | options)
     return targets(LABELS, LabelDoubt(WEAK, VOTES), 3, config)
 
 
@@ -39,9 +41,11 @@ def test_without_votes_or_with_a_true_label_the_target_is_the_label():
 
 def test_only_pool_images_are_bootstrapped():
     doubt = LabelDoubt(WEAK, VOTES)
-    found = prediction_shares(doubt, TrainingConfig(soft_labels="bootstrap"))
+    found = prediction_shares(doubt, TrainingConfig(loss="cross_entropy", soft_labels="bootstrap"))
     np.testing.assert_allclose(found, [0.05, 0.05, 0.05, 0])
-    assert not prediction_shares(doubt, TrainingConfig(soft_labels="agreement")).any()
+    assert not prediction_shares(
+        doubt, TrainingConfig(loss="cross_entropy", soft_labels="agreement")
+    ).any()
 
 
 def test_what_is_left_out_is_weak_and_has_the_highest_loss():
@@ -90,3 +94,42 @@ def test_hopeless_images_have_finite_losses_and_slopes():
         assert np.isfinite(loss).all()
         assert np.isfinite(slopes).all()
         assert loss.dtype == slopes.dtype == np.float32
+
+
+def test_the_likelihood_of_a_true_label_is_its_own_and_of_a_pool_label_that_of_the_noise():
+    noise = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]], np.float32)
+    doubt = LabelDoubt(WEAK, VOTES, noise)
+    found = likelihoods(LABELS, doubt, 3)
+    for row, label, weak in zip(found, LABELS, WEAK, strict=True):
+        expected = noise[:, label] if weak else np.eye(3)[label]
+        np.testing.assert_allclose(row, expected, atol=1e-7)
+    certain = likelihoods(LABELS, LabelDoubt(WEAK, VOTES), 3)
+    np.testing.assert_array_equal(certain, np.eye(3)[LABELS])
+
+
+def test_the_slopes_of_the_forward_correction_are_those_of_finite_differences():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (6, 3))
+    likelihood = rng.dirichlet(np.ones(3), 6)
+    likelihood[0] = [0, 1, 0]
+    _, slopes = forward_losses_and_slopes(logits, likelihood)
+    for k in range(3):
+        at = 1e-6 * np.eye(3)[k]
+        above, _ = forward_losses_and_slopes(logits + at, likelihood)
+        below, _ = forward_losses_and_slopes(logits - at, likelihood)
+        np.testing.assert_allclose(slopes[:, k], (above - below) / 2e-6, atol=1e-7)
+
+
+def test_the_forward_correction_of_a_true_label_is_cross_entropy():
+    logits = np.random.default_rng(0).normal(0, 2, (3, 3))
+    plain = losses_and_slopes(logits, np.eye(3), np.zeros(3), 0.0)
+    found = forward_losses_and_slopes(logits, np.eye(3))
+    np.testing.assert_allclose(found[0], plain[0])
+    np.testing.assert_allclose(found[1], plain[1], atol=1e-12)
+
+
+def test_hopeless_images_have_finite_forward_losses_and_slopes():
+    logits = np.array([[300.0, -300.0]], np.float32)
+    loss, slopes = forward_losses_and_slopes(logits, np.array([[0.0, 1.0]], np.float32))
+    assert loss == pytest.approx(600)
+    np.testing.assert_allclose(slopes, [[1.0, -1.0]])

@@ -4,7 +4,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from dcd.finetune import finetune, predict_images
-from dcd.label_noise import LabelDoubt, joined, losses_and_slopes
+from dcd.label_noise import (
+    LabelDoubt,
+    forward_losses_and_slopes,
+    joined,
+    likelihoods,
+    losses_and_slopes,
+)
 from dcd.robust_loss import batch_loss, kept, robust_losses
 from dcd.training_config import TrainingConfig
 from tests.dcd.striped_images import CLASSES, PREPROCESS, striped_images, tiny_network
@@ -13,6 +19,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 WEAK = np.array([False, False, True, True, True, True])
 DOUBT = LabelDoubt(WEAK, np.where(WEAK[:, None], 1, -1).repeat(4, axis=1))
 INDEX = torch.tensor([5, 0, 3, 1])
+PLAIN = TrainingConfig(loss="cross_entropy")
 
 
 @pytest.fixture
@@ -41,22 +48,37 @@ def test_gradients_of_hopeless_images_are_finite():
 
 
 def test_without_options_it_is_torchs_cross_entropy(logits: torch.Tensor):
-    found = batch_loss(LABELS, DOUBT, TrainingConfig())(logits, INDEX, 3)
+    found = batch_loss(LABELS, DOUBT, PLAIN)(logits, INDEX, 3)
     plain = cross_entropy(logits, torch.from_numpy(LABELS)[INDEX], reduction="none")
     assert found.numpy().tobytes() == plain.numpy().tobytes()
 
 
+def test_the_forward_correction_is_that_of_the_head(logits: torch.Tensor):
+    noise = np.random.default_rng(2).dirichlet(np.ones(3), 3).astype(np.float32)
+    doubt = LabelDoubt(WEAK, DOUBT.votes, noise)
+    logits.requires_grad_()
+    losses = batch_loss(LABELS, doubt, TrainingConfig(loss="forward"))(logits, INDEX, 0)
+    (slopes,) = torch.autograd.grad(losses.sum(), logits)
+    rows = INDEX.numpy()
+    likelihood = likelihoods(LABELS[rows], doubt.take(rows), 3)
+    expected = forward_losses_and_slopes(logits.detach().numpy(), likelihood)
+    np.testing.assert_allclose(losses.detach(), expected[0], rtol=1e-5)
+    np.testing.assert_allclose(slopes, expected[1], atol=1e-6)
+    plain = batch_loss(LABELS, DOUBT, PLAIN)(logits, INDEX, 0)
+    assert (~torch.isclose(losses, plain)).tolist() == WEAK[rows].tolist()
+
+
 @pytest.mark.parametrize("soft_labels", ["agreement", "bootstrap"])
 def test_only_pool_images_are_softened(logits: torch.Tensor, soft_labels: str):
-    config = TrainingConfig.model_validate({"soft_labels": soft_labels, "soft_label_share": 0.5})
+    config = PLAIN.model_copy(update={"soft_labels": soft_labels, "soft_label_share": 0.5})
     found = batch_loss(LABELS, DOUBT, config)(logits, INDEX, 0)
-    plain = batch_loss(LABELS, DOUBT, TrainingConfig())(logits, INDEX, 0)
+    plain = batch_loss(LABELS, DOUBT, PLAIN)(logits, INDEX, 0)
     differs = ~torch.isclose(found, plain)
     assert differs.tolist() == WEAK[INDEX.numpy()].tolist()
 
 
 def test_from_the_second_epoch_on_the_worst_pool_images_of_a_batch_are_left_out():
-    config = TrainingConfig(drop_high_loss=0.5)
+    config = TrainingConfig(loss="cross_entropy", drop_high_loss=0.5)
     of_label = torch.zeros(6, 3)
     of_label[[0, 1, 3], [0, 1, 0]] = torch.tensor([-50.0, -50.0, -10.0])
     losses_of = batch_loss(LABELS, DOUBT, config)

@@ -6,11 +6,12 @@ import torch
 from dcd.agreement import fit_reference, neighbor_labels
 from dcd.cells import gather_data
 from dcd.index import pool_sample
+from dcd.pool_noise import pool_noise
 from dcd.training_config import TrainingConfig
 from dcd.weak_labels import doubt_of_picks
 from tests.dcd.cell_case import CellCase
 
-AGREEMENT = TrainingConfig(soft_labels="agreement")
+AGREEMENT = TrainingConfig(loss="cross_entropy", soft_labels="agreement")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> CellCase:
 def test_a_pick_has_the_votes_of_its_neighbours_and_a_true_label_has_none(case: CellCase):
     data = gather_data(case.store, case.plan("whole_pool"))
     picks = data.picks.take(pa.array(np.arange(data.picks.num_rows)[::-1]))
-    found = doubt_of_picks(case.store, case.index, picks, 3, data.classes, AGREEMENT)
+    found = doubt_of_picks(
+        case.store, case.index, picks, 3, data.splits["train"], data.classes, AGREEMENT
+    )
     n = picks.num_rows
     assert found.weak.tolist() == [True] * n + [False] * 3
     assert (found.votes[n:] == -1).all()
@@ -41,15 +44,27 @@ def test_a_pick_has_the_votes_of_its_neighbours_and_a_true_label_has_none(case: 
 def test_labels_that_the_model_does_not_know_do_not_vote(case: CellCase):
     data = gather_data(case.store, case.plan("whole_pool"))
     one = data.classes[:1]
-    found = doubt_of_picks(case.store, case.index, data.picks, 0, one, AGREEMENT)
+    train = data.splits["train"]
+    found = doubt_of_picks(case.store, case.index, data.picks, 0, train, one, AGREEMENT)
     assert set(np.unique(found.votes)) == {-1, 0}
 
 
 def test_nobody_votes_unless_asked(case: CellCase):
     data = gather_data(case.store, case.plan("whole_pool"))
-    found = doubt_of_picks(case.store, case.index, data.picks, 2, data.classes, TrainingConfig())
+    train, plain = data.splits["train"], TrainingConfig(loss="cross_entropy")
+    found = doubt_of_picks(case.store, case.index, data.picks, 2, train, data.classes, plain)
     assert found.votes.shape == (data.picks.num_rows + 2, 0)
+    assert found.noise is None
     nothing = data.picks.slice(0, 0)
-    assert (
-        len(doubt_of_picks(case.store, case.index, nothing, 2, data.classes, AGREEMENT).weak) == 2
-    )
+    found = doubt_of_picks(case.store, case.index, nothing, 2, train, data.classes, AGREEMENT)
+    assert found.weak.tolist() == [False, False]
+
+
+def test_the_forward_correction_knows_how_the_pool_is_wrong(case: CellCase):
+    data = gather_data(case.store, case.plan("whole_pool"))
+    train = data.splits["train"]
+    config = TrainingConfig(loss="forward")
+    found = doubt_of_picks(case.store, case.index, data.picks, 2, train, data.classes, config)
+    expected = pool_noise(case.store, case.index, train, data.classes)
+    assert found.noise is not None
+    np.testing.assert_array_equal(found.noise, expected.matrix)

@@ -1,0 +1,60 @@
+"""How the labels of a pool are wrong, estimated once for an index and a train set, and kept."""
+
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd import keys, schemas
+from dcd.index import IndexInfo, pool_sample
+from dcd.noise_matrix import NoiseMatrix, estimate_noise
+from dcd.stages import SplitInfo, without
+from dcd.store import Store
+
+# Raised whenever the same pool and train would get another matrix.
+_NOISE_FORMAT = 1
+_one_at_a_time = threading.Lock()  # cells of one run want the same
+
+
+def pool_noise(
+    store: Store, index: IndexInfo, train: SplitInfo, classes: tuple[str, ...]
+) -> NoiseMatrix:
+    """The noise of the pool's labels among `classes`, those of train; see `estimate_noise`.
+
+    Images of train that are in the pool too do not count: the guessing classifiers know them.
+    """
+    key = keys.noise(keys.digest("noise", _NOISE_FORMAT, index.index_id, train.id))
+    with _one_at_a_time:
+        if not store.exists(key):
+            known = store.read_table(keys.split(train.id))
+            fresh = without(pool_sample(store, index), known)
+            rows = fresh.filter(pc.is_in(fresh["weak_label"], value_set=pa.array(classes)))
+            found = estimate_noise(
+                schemas.vectors(known),
+                known["label"].to_pylist(),
+                schemas.vectors(rows),
+                pc.index_in(rows["weak_label"], value_set=pa.array(classes)).to_numpy(),
+                classes,
+            )
+            described = {"right_share": repr(found.right_share)}
+            store.write_table(key, noise_table(found), metadata=described)
+    return noise_of(store.read_table(key), classes, float(store.read_metadata(key)["right_share"]))
+
+
+def noise_table(noise: NoiseMatrix) -> pa.Table:
+    """schemas.NOISE: a row for each class and label."""
+    n = len(noise.classes)
+    columns = [
+        pa.array(np.repeat(noise.classes, n)),
+        pa.array(np.tile(noise.classes, n)),
+        pa.array(noise.matrix.ravel()),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.NOISE)
+
+
+def noise_of(table: pa.Table, classes: tuple[str, ...], right_share: float) -> NoiseMatrix:
+    """The inverse of `noise_table`."""
+    table = schemas.conform(table, schemas.NOISE, "noise")
+    n = len(classes)
+    return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right_share)
