@@ -2,9 +2,10 @@
 
 python -m benchmarks.label_noise [--data cifar10n cifar100] [--options gce bootstrap ...]
 
-For every option a run of the product over seeds 0 to 2 with the methods none, filtered_pool and
-selected; images are embedded once, and models that are there already are not trained again. A fifth
-of train is held out as val: options are to be chosen by debug_val and val alone.
+For every option a run of the product over seeds 0 to 2 with the methods none, whole_pool,
+filtered_pool and selected; images are embedded once, and models that are there already are not
+trained again. A fifth of train is held out as val: options are to be chosen by debug_val and val
+alone.
 """
 
 import argparse
@@ -27,20 +28,22 @@ from flows.console import configure_prefect, leaving
 _HOME = Path(__file__).parent
 _NO_DATA = 2
 _DATA = ("cifar10n", "cifar100")
-_METHODS = ("none", "filtered_pool", "selected")
+_METHODS = ("none", "whole_pool", "filtered_pool", "selected")
 _COLUMNS = ("debug_val", "val", "debug_heldout", "test")
 _VAL = "role = 'train' AND hash(image_id) % 5 = 0"
 
+_PLAIN: Mapping[str, str | float] = {"loss": "cross_entropy"}
 OPTIONS: Mapping[str, Mapping[str, str | float]] = {
-    "default": {},
+    "forward": {},
+    "cross_entropy": _PLAIN,
     "gce": {"loss": "gce"},
-    "drop_high_loss 0.1": {"drop_high_loss": 0.1},
-    "agreement": {"soft_labels": "agreement"},
-    "bootstrap": {"soft_labels": "bootstrap"},
+    "drop_high_loss 0.1": {**_PLAIN, "drop_high_loss": 0.1},
+    "agreement": {**_PLAIN, "soft_labels": "agreement"},
+    "bootstrap": {**_PLAIN, "soft_labels": "bootstrap"},
     "gce, q 0.3": {"loss": "gce", "gce_q": 0.3},
-    "drop_high_loss 0.3": {"drop_high_loss": 0.3},
-    "agreement, share 0.2": {"soft_labels": "agreement", "soft_label_share": 0.2},
-    "bootstrap, share 0.3": {"soft_labels": "bootstrap", "soft_label_share": 0.3},
+    "drop_high_loss 0.3": {**_PLAIN, "drop_high_loss": 0.3},
+    "agreement, share 0.2": {**_PLAIN, "soft_labels": "agreement", "soft_label_share": 0.2},
+    "bootstrap, share 0.3": {**_PLAIN, "soft_labels": "bootstrap", "soft_label_share": 0.3},
 }
 
 # Accuracies by seed, by (method, column).
@@ -76,7 +79,7 @@ def config_of(data: str, option: str) -> RunConfig:
             **{s: role(f"role = '{s}'") for s in ("error_sample", "debug_val", "debug_heldout")},
             "encoder": base.encoder,
             "training": OPTIONS[option],
-            "compare": {"baselines": ["none", "filtered_pool"]},
+            "compare": {"baselines": ["none", "whole_pool", "filtered_pool"]},
             "gate": {"policy": "off"},
         }
     )

@@ -8,8 +8,8 @@ from benchmarks.label_noise import OPTIONS, config_of, line, scores
 def test_every_option_is_a_run_of_the_product(option: str):
     config = config_of("cifar100", option)
     assert config.training.mode == "head"
-    assert config.selection == config_of("cifar100", "default").selection
-    assert (config.training == config_of("cifar100", "default").training) == (option == "default")
+    assert config.selection == config_of("cifar100", "forward").selection
+    assert (config.training == config_of("cifar100", "forward").training) == (option == "forward")
     assert config.test.images == config.pool.images
 
 
@@ -23,7 +23,7 @@ def test_held_out_train_images_are_scored_as_val():
             "label": "a",
             "predicted": "a" if (image, seed) != ("pool-1", 1) else "b",
         }
-        for model in ("none", "filtered_pool", "selected")
+        for model in ("none", "whole_pool", "filtered_pool", "selected")
         for seed in (0, 1)
         for split, image in [
             ("test", "pool-1"),

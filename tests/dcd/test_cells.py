@@ -118,7 +118,7 @@ def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: Cell
 def test_an_interrupted_cell_goes_on_to_the_same_bits(
     case: CellCase, monkeypatch: pytest.MonkeyPatch
 ):
-    plan = case.plan(**FULL, drop_high_loss=0.3, soft_labels="agreement")
+    plan = case.plan(**FULL, loss="gce", drop_high_loss=0.3, soft_labels="agreement")
     whole = files_of(case, run_cell(case.store, plan))
     forget(case, run_cell(case.store, plan))
 

@@ -161,6 +161,6 @@ def test_methods_are_described_from_the_config():
     rows = {row.method: describe(row, made.config) for row in summary_rows(made)}
     assert rows["selected"] == (
         "nearest in-label pool images: k 50, label agreement at least 0.2, "
-        "a trusted sample of 16,000 pool images, the failures themselves"
+        "a sample of up to 50,000 pool images, the failures themselves"
     )
     assert rows["none"] == "the failing model: train alone"

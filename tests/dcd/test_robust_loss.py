@@ -103,6 +103,7 @@ FULL = {
     "augmentation": "none",
 }
 NOISE_OPTIONS = [
+    {"loss": "forward"},
     {"drop_high_loss": 0.4},
     {"loss": "gce"},
     {"soft_labels": "agreement"},
@@ -129,7 +130,8 @@ def _amid_wrong_labels(option: dict[str, object]) -> float:
     wrong = np.arange(96) % 10 < 4
     given = [CLASSES[(CLASSES.index(t) + w) % 2] for t, w in zip(truth, wrong, strict=True)]
     votes = np.repeat([CLASSES.index(t) for t in truth], 5).reshape(-1, 5)
-    config = FULL | option
+    config = FULL | {"loss": "cross_entropy"} | option
+    noise = np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
     network = finetune(
         tiny_network(),
         [*true_images, *images],
@@ -138,7 +140,7 @@ def _amid_wrong_labels(option: dict[str, object]) -> float:
         PREPROCESS,
         TrainingConfig.model_validate(config),
         0,
-        doubt=joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes)]),
+        doubt=joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes, noise)]),
     )
     fresh, fresh_truth = striped_images(100, seed=1, noise=70)
     found = predict_images(network, fresh, CLASSES, PREPROCESS)

@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -21,6 +22,7 @@ def case(tmp_path_factory) -> CellCase:
 
 def run(case: CellCase, **settings: object) -> SelectionInfo:
     plain = {"k": 2, "min_agreement": 0, "general_images": 0, "leak_distance": 0}
+    plain |= {"max_targeted_share": 1}
     config = SelectionConfig.model_validate(plain | settings)
     return select(case.store, case.pool, case.index, case.splits, config)
 
@@ -41,7 +43,7 @@ def test_the_papers_selection_judges_nothing(case):
 
 
 def test_picks_and_general_sample_carry_weights_and_agreement(case):
-    info = run(case, general_images=12, general_min_trust=0, pick_weight=3, min_agreement=0.01)
+    info = run(case, general_images=12, general_min_trust=0.01, pick_weight=3, min_agreement=0.01)
     neighbors, picks = tables(case, info)
     picks = schemas.conform(picks, schemas.DEBUG_TRAIN, "picks")
     assert info.n_picks == picks.num_rows
@@ -52,6 +54,23 @@ def test_picks_and_general_sample_carry_weights_and_agreement(case):
     assert weights == {("targeted", 3), ("general", 1)}
     kept = neighbors.filter(neighbors["kept"])
     assert pc.min(kept["label_agreement"]).as_py() >= 0.01
+
+
+def test_the_failures_outweigh_what_keeps_test_no_more_than_allowed(case):
+    free = run(case, general_images=12, pick_weight=3, error_sample_weight=20)
+    limited = run(
+        case, general_images=12, pick_weight=3, error_sample_weight=20, max_targeted_share=0.25
+    )
+    (_, before), (_, after) = tables(case, free), tables(case, limited)
+    assert before["image_id"] == after["image_id"]
+    scale = limited.error_sample_weight / free.error_sample_weight
+    assert free.error_sample_weight == 20
+    assert scale < 1
+    targeted, general = targeted_picks(after), after.num_rows - targeted_picks(after).num_rows
+    assert set(np.round(targeted["weight"].to_numpy(), 5)) == {np.float32(np.round(3 * scale, 5))}
+    aimed = pc.sum(targeted["weight"]).as_py() + N_FAILURES * limited.error_sample_weight
+    n_train = case.splits["train"].n_images
+    assert aimed / (aimed + n_train + general) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_an_impossible_demand_is_reported_not_hidden(case):
