@@ -35,7 +35,7 @@ def write_config(folder: Path, new_ids: list[str], baselines: list[str]) -> Path
     document["seeds"] = [0]
     document["failures"] = True
     document["error_sample"]["where"] = f"role = 'error_sample' AND image_id NOT IN ({listed})"
-    document["compare"] = {**document["compare"], "baselines": baselines, "selections": {}}
+    document["compare"] = {"baselines": baselines}
     config = folder / "rerun.yaml"
     config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return config
