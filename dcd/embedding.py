@@ -21,7 +21,8 @@ from dcd.encoders import Encoder
 from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
 from dcd.images import BadImage, decode, to_input
 from dcd.records import RawImage, Reject, Shard
-from dcd.store import Store
+from dcd.requests import Requests
+from dcd.store import METADATA_READ, MISSED, Store, writing_requests
 
 # Raised whenever the same shard and encoder would give other tables.
 CODE_FORMAT = 1
@@ -155,6 +156,15 @@ def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardSt
         return None
     counts = (int(found[name]) for name in ("n_images", "n_embedded", "n_rejected"))
     return ShardStats(shard.name, *counts)
+
+
+def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
+    """What one shard costs the store: `published` and, unless n_bytes is None, `publish`.
+
+    n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
+    """
+    looked = METADATA_READ if is_there else MISSED
+    return looked if n_bytes is None else looked + writing_requests(0) + writing_requests(n_bytes)
 
 
 def published_of(

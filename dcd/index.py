@@ -21,6 +21,8 @@ from dcd.quantizers import Codec, Storage
 from dcd.row_groups import Reader, row_groups
 from dcd.store import Store
 
+INDEX_FILES = 5  # of an index, at least: vectors, labels, sample, sources, index.json
+
 
 @dataclass(frozen=True)
 class ListInfo:
