@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
-from dcd.clustering import Observers, Tally, cluster, labelled
+from dcd.clustering import Observers, Tally, cluster, labelled, part_key
 from dcd.embedded import EmbeddedShard, find_embedded, read_labels, read_rows
 from dcd.errors import CountMismatch
 from dcd.index import (
@@ -186,7 +186,7 @@ def _write_parts(
     runs = [DIRECTORY.empty_table()]
     parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers)
     for number, part in enumerate(parts):
-        key = f"{prefix}/vectors-{number:05d}.parquet"
+        key = part_key(prefix, number)
         store.publish_file(part.path, key)
         runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)

@@ -37,8 +37,8 @@ def small_lists(monkeypatch):
     """Labels of more than 2,048 rows get lists of about 128."""
     monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
     monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(clustering, "_MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(clustering, "_MAX_GROUP_BYTES", 2 * DIM * 200)
+    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 64)
+    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 200)
 
 
 def clustered_shard(store: Store, name: str, n_large: int, n_small: int, seed: int = 0) -> None:
