@@ -121,7 +121,17 @@ def publish(
             f"{embedded.embeddings.num_rows} embedded + {embedded.rejects.num_rows} rejected; "
             "if the source was changed meanwhile, list its shards again"
         )
-    described = {
+    described = footer_of(encoder_id, shard, stats)
+    rejects_key = keys.rejects(pool, encoder_id, shard.name)
+    store.write_table(rejects_key, embedded.rejects, metadata=described)
+    embeddings_key = keys.embeddings(pool, encoder_id, shard.name)
+    store.write_table(embeddings_key, embedded.embeddings, metadata=described)
+    return stats
+
+
+def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str]:
+    """What the tables of a shard say about themselves."""
+    return {
         "code_format": str(CODE_FORMAT),
         "encoder_id": encoder_id,
         "source_uri": shard.uri,
@@ -130,11 +140,6 @@ def publish(
         "n_embedded": str(stats.n_embedded),
         "n_rejected": str(stats.n_rejected),
     }
-    rejects_key = keys.rejects(pool, encoder_id, shard.name)
-    store.write_table(rejects_key, embedded.rejects, metadata=described)
-    embeddings_key = keys.embeddings(pool, encoder_id, shard.name)
-    store.write_table(embeddings_key, embedded.embeddings, metadata=described)
-    return stats
 
 
 def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardStats | None:

@@ -6,7 +6,7 @@ numbers are compressed, so tables like them are written to memory and weighed. P
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,16 @@ from dcd.clustering import WRITING
 from dcd.imagined_rows import imagined, table_bytes
 from dcd.index import IndexInfo, info_text
 from dcd.index_config import IndexConfig
+from dcd.index_files import IndexFiles
 from dcd.index_plan import Sources
-from dcd.indexing import sample_rows
-from dcd.layout import CODEC_ROWS, NO_LIST, centroid_table, codec_table, lists_of_label
+from dcd.layout import (
+    CODEC_ROWS,
+    NO_LIST,
+    centroid_table,
+    codec_table,
+    lists_of_label,
+    sample_rows,
+)
 from dcd.planned_runs import planned_runs
 from dcd.quantizers import code_bytes_of, n_parameters
 from dcd.store import as_parquet
@@ -27,28 +34,6 @@ from dcd.store import as_parquet
 _WEIGHED_ROWS, _WEIGHED_BYTES = 2**14, 2**23
 _ROWS_A_LIST = 64
 _LIST_INFO_BYTES = 500  # of a label with lists in index.json
-
-
-@dataclass(frozen=True)
-class IndexFiles:
-    """Bytes of the files that building or appending writes.
-
-    vectors: of each file of vectors. layout: of the centres of lists and of the codec, where there
-    are such. n_groups: row groups in all files of vectors.
-    """
-
-    vectors: tuple[int, ...]
-    layout: tuple[int, ...]
-    directory: int
-    sample: int
-    sources: int
-    info: int
-    n_groups: int
-
-    @property
-    def each(self) -> tuple[int, ...]:
-        others = (self.directory, self.sample, self.sources, self.info)
-        return (*self.vectors, *self.layout, *others)
 
 
 def index_files(
@@ -83,9 +68,9 @@ def index_files(
         sample=table_bytes(rows, n_sampled),
         sources=len(json.dumps(asdict(sources))),
         info=_info_bytes(counts, lists, n_rows, dim, config, prefix, base),
-        n_groups=len(
-            runs.select(["part", "row_group"]).group_by(["part", "row_group"]).aggregate([])
-        ),
+        runs=every_run,
+        lists=lists,
+        dim=dim,
     )
 
 

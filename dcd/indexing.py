@@ -6,14 +6,14 @@ it is, and its lists and codec go on to be used. Compaction writes all rows as o
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
 from dcd.clustering import Observers, Tally, cluster, labelled, part_key
-from dcd.embedded import EmbeddedShard, find_embedded, read_labels, read_rows
+from dcd.embedded import EmbeddedShard, find_embedded, read_labels, read_rows, row_requests
 from dcd.errors import CountMismatch
 from dcd.index import (
     IndexInfo,
@@ -24,6 +24,7 @@ from dcd.index import (
     write_info,
 )
 from dcd.index_config import IndexConfig
+from dcd.index_files import IndexFiles
 from dcd.index_plan import (
     Sources,
     distinct_labels,
@@ -32,13 +33,12 @@ from dcd.index_plan import (
     sources_key,
     sources_of,
 )
-from dcd.layout import Layout, plan, read_centroids, write_layout
+from dcd.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.recall import RECALL_K, Judge
-from dcd.row_groups import DIRECTORY, read_pieces
+from dcd.requests import Requests, total
+from dcd.row_groups import DIRECTORY, read_pieces, reading_requests
 from dcd.sampling import BottomRows
-from dcd.store import Store
-
-_SAMPLE_BYTES = 2**28
+from dcd.store import BYTES_READ, METADATA_READ, Store, table_requests, writing_requests
 
 
 def build_index(
@@ -206,14 +206,54 @@ def _nothing(label: str) -> None:
     return None
 
 
+@dataclass(frozen=True)
+class Work:
+    """What `build_index` does once it knows what to do. n_passes: over the rows it takes in."""
+
+    n_passes: int
+    requests: Requests
+
+
+def building_work(
+    n_shards: int,
+    shard_bytes: int,
+    n_images: int,
+    labels: pa.Table | None,
+    config: IndexConfig,
+    files: IndexFiles,
+) -> Work:
+    """Building anew from so many shards, embeddings of shard_bytes each."""
+    trains = config.storage != "float16" or any(number > 0 for number in files.lists.values())
+    n_passes = 2 if trains else 1
+    by_image = labels is not None and "image_id" in labels.column_names
+    counts = counts_labels(labels is None, n_images, files.dim, config) and not by_image
+    read = row_requests(shard_bytes) * n_passes
+    read += row_requests(0) if counts else Requests()
+    return Work(n_passes, read * n_shards + total(map(writing_requests, files.each)))
+
+
+def appending_work(
+    n_shards: int,
+    shard_bytes: int,
+    labels: Sequence[str],
+    base: IndexInfo,
+    directory: pa.Table,
+    files: IndexFiles,
+) -> Work:
+    """Appending so many shards with rows of these labels. directory: of base."""
+    codec = Requests() if base.storage == "float16" else table_requests(0) + METADATA_READ
+    lists = table_requests(0) if base.lists else Requests()
+    of_base = BYTES_READ + table_requests(0) + table_requests(files.sample) + codec + lists
+    known = (
+        reading_requests(directory.filter(pc.equal(directory["label"], label))) for label in labels
+    )
+    written = total(map(writing_requests, files.each))
+    return Work(1, row_requests(shard_bytes) * n_shards + of_base + total(known) + written)
+
+
 def counts_labels(weak: bool, n_images: int, dim: int, config: IndexConfig) -> bool:
     """Whether building counts the labels first: weak ones only where one could be too large."""
     return not weak or 2 * dim * n_images > config.max_scan_bytes
-
-
-def sample_rows(config: IndexConfig, dim: int) -> int:
-    """The most rows of the sample."""
-    return min(config.sample_rows, _SAMPLE_BYTES // (2 * dim))
 
 
 def _planned_counts(

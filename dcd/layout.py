@@ -23,6 +23,7 @@ _MAX_LISTS = 4096
 _TRAIN_ROWS_PER_LIST = 64  # faiss asks for 39 at least
 _TRAIN_BYTES = 2**27  # of float16 vectors, over all labels with lists
 CODEC_ROWS = 2**15
+_SAMPLE_BYTES = 2**28
 _HELDOUT_ROWS = 64  # of a label with lists, and of all other labels together
 
 
@@ -104,6 +105,11 @@ def lists_of_label(n_rows: int, dim: int, config: IndexConfig) -> int:
     if 2 * dim * n_rows <= config.max_scan_bytes:
         return 0
     return min(max(2, 2 * dim * n_rows // _LIST_BYTES), _MAX_LISTS)
+
+
+def sample_rows(config: IndexConfig, dim: int) -> int:
+    """The most rows of the sample of the pool."""
+    return min(config.sample_rows, _SAMPLE_BYTES // (2 * dim))
 
 
 def write_layout(store: Store, prefix: str, layout: Layout) -> None:

@@ -99,6 +99,15 @@ def reading_requests(n_bytes: int) -> Requests:
     return OPENED + Requests(n_get=-(-n_bytes // READ_BYTES))
 
 
+def bytes_in_tar(image: RawImage) -> int:
+    """A header and whole blocks for the image, and as a rule two blocks for its label.
+
+    Some writers add a kilobyte a member, which is little beside a photograph.
+    """
+    blocks = 1 + -(-len(image.data) // tarfile.BLOCKSIZE)
+    return tarfile.BLOCKSIZE * (blocks + (2 if image.weak_label is not None else 0))
+
+
 def split_key(name: str) -> tuple[str, str]:
     """A member name as (key, suffix): cut at the first dot of the base name."""
     folder, slash, base = name.rpartition("/")
