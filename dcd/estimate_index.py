@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -130,7 +131,8 @@ def _labelled(rows: pa.Table, labels: pa.Table | None) -> pa.Table:
 def _counts(rows: pa.Table, n_rows: int) -> dict[str, int]:
     """So many rows by label, in the shares that the labels have here."""
     found = rows.group_by("weak_label", use_threads=False).aggregate([("weak_label", "count")])
-    labels, counts = found["weak_label"].to_pylist(), found["weak_label_count"].to_pylist()
-    shares = zip(labels, counts, strict=True)
-    every = {label: round(n_rows * n / rows.num_rows) for label, n in sorted(shares)}
-    return {label: n for label, n in every.items() if n}
+    found = found.sort_by("weak_label")
+    ends = np.round(np.cumsum(found["weak_label_count"].to_numpy()) * n_rows / rows.num_rows)
+    counts = np.diff(ends.astype(int), prepend=0).tolist()
+    shares = zip(found["weak_label"].to_pylist(), counts, strict=True)
+    return {label: n for label, n in shares if n}
