@@ -42,16 +42,16 @@ def indexing_cost(
     row_bytes = code_bytes_of(config.storage, dim, config.pq_bytes) + _HASH_BYTES
     there = {} if base is None else dict(base.label_counts)
     runs = pa.table({}) if index.directory is None else index.directory
-    if index.plan.work == "none":
+    n_new = pool.n_embedded - (0 if base is None else base.n_images)
+    if index.plan.work == "none" or n_new <= 0:
         return IndexCost(_stage(pool, found, note="it is there"), there, row_bytes, runs)
     rows = _labelled(pool.rows, labels)
     if rows.num_rows == 0:
         note = "no image of the sample has a label"
         return IndexCost(_stage(pool, found, note=note), there, row_bytes, runs)
-    n_new = pool.n_embedded - (0 if base is None else base.n_images)
     counts = _counts(rows, round(n_new * rows.num_rows / pool.rows.num_rows))
     files = index_files(rows, counts, index.sources, config, base, index.directory)
-    n_shards = len(pool.shards) - index.n_shards_there
+    n_shards = max(1, len(pool.shards) - index.n_shards_there)
     shard_bytes = table_bytes(pool.rows.drop_columns("shard"), n_new // n_shards)
     if base is None:
         work = building_work(n_shards, shard_bytes, pool.n_embedded, labels, config, files)
