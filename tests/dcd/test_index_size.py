@@ -69,7 +69,7 @@ def test_of_all_rows_it_is_as_good_as_right(store, storage, n_labels):
     near = 0.02 if storage == "pq" else 0.002
     assert sum(files.each) == pytest.approx(sum(real.values()), rel=near)
     assert len(files.each) == len(real)
-    assert sum(files.vectors) == pytest.approx(real["vectors-00000.parquet"], rel=0.01)
+    assert sum(files.vectors) == pytest.approx(real["vectors-00000.parquet"], rel=near)
 
 
 @pytest.mark.parametrize("storage", ["float16", "int8", "pq"])
