@@ -112,7 +112,8 @@ def _stage(
     note: str = "",
 ) -> StageCost:
     store = requests if pool.store_is_remote else None
-    return StageCost("index", n_rows, n_bytes_read, n_bytes_written, None, store, 1, None, note)
+    hours = None if n_rows else 0.0
+    return StageCost("index", n_rows, n_bytes_read, n_bytes_written, None, store, 1, hours, note)
 
 
 def _labelled(rows: pa.Table, labels: pa.Table | None) -> pa.Table:
