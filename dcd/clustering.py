@@ -22,9 +22,9 @@ from dcd.recall import Judge
 from dcd.sampling import BottomRows
 from dcd.sql import clustered, connect, relabelled
 
-_MAX_GROUP_BYTES = 8 * 2**20  # of vectors in a row group: one read of an object store
-_MIN_GROUP_BYTES = 2**18  # labels smaller than this share a row group
-_MAX_PART_BYTES = 2**28  # of vectors in a file
+MAX_GROUP_BYTES = 8 * 2**20  # of vectors in a row group: one read of an object store
+MIN_GROUP_BYTES = 2**18  # labels smaller than this share a row group
+MAX_PART_BYTES = 2**28  # of vectors in a file
 _SORT_BATCH_ROWS = 8192
 
 RUNS = pa.schema(
@@ -37,7 +37,7 @@ RUNS = pa.schema(
     ]
 )
 # Vectors hardly compress and are what is read; statistics on labels alone keep the footer small.
-_WRITING = {
+WRITING = {
     "compression": {
         "weak_label": "zstd",
         "image_id": "zstd",
@@ -61,6 +61,11 @@ class Part:
 
     path: Path
     runs: pa.Table
+
+
+def part_key(prefix: str, number: int) -> str:
+    """Where a file of vectors of an index is published."""
+    return f"{prefix}/vectors-{number:05d}.parquet"
 
 
 @dataclass
@@ -111,11 +116,11 @@ def cluster(
             schema = _wire_schema(dim)
             ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
             batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
-            chunks = _label_chunks(batches, max(1, _MAX_GROUP_BYTES // stored_bytes))
+            chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
             new_chunks = _without_known(chunks, known, tally)
             stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
-            groups = _row_groups(stored, max(1, _MIN_GROUP_BYTES // stored_bytes))
-            yield from _parts(groups, folder, max(1, _MAX_PART_BYTES // stored_bytes))
+            groups = _row_groups(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
+            yield from _parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
 
 
 def labelled(
@@ -331,7 +336,7 @@ def _parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Ite
         runs: list[tuple[str, int, int, int, int]] = []
         n_rows = row_group = 0
         written = [name for name in group[0].column_names if name != "list"]
-        with pq.ParquetWriter(path, group[0].select(written).schema, **_WRITING) as writer:
+        with pq.ParquetWriter(path, group[0].select(written).schema, **WRITING) as writer:
             while group is not None and (n_rows == 0 or n_rows + _n_rows(group) <= max_rows):
                 offset = 0
                 for chunk in group:

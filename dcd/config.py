@@ -339,6 +339,21 @@ def load_index_config(path: str | Path) -> BuildIndexConfig:
     return _load_part(path, BuildIndexConfig, RunConfig.indexing)
 
 
+def load_run_or_index_config(path: str | Path) -> tuple[RunConfig | None, BuildIndexConfig]:
+    """The config of a run and its part that indexes, or an index or embed config without a run.
+
+    Raises ConfigError as `load_config` does.
+    """
+    runs: list[RunConfig] = []
+
+    def noted(run: RunConfig) -> BuildIndexConfig:
+        runs.append(run)
+        return run.indexing()
+
+    index = _load_part(path, BuildIndexConfig, noted)
+    return (runs[0] if runs else None), index
+
+
 def parse_config(
     document: dict[str, object],
     origin: str,

@@ -9,11 +9,21 @@ import pyarrow.parquet as pq
 
 from dcd import keys, schemas
 from dcd.errors import CountMismatch, DataError, EncoderMismatch
-from dcd.store import Store
+from dcd.requests import Requests
+from dcd.store import (
+    FOUND,
+    METADATA_READ,
+    Store,
+    column_requests,
+    footer_requests,
+)
 from dcd.store_errors import explained
 
 _READ_BATCH_ROWS = 8192
 _METADATA_READERS = 16
+
+
+SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,16 @@ def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.Reco
             )
 
 
+def row_requests(n_bytes: int) -> Requests:
+    """What `read_rows` or `read_labels` sends for a shard, of so many bytes in their columns."""
+    return FOUND + footer_requests(0) + column_requests(n_bytes)
+
+
+def identity_of(code_format: int | str, etag: str) -> str:
+    """Changes whenever the rows of a shard may have changed."""
+    return f"{code_format}:{etag}"
+
+
 def read_labels(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
     """weak_label of all rows, without anything else."""
     for shard in shards:
@@ -91,7 +111,7 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> EmbeddedShard:
         raise EncoderMismatch(
             f"{store.uri(key)}: made by encoder {found}, expected {encoder_id}; embed it again"
         )
-    identity = f"{metadata['code_format']}:{metadata['source_etag']}"
+    identity = identity_of(metadata["code_format"], metadata["source_etag"])
     dim = schema.field("embedding").type.list_size
     return EmbeddedShard(name, key, dim, identity, int(metadata["n_embedded"]))
 

@@ -21,7 +21,8 @@ from dcd.encoders import Encoder
 from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
 from dcd.images import BadImage, decode, to_input
 from dcd.records import RawImage, Reject, Shard
-from dcd.store import Store
+from dcd.requests import Requests
+from dcd.store import METADATA_READ, MISSED, Store, writing_requests
 
 # Raised whenever the same shard and encoder would give other tables.
 CODE_FORMAT = 1
@@ -120,7 +121,17 @@ def publish(
             f"{embedded.embeddings.num_rows} embedded + {embedded.rejects.num_rows} rejected; "
             "if the source was changed meanwhile, list its shards again"
         )
-    described = {
+    described = footer_of(encoder_id, shard, stats)
+    rejects_key = keys.rejects(pool, encoder_id, shard.name)
+    store.write_table(rejects_key, embedded.rejects, metadata=described)
+    embeddings_key = keys.embeddings(pool, encoder_id, shard.name)
+    store.write_table(embeddings_key, embedded.embeddings, metadata=described)
+    return stats
+
+
+def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str]:
+    """What the tables of a shard say about themselves."""
+    return {
         "code_format": str(CODE_FORMAT),
         "encoder_id": encoder_id,
         "source_uri": shard.uri,
@@ -129,11 +140,6 @@ def publish(
         "n_embedded": str(stats.n_embedded),
         "n_rejected": str(stats.n_rejected),
     }
-    rejects_key = keys.rejects(pool, encoder_id, shard.name)
-    store.write_table(rejects_key, embedded.rejects, metadata=described)
-    embeddings_key = keys.embeddings(pool, encoder_id, shard.name)
-    store.write_table(embeddings_key, embedded.embeddings, metadata=described)
-    return stats
 
 
 def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardStats | None:
@@ -155,6 +161,15 @@ def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardSt
         return None
     counts = (int(found[name]) for name in ("n_images", "n_embedded", "n_rejected"))
     return ShardStats(shard.name, *counts)
+
+
+def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
+    """What one shard costs the store: `published` and, unless n_bytes is None, `publish`.
+
+    n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
+    """
+    looked = METADATA_READ if is_there else MISSED
+    return looked if n_bytes is None else looked + writing_requests(0) + writing_requests(n_bytes)
 
 
 def published_of(

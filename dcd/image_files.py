@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreError
 from dcd.filesystems import Located, locate
-from dcd.objects import Object, find_objects, open_object, read_range, stat_object
+from dcd.objects import OPENED, Object, find_objects, open_object, read_range, stat_object
 from dcd.parquet_images import open_parquet
 from dcd.records import (
     LABEL_COLUMNS,
@@ -26,6 +26,8 @@ from dcd.records import (
     label_text,
     short_id,
 )
+from dcd.requests import Requests
+from dcd.store import listing_requests
 from dcd.store_errors import explained
 
 PIECE_IMAGES = 10_000
@@ -67,6 +69,17 @@ def read_manifest(
 ) -> Iterator[RawImage | Reject]:
     """The images that one piece of a manifest names; a relative URI counts from its folder."""
     return _read_all(_manifest_entries(shard, data), wanted)
+
+
+def file_requests(shard: Shard) -> Requests:
+    """What reading one piece of files sends to an object store.
+
+    A manifest counts as one read, whatever its size; a class folder is listed as far as the piece.
+    """
+    n_images = shard.n_images or 0
+    if shard.format == "folder":
+        return listing_requests(n_images) + Requests(n_get=1) * n_images
+    return OPENED * 2 + Requests(n_get=2) + Requests(n_get=1, n_head=1) * n_images
 
 
 def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:

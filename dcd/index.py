@@ -21,6 +21,8 @@ from dcd.quantizers import Codec, Storage
 from dcd.row_groups import Reader, row_groups
 from dcd.store import Store
 
+INDEX_FILES = 5  # of an index, at least: vectors, labels, sample, sources, index.json
+
 
 @dataclass(frozen=True)
 class ListInfo:
@@ -94,8 +96,11 @@ def indexes(store: Store, pool: str, encoder_id: str) -> list[IndexInfo]:
 
 def write_info(store: Store, info: IndexInfo) -> None:
     """Publish `index.json`: from then on the index is there."""
-    text = json.dumps(asdict(info), indent=1, ensure_ascii=False)
-    store.write_bytes(info_key(info.pool, info.encoder_id, info.index_id), text.encode())
+    store.write_bytes(info_key(info.pool, info.encoder_id, info.index_id), info_text(info))
+
+
+def info_text(info: IndexInfo) -> bytes:
+    return json.dumps(asdict(info), indent=1, ensure_ascii=False).encode()
 
 
 def info_key(pool: str, encoder_id: str, index_id: str) -> str:

@@ -12,40 +12,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
-from dcd.clustering import Observers, Tally, cluster, labelled
-from dcd.embedded import EmbeddedShard, find_embedded, read_labels, read_rows
+from dcd.clustering import Observers, Tally, cluster, labelled, part_key
+from dcd.embedded import EmbeddedShard, find_embedded, read_labels, read_rows, row_requests
 from dcd.errors import CountMismatch
 from dcd.index import (
     IndexInfo,
     ListInfo,
     codec_of,
-    index_ids,
-    index_info,
-    info_key,
     pool_sample,
     read_directory,
     write_info,
 )
 from dcd.index_config import IndexConfig
-from dcd.layout import Layout, plan, read_centroids, write_layout
+from dcd.index_files import IndexFiles
+from dcd.index_plan import (
+    Sources,
+    distinct_labels,
+    plan_index,
+    read_sources,
+    sources_key,
+    sources_of,
+)
+from dcd.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.recall import RECALL_K, Judge
-from dcd.row_groups import DIRECTORY, read_pieces
+from dcd.requests import Requests, total
+from dcd.row_groups import DIRECTORY, read_pieces, reading_requests
 from dcd.sampling import BottomRows
-from dcd.store import Store
-
-# Raised whenever the same embeddings would give other files.
-_INDEX_FORMAT = 3
-SAMPLE_BYTES = 2**28
-_MAX_SEGMENTS = 8  # a label costs a read or more in each
-_MIN_APPEND_RATIO = 2  # an index this many times larger than what is new is appended to
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What an index is made of. recipe: labels and settings; shards: (name, identity)."""
-
-    recipe: str
-    shards: tuple[tuple[str, str], ...]
+from dcd.store import BYTES_READ, METADATA_READ, Store, table_requests, writing_requests
 
 
 def build_index(
@@ -69,35 +62,28 @@ def build_index(
     """
     embedded = find_embedded(store, pool, encoder_id, shards)
     if labels is not None:
-        labels = _distinct_labels(labels)
-    content = None if labels is None else keys.table_digest(labels)
-    settings = config.model_dump(mode="json", exclude={"max_memory_bytes"})
-    recipe = keys.digest("index", _INDEX_FORMAT, pool, encoder_id, content, settings)
-    sources = _Sources(recipe, tuple((shard.name, shard.identity) for shard in embedded))
-    index_id = keys.digest(recipe, sources.shards)
-    if store.exists(info_key(pool, encoder_id, index_id)):
-        return index_info(store, pool, encoder_id, index_id)
-    base = None
-    if not compact:
-        base = _best_base(store, pool, encoder_id, sources, embedded)
-    if base is not None and base.n_images == sum(shard.n_embedded for shard in embedded):
-        return base
-    if base is None:
-        return _build(store, pool, encoder_id, index_id, embedded, labels, config, sources)
-    return _append(store, base, embedded, labels, config, sources)
+        labels = distinct_labels(labels)
+    identities = [(shard.name, shard.identity) for shard in embedded]
+    sources = sources_of(pool, encoder_id, identities, labels, config)
+    n_images = sum(shard.n_embedded for shard in embedded)
+    planned = plan_index(store, pool, encoder_id, sources, n_images, compact)
+    if planned.base is None:
+        return _build(store, pool, encoder_id, embedded, labels, config, sources)
+    if planned.work == "none":
+        return planned.base
+    return _append(store, planned.base, embedded, labels, config, sources)
 
 
 def _build(
     store: Store,
     pool: str,
     encoder_id: str,
-    index_id: str,
     embedded: Sequence[EmbeddedShard],
     labels: pa.Table | None,
     config: IndexConfig,
-    sources: _Sources,
+    sources: Sources,
 ) -> IndexInfo:
-    dim = embedded[0].dim
+    dim, index_id = embedded[0].dim, sources.index_id
 
     def rows(tally: Tally) -> Iterator[pa.Table]:
         read = read_rows(store, embedded)
@@ -107,7 +93,7 @@ def _build(
     layout = plan(counts, dim, config, lambda: rows(Tally()))
     prefix = keys.index(pool, encoder_id, index_id)
     write_layout(store, prefix, layout)
-    n_sample = min(config.sample_rows, SAMPLE_BYTES // (2 * dim))
+    n_sample = sample_rows(config, dim)
     observers = Observers(
         Tally(),
         BottomRows(n_sample, schemas.clustered(dim)),
@@ -144,15 +130,15 @@ def _append(
     embedded: Sequence[EmbeddedShard],
     labels: pa.Table | None,
     config: IndexConfig,
-    sources: _Sources,
+    sources: Sources,
 ) -> IndexInfo:
-    there = set(_read_sources(store, base.prefix).shards)
+    there = set(read_sources(store, base.prefix).shards)
     new = [shard for shard in embedded if (shard.name, shard.identity) not in there]
     index_id = keys.digest("appended", base.index_id, [[s.name, s.identity] for s in new])
     prefix = keys.index(base.pool, base.encoder_id, index_id)
     centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
     layout = Layout(codec_of(store, base), centroids)
-    n_sample = min(config.sample_rows, SAMPLE_BYTES // (2 * base.dim))
+    n_sample = sample_rows(config, base.dim)
     observers = Observers(
         Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
         BottomRows(n_sample, schemas.clustered(base.dim)),
@@ -200,19 +186,19 @@ def _write_parts(
     runs = [DIRECTORY.empty_table()]
     parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers)
     for number, part in enumerate(parts):
-        key = f"{prefix}/vectors-{number:05d}.parquet"
+        key = part_key(prefix, number)
         store.publish_file(part.path, key)
         runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)
 
 
 def _publish(
-    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomRows, sources: _Sources
+    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomRows, sources: Sources
 ) -> None:
     _reconcile(info)
     store.write_table(f"{info.prefix}/labels.parquet", directory)
     store.write_table(f"{info.prefix}/sample.parquet", sample.table())
-    store.write_bytes(_sources_key(info.prefix), json.dumps(asdict(sources)).encode())
+    store.write_bytes(sources_key(info.prefix), json.dumps(asdict(sources)).encode())
     write_info(store, info)
 
 
@@ -220,39 +206,54 @@ def _nothing(label: str) -> None:
     return None
 
 
-def _best_base(
-    store: Store,
-    pool: str,
-    encoder_id: str,
-    sources: _Sources,
-    embedded: Sequence[EmbeddedShard],
-) -> IndexInfo | None:
-    """The index of the same recipe that holds most of the shards, and no others."""
-    wanted = set(sources.shards)
-    best: IndexInfo | None = None
-    for found_id in index_ids(store, pool, encoder_id):
-        found = _read_sources(store, keys.index(pool, encoder_id, found_id))
-        if found.recipe != sources.recipe or not set(found.shards) <= wanted:
-            continue
-        info = index_info(store, pool, encoder_id, found_id)
-        rank = (info.n_images, -len(info.segments), info.index_id)
-        if best is None or rank > (best.n_images, -len(best.segments), best.index_id):
-            best = info
-    if best is None:
-        return None
-    n_images = sum(shard.n_embedded for shard in embedded)
-    whole = n_images == best.n_images
-    small = _MIN_APPEND_RATIO * (n_images - best.n_images) <= best.n_images
-    return best if whole or (small and len(best.segments) < _MAX_SEGMENTS) else None
+@dataclass(frozen=True)
+class Work:
+    """What `build_index` does once it knows what to do. n_passes: over the rows it takes in."""
+
+    n_passes: int
+    requests: Requests
 
 
-def _read_sources(store: Store, prefix: str) -> _Sources:
-    found = json.loads(store.read_bytes(_sources_key(prefix)))
-    return _Sources(found["recipe"], tuple((name, identity) for name, identity in found["shards"]))
+def building_work(
+    n_shards: int,
+    shard_bytes: int,
+    n_images: int,
+    labels: pa.Table | None,
+    config: IndexConfig,
+    files: IndexFiles,
+) -> Work:
+    """Building anew from so many shards, embeddings of shard_bytes each."""
+    trains = config.storage != "float16" or any(number > 0 for number in files.lists.values())
+    n_passes = 2 if trains else 1
+    by_image = labels is not None and "image_id" in labels.column_names
+    counts = counts_labels(labels is None, n_images, files.dim, config) and not by_image
+    read = row_requests(shard_bytes) * n_passes
+    read += row_requests(0) if counts else Requests()
+    return Work(n_passes, read * n_shards + total(map(writing_requests, files.each)))
 
 
-def _sources_key(prefix: str) -> str:
-    return f"{prefix}/sources.json"
+def appending_work(
+    n_shards: int,
+    shard_bytes: int,
+    labels: Sequence[str],
+    base: IndexInfo,
+    directory: pa.Table,
+    files: IndexFiles,
+) -> Work:
+    """Appending so many shards with rows of these labels. directory: of base."""
+    codec = Requests() if base.storage == "float16" else table_requests(0) + METADATA_READ
+    lists = table_requests(0) if base.lists else Requests()
+    of_base = BYTES_READ + table_requests(0) + table_requests(files.sample) + codec + lists
+    known = (
+        reading_requests(directory.filter(pc.equal(directory["label"], label))) for label in labels
+    )
+    written = total(map(writing_requests, files.each))
+    return Work(1, row_requests(shard_bytes) * n_shards + of_base + total(known) + written)
+
+
+def counts_labels(weak: bool, n_images: int, dim: int, config: IndexConfig) -> bool:
+    """Whether building counts the labels first: weak ones only where one could be too large."""
+    return not weak or 2 * dim * n_images > config.max_scan_bytes
 
 
 def _planned_counts(
@@ -264,7 +265,7 @@ def _planned_counts(
 ) -> dict[str, int]:
     """Rows by label, repeated images included; {} where no label can be too large to scan."""
     n_images = sum(shard.n_embedded for shard in embedded)
-    if labels is None and 2 * dim * n_images <= config.max_scan_bytes:
+    if not counts_labels(labels is None, n_images, dim, config):
         return {}
     counted = labels
     if counted is None or "image_id" not in counted.column_names:
@@ -315,14 +316,6 @@ def _explanation(info: IndexInfo, config: IndexConfig, n_heldout: int) -> str:
             f"float16 on {n_heldout} held-out images."
         )
     return " ".join(said)
-
-
-def _distinct_labels(labels: pa.Table) -> pa.Table:
-    """Key and label without nulls or repeats, sorted: the same labels give the same digest."""
-    key = "image_id" if "image_id" in labels.column_names else "weak_label"
-    pairs = labels.select([key, "label"]).drop_null()
-    distinct = pairs.group_by([key, "label"], use_threads=False).aggregate([])
-    return distinct.sort_by([(key, "ascending"), ("label", "ascending")])
 
 
 def _label_counts(directory: pa.Table) -> dict[str, int]:

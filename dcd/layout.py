@@ -22,7 +22,8 @@ _LIST_BYTES = 2**20  # of float16 vectors: about one read of an object store
 _MAX_LISTS = 4096
 _TRAIN_ROWS_PER_LIST = 64  # faiss asks for 39 at least
 _TRAIN_BYTES = 2**27  # of float16 vectors, over all labels with lists
-_CODEC_ROWS = 2**15
+CODEC_ROWS = 2**15
+_SAMPLE_BYTES = 2**28
 _HELDOUT_ROWS = 64  # of a label with lists, and of all other labels together
 
 
@@ -63,13 +64,11 @@ def plan(
     counts: rows by label, at least. rows: `schemas.clustered` in any order; read once, and only if
     there is something to train. The same rows give the same layout, in whatever order they come.
     """
-    large = {label: n for label, n in counts.items() if 2 * dim * n > config.max_scan_bytes}
-    if not large and config.storage == "float16":
+    planned = {label: lists_of_label(n, dim, config) for label, n in counts.items()}
+    n_lists = {label: n for label, n in planned.items() if n}
+    if not n_lists and config.storage == "float16":
         return Layout(None, {})
     schema = schemas.clustered(dim)
-    n_lists = {
-        label: min(max(2, 2 * dim * n // _LIST_BYTES), _MAX_LISTS) for label, n in large.items()
-    }
     share = min(
         1.0, _TRAIN_BYTES / (2 * dim * _TRAIN_ROWS_PER_LIST * max(1, sum(n_lists.values())))
     )
@@ -77,7 +76,7 @@ def plan(
         label: BottomRows(int(n * _TRAIN_ROWS_PER_LIST * share) + _HELDOUT_ROWS, schema)
         for label, n in n_lists.items()
     }
-    of_all = BottomRows(_CODEC_ROWS + _HELDOUT_ROWS, schema)
+    of_all = BottomRows(CODEC_ROWS + _HELDOUT_ROWS, schema)
     for batch in rows():
         for label, sketch in sketches.items():
             sketch.take(batch.filter(pc.equal(batch["weak_label"], label)))
@@ -101,18 +100,28 @@ def plan(
     return Layout(codec, centroids, heldout, n_train)
 
 
+def lists_of_label(n_rows: int, dim: int, config: IndexConfig) -> int:
+    """How many lists a label is cut into; 0 where it is scanned."""
+    if 2 * dim * n_rows <= config.max_scan_bytes:
+        return 0
+    return min(max(2, 2 * dim * n_rows // _LIST_BYTES), _MAX_LISTS)
+
+
+def sample_rows(config: IndexConfig, dim: int) -> int:
+    """The most rows of the sample of the pool."""
+    return min(config.sample_rows, _SAMPLE_BYTES // (2 * dim))
+
+
 def write_layout(store: Store, prefix: str, layout: Layout) -> None:
     """Publish what searching needs: `lists.parquet` and `codec.parquet`, where there are such."""
     if layout.centroids:
-        labels = sorted(layout.centroids)
-        tables = [_centroid_table(label, layout.centroids[label]) for label in labels]
-        store.write_table(_lists_key(prefix), pa.concat_tables(tables))
+        store.write_table(_lists_key(prefix), centroid_table(layout.centroids))
     if layout.codec is not None:
         codec = layout.codec
         made_of = {"storage": codec.storage, "dim": str(codec.dim)}
         store.write_table(
             _codec_key(prefix),
-            pa.table({"parameter": codec.parameters}),
+            codec_table(codec.parameters),
             metadata={**made_of, "code_bytes": str(codec.code_bytes)},
         )
 
@@ -145,14 +154,24 @@ def _split(sample: pa.Table) -> tuple[pa.Table, pa.Table]:
     return sample.filter(pa.array(~heldout)), sample.filter(pa.array(heldout))
 
 
-def _centroid_table(label: str, centroids: np.ndarray) -> pa.Table:
-    n, dim = centroids.shape
-    return pa.table(
-        {
-            "label": pa.repeat(label, n),
-            "centroid": pa.FixedSizeListArray.from_arrays(pa.array(centroids.ravel()), dim),
-        }
+def centroid_table(centroids: Mapping[str, np.ndarray]) -> pa.Table:
+    """What `lists.parquet` holds. centroids: by label, (n_lists, D) float32."""
+    return pa.concat_tables(
+        pa.table(
+            {
+                "label": pa.repeat(label, len(centres)),
+                "centroid": pa.FixedSizeListArray.from_arrays(
+                    pa.array(centres.ravel()), centres.shape[1]
+                ),
+            }
+        )
+        for label, centres in sorted(centroids.items())
     )
+
+
+def codec_table(parameters: np.ndarray) -> pa.Table:
+    """What `codec.parquet` holds. parameters: (n,) float32."""
+    return pa.table({"parameter": parameters})
 
 
 def _lists_key(prefix: str) -> str:

@@ -16,8 +16,11 @@ from dcd.filesystems import Located, locate
 from dcd.image_files import PIECE_IMAGES, class_pieces, count_manifest
 from dcd.keys import digest, slug
 from dcd.objects import Object, find_objects, glob_objects, object_uri, stat_object
-from dcd.parquet_images import count_rows, open_parquet
+from dcd.parquet_images import LOOKED_INTO, count_rows, open_parquet
 from dcd.records import Format, Shard, clean_id
+from dcd.requests import Requests
+from dcd.store import FOUND, MISSED
+from dcd.store import listing_requests as keys_requests
 from dcd.store_errors import explained
 from dcd.webdataset import IMAGE_SUFFIXES
 
@@ -54,6 +57,26 @@ def list_shards(data: DataConfig) -> list[Shard]:
         if one.name == other.name:
             raise DataError(f"{one.uri} and {other.uri}: both make the shard name {one.name!r}")
     return shards
+
+
+def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
+    """What `list_shards` sends for the shards it has found, where they are on an object store.
+
+    Files that lie beside them without being of the source are not known, and not counted.
+    """
+    n_files = len({shard.uri.partition("#")[0] for shard in shards})
+    kind = shards[0].format
+    if kind == "folder":
+        n_files = sum(shard.n_images or 0 for shard in shards)
+    if glob.has_magic(data.images):
+        found = MISSED + keys_requests(n_files)
+    elif _suffix(data.images):
+        found = FOUND * 2
+    else:
+        found = MISSED + keys_requests(n_files)
+    if kind not in ("parquet", "manifest"):
+        return found
+    return found + LOOKED_INTO * (1 + n_files)  # the first one twice: is it a manifest?
 
 
 def _shards(data: DataConfig) -> list[Shard]:

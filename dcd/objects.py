@@ -9,7 +9,10 @@ from typing import Any
 
 from dcd.errors import DataError, StoreUnavailable
 from dcd.filesystems import Located, locate
+from dcd.requests import Requests
 from dcd.store_errors import explained
+
+OPENED = Requests(n_head=1)  # `open_object` on S3
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.objects import open_object
+from dcd.objects import OPENED, open_object
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_ID_CHARS,
@@ -21,6 +21,8 @@ from dcd.records import (
     label_text,
     short_id,
 )
+from dcd.requests import Requests, total
+from dcd.store import footer_requests
 
 # The name that img2dataset gives its image column is the format it encoded to.
 _OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
@@ -28,6 +30,8 @@ _DEFAULT_IMAGE = DataConfig.model_fields["image_column"].default
 _DEFAULT_ID = DataConfig.model_fields["id_column"].default
 _BATCH_BYTES = 32 * 2**20
 _READ_BYTES = 4 * 2**20
+_PAGE_ROWS, _PAGE_BYTES = 1024, 2**20
+LOOKED_INTO = OPENED + footer_requests(0)  # `open_parquet` on S3, as `count_rows` does it
 _UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
 
 
@@ -41,6 +45,14 @@ class _Columns:
 
     def names(self) -> list[str]:
         return [name for name in (self.image, self.id, self.label) if name]
+
+
+@dataclass(frozen=True)
+class ReadCost:
+    """What `read_parquet` fetches: bytes of the columns it needs, and requests where it is S3."""
+
+    n_bytes: int
+    requests: Requests
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,56 @@ def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
                 yield from _rows(batch, columns, shard.name, row)
                 row += batch.num_rows
         first_row += file.metadata.row_group(group).num_rows
+
+
+def reading_cost(uri: str, data: DataConfig) -> ReadCost:
+    """What `read_parquet` will fetch of a file, by its footer.
+
+    Raises DataError if the columns are not there, StoreError if the store fails.
+    """
+    try:
+        file = open_parquet(uri)
+    except _UNREADABLE:
+        return ReadCost(0, LOOKED_INTO)
+    names = set(_columns(file.schema_arrow, data, uri).names())
+    groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+    every = (group.column(n) for group in groups for n in range(group.num_columns))
+    chunks = [chunk for chunk in every if chunk.path_in_schema.partition(".")[0] in names]
+    footer_bytes = file.metadata.serialized_size
+    reads = Requests(n_get=sum(_reads(_pages(chunk)) for chunk in chunks))
+    return ReadCost(
+        sum(chunk.total_compressed_size for chunk in chunks) + footer_bytes,
+        total([OPENED, footer_requests(footer_bytes), reads]),
+    )
+
+
+def _pages(chunk: pq.ColumnChunkMetaData) -> list[int]:
+    """Bytes of the pages of a column in a row group, as Arrow writes them.
+
+    The footer knows the dictionary's page alone. The others end where a batch of 1,024 rows, of
+    large images many megabytes, goes beyond 1 MiB.
+    """
+    size, pages = chunk.total_compressed_size, []
+    if chunk.has_dictionary_page:
+        pages.append(max(0, chunk.data_page_offset - chunk.dictionary_page_offset))
+    left = size - sum(pages)
+    by_batch = size * _PAGE_ROWS // max(1, chunk.num_values)
+    page = max(_PAGE_BYTES, by_batch)
+    return [*pages, *[page] * (left // page), left % page]
+
+
+def _reads(pages: list[int]) -> int:
+    """Reads of Arrow's buffered stream: a page's header fills the buffer, a long page passes it."""
+    n_reads, buffered, left = 0, 0, sum(pages)
+    for page in pages:
+        if page and not buffered:
+            n_reads, buffered = n_reads + 1, min(_READ_BYTES, left)
+        if page > buffered:
+            n_reads += 1
+            missing = page - buffered
+            buffered = page if missing >= _READ_BYTES else min(buffered + _READ_BYTES, left)
+        buffered, left = buffered - page, left - page
+    return n_reads
 
 
 def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Iterator[RawImage]:

@@ -46,6 +46,18 @@ def nearest_lists(vectors: np.ndarray, centroids: np.ndarray, n: int) -> np.ndar
     return np.concatenate([np.empty((0, n), np.int64), *found])
 
 
+def code_bytes_of(storage: Storage, dim: int, max_pq_bytes: int) -> int:
+    """Bytes of a vector as the index stores it."""
+    if storage == "pq":
+        return max(n for n in range(1, max_pq_bytes + 1) if dim % n == 0)
+    return dim if storage == "int8" else 2 * dim
+
+
+def n_parameters(storage: Literal["int8", "pq"], dim: int) -> int:
+    """How many float32 numbers make a codec."""
+    return 2 * dim if storage == "int8" else 2**_PQ_BITS * dim
+
+
 class Codec:
     """A trained quantiser: (N, D) float32 ↔ (N, code_bytes) uint8, with loss.
 
@@ -94,7 +106,7 @@ def train_codec(sample: np.ndarray, storage: Literal["int8", "pq"], max_pq_bytes
     if storage == "int8":
         low, high = sample.min(axis=0), sample.max(axis=0)
         return Codec(storage, dim, dim, np.concatenate([low, high - low]).astype(np.float32))
-    n_parts = max(n for n in range(1, max_pq_bytes + 1) if dim % n == 0)
+    n_parts = code_bytes_of(storage, dim, max_pq_bytes)
     quantizer = faiss.IndexPQ(dim, n_parts, _PQ_BITS)
     quantizer.pq.cp.seed = _KMEANS_SEED
     quantizer.pq.cp.niter = _KMEANS_ITERATIONS

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcd import schemas
 from dcd.blobs import from_blobs
 from dcd.clustering import RUNS
 from dcd.quantizers import Codec
-from dcd.store import Store
+from dcd.requests import Requests
+from dcd.store import FOUND, Store, column_requests, footer_requests
 from dcd.store_errors import explained
 
 # Which rows of which file hold a label, one row a run.
@@ -106,6 +108,13 @@ def read_pieces(
         for group in row_groups(directory):
             rows = group.rows_of(reader.read(group, columns))
             yield rows.append_column("list", pa.array(group.list_of_rows()))
+
+
+def reading_requests(directory: pa.Table) -> Requests:
+    """What `read_pieces` sends for these rows: a read for every row group that holds some."""
+    n_parts = len(pc.unique(directory["part"]))
+    groups = directory.group_by(["part", "row_group"]).aggregate([])
+    return (FOUND + footer_requests(0)) * n_parts + column_requests(0) * groups.num_rows
 
 
 def touched_bytes(store: Store, directory: pa.Table, columns: Sequence[str]) -> int:

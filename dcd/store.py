@@ -18,9 +18,18 @@ import pyarrow.parquet as pq
 from dcd import keys
 from dcd.errors import StoreError, StoreRefused
 from dcd.filesystems import arrow_filesystem, locate
+from dcd.requests import Requests
 from dcd.store_errors import explained
 
 COMPRESSION = "zstd"
+# What a look at one object costs on S3: is it there (s3fs then asks whether it is a folder), what
+# are its bytes, what stands in its footer.
+FOUND, MISSED = Requests(n_head=1), Requests(n_head=1, n_list=1)
+BYTES_READ = METADATA_READ = Requests(n_get=1, n_head=1)
+_LISTED_AT_ONCE = 1000
+_UPLOAD_PART_BYTES = 50 * 2**20  # s3fs's: an object of two parts or more is uploaded in parts
+_ARROW_READ_BYTES = 32 * 2**20  # Arrow joins neighbouring columns up to this size
+_FOOTER_READ_BYTES = 64 * 2**10  # Arrow's first read of a file; a larger footer needs another
 _PROBE = b"written and deleted by the start-up probe"
 
 
@@ -142,11 +151,9 @@ class Store:
         self, key: str, table: pa.Table, *, metadata: dict[str, str] | None = None
     ) -> None:
         """Publish a table as Parquet in one step, with `metadata` in its footer."""
-        sink = pa.BufferOutputStream()
         added = {name.encode(): value.encode() for name, value in (metadata or {}).items()}
         described = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
-        pq.write_table(described, sink, compression=COMPRESSION)
-        self.write_bytes(key, sink.getvalue().to_pybytes())
+        self.write_bytes(key, as_parquet(described).to_pybytes())
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
@@ -182,6 +189,42 @@ class Store:
                 f"{self.url}: the right to {' and to '.join(missing)} is missing; grant it or "
                 f"check the credentials{left}"
             )
+
+
+def as_parquet(table: pa.Table) -> pa.Buffer:
+    """The bytes that `Store.write_table` publishes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression=COMPRESSION)
+    return sink.getvalue()
+
+
+def listing_requests(n_keys: int) -> Requests:
+    """What `keys_under` and its like send for so many keys; where there are none s3fs asks why."""
+    if n_keys == 0:
+        return Requests(n_head=1, n_list=2)
+    return Requests(n_list=-(-n_keys // _LISTED_AT_ONCE))
+
+
+def writing_requests(n_bytes: int) -> Requests:
+    """What publishing an object of this size sends."""
+    if n_bytes < 2 * _UPLOAD_PART_BYTES:
+        return Requests(n_put=1)
+    return Requests(n_put=2 + -(-n_bytes // _UPLOAD_PART_BYTES))
+
+
+def table_requests(n_bytes: int) -> Requests:
+    """What `read_table` sends: Arrow's datasets look three times where a file is."""
+    return Requests(n_head=3) + footer_requests(0) + column_requests(n_bytes)
+
+
+def footer_requests(n_bytes: int) -> Requests:
+    """What Arrow sends for a Parquet footer of this size."""
+    return Requests(n_get=1 if n_bytes <= _FOOTER_READ_BYTES else 2)
+
+
+def column_requests(n_bytes: int) -> Requests:
+    """What Arrow sends for neighbouring columns of a row group, one of which holds most bytes."""
+    return Requests(n_get=1 if n_bytes <= _ARROW_READ_BYTES else 2)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from dcd.config import DataConfig
-from dcd.objects import open_object
+from dcd.objects import OPENED, open_object
 from dcd.records import (
     LABEL_COLUMNS,
     MAX_ID_CHARS,
@@ -25,6 +25,7 @@ from dcd.records import (
     label_text,
     short_id,
 )
+from dcd.requests import Requests
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABEL_SUFFIXES = ("json", "cls", "txt")
@@ -91,6 +92,20 @@ def read_webdataset(
         yield from _add(sample, member, prefix)
     if sample is not None:
         yield from _images(sample, prefix, data.label_column)
+
+
+def reading_requests(n_bytes: int) -> Requests:
+    """What reading a whole tar of this size sends to an object store."""
+    return OPENED + Requests(n_get=-(-n_bytes // READ_BYTES))
+
+
+def bytes_in_tar(image: RawImage) -> int:
+    """A header and whole blocks for the image, and as a rule two blocks for its label.
+
+    Some writers add a kilobyte a member, which is little beside a photograph.
+    """
+    blocks = 1 + -(-len(image.data) // tarfile.BLOCKSIZE)
+    return tarfile.BLOCKSIZE * (blocks + (2 if image.weak_label is not None else 0))
 
 
 def split_key(name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The command `dcd estimate`: what embedding and indexing a pool will cost."""
+"""The command `dcd estimate`: what embedding, indexing and selecting from a pool will cost."""
 
 import json
 from dataclasses import asdict
@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dcd.config import load_index_config
-from flows.console import ConfigPath, explained
+from dcd.config import load_run_or_index_config
+from flows.console import ConfigPath, configure_prefect, explained
 
-if TYPE_CHECKING:  # it imports torch, which --help does not need
-    from dcd.estimate import Estimate
+if TYPE_CHECKING:  # they import torch, which --help does not need
+    from dcd.estimate import Estimate, StageCost
+    from dcd.requests import Requests
 
 app = typer.Typer()
 
@@ -30,65 +31,72 @@ def estimate(
         Path | None, typer.Option("--json", help="Write the figures to this file.")
     ] = None,
 ) -> None:
-    """Say what embedding and indexing the pool will cost: hours, GB, tasks, requests.
+    """Say what the pool will cost, stage by stage: images, hours, GB, tasks, requests.
 
     Embeds a few images for about 20 seconds; writes nothing to the store.
     """
     with explained():
-        loaded = load_index_config(config)
-        from dcd.datasets import source_of
-        from dcd.encoders import load_encoder
-        from dcd.estimate import estimate as costs_of
-        from dcd.estimate import plan_shards, sample_pool
-        from dcd.pool import list_shards
-        from dcd.store import Store
-        from flows.embed_pool import max_tasks
+        run, loaded = load_run_or_index_config(config)
+        configure_prefect(verbose=False)
+        from flows.estimating import estimate_of
 
-        source = source_of(loaded.pool)
-        encoder = load_encoder(loaded.encoder)
-        shards = list_shards(source.data)
-        planned = plan_shards(Store(loaded.store), source.id, encoder.encoder_id, shards)
-        first_left = next((one.shard for one in planned if one.done is None), None)
-        sample = None if first_left is None else sample_pool(first_left, source.data, encoder)
-        found = costs_of(
-            planned,
-            sample,
-            loaded.index,
-            encoder.dim,
-            min(len(shards), max_tasks(loaded.runner.max_workers)),
-            images_per_s,
-            machines,
-        )
-    Console().print(estimate_table(f"{source.id} by {encoder.encoder_id}", found))
+        found = estimate_of(loaded, run, images_per_s, machines)
+    console = Console()
+    console.print(estimate_table(found))
+    for line in estimate_lines(found):
+        console.print(line)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
 
 
-def estimate_table(title: str, found: "Estimate") -> Table:
-    """The estimate for people."""
+def estimate_table(found: "Estimate") -> Table:
+    """A row a stage."""
     from dcd.report import filesize
 
+    table = Table(title=f"{found.pool} by {found.encoder_id}", title_justify="left")
+    for name in ("stage", "images or rows", "read", "written", "tasks"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    table.add_column("requests: GET, HEAD, LIST, PUT")
+    table.add_column("time", justify="right")
+    for stage in found.stages:
+        table.add_row(
+            stage.stage,
+            f"{stage.n_rows:,}",
+            filesize(stage.bytes_read),
+            filesize(stage.bytes_written),
+            f"{stage.n_tasks:,}",
+            _requests(stage),
+            "unknown" if stage.hours is None else _duration(stage.hours),
+        )
+    return table
+
+
+def estimate_lines(found: "Estimate") -> list[str]:
+    """What the numbers rest on, a sentence a line."""
     n_guessed = found.n_images_left - found.n_counted
     known = "counted" if n_guessed == 0 else f"{n_guessed:,} of them by the size of their archives"
-    machines = "machine" if found.n_machines == 1 else "machines"
-    table = Table("", "", title=title, title_justify="left", show_header=False)
-    table.add_row(
-        "shards", f"{found.n_shards_left:,} of {found.n_shards:,} are left, the others are done"
-    )
-    table.add_row("images to embed", f"{found.n_images_left:,} ({known})")
-    table.add_row("read from the pool", filesize(found.bytes_read))
-    table.add_row("embeddings written", filesize(found.embedding_bytes))
-    table.add_row("index written", filesize(found.index_bytes))
-    table.add_row("embedding tasks", f"{found.n_tasks:,}")
-    table.add_row("requests to the store", f"about {found.n_requests:,}")
-    table.add_row(
-        "time to embed",
-        f"{_duration(found.hours)} ({found.images_per_s:,.0f} images/s on each of "
-        f"{found.n_machines:,} {machines})"
-        if found.n_images_left
-        else "none: all shards are embedded",
-    )
-    return table
+    lines = [
+        f"{found.n_shards_left:,} of {found.n_shards:,} shards are left, the others are done; "
+        f"{found.n_images_left:,} images to embed ({known})."
+    ]
+    if found.n_images_left and found.images_per_s is not None:
+        machines = "machine" if found.n_machines == 1 else "machines"
+        lines.append(
+            f"{found.images_per_s:,.0f} images/s on each of {found.n_machines:,} {machines}."
+        )
+    if not found.n_images_left:
+        lines.append("Nothing to embed: all shards are embedded.")
+    return [*lines, *(f"{stage.stage}: {stage.note}." for stage in found.stages if stage.note)]
+
+
+def _requests(stage: "StageCost") -> str:
+    places = {"pool": stage.pool_requests, "store": stage.store_requests}
+    said = [f"{place}: {_by_kind(found)}" for place, found in places.items() if found is not None]
+    return "; ".join(said) or "none: a folder"
+
+
+def _by_kind(found: "Requests") -> str:
+    return f"{found.n_get:,}, {found.n_head:,}, {found.n_list:,}, {found.n_put:,}"
 
 
 def _duration(hours: float) -> str:

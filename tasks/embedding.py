@@ -14,7 +14,7 @@ from dcd.encoders import load_encoder
 from dcd.errors import DCDError, StoreError
 from dcd.pool import Shard
 from dcd.pool_status import FailedShard
-from dcd.reuse import embed_key
+from dcd.reuse import ResultKey, embed_key
 from dcd.stages import ShardOutcome
 from dcd.store import Store
 from dcd.store_errors import is_transient
@@ -115,8 +115,14 @@ def kept_embed_shards(
     versions: Mapping[str, str],
 ) -> Task[..., Batch]:
     """`embed_shards`, which is skipped where the same batch has been seen to be embedded."""
-    key = embed_key(source.id, encoder_id, shards, versions)
-    return reuse.kept(embed_shards, store, key)
+    return reuse.kept(embed_shards, store, result_key(source, shards, encoder_id, versions))
+
+
+def result_key(
+    source: Source, shards: Sequence[Shard], encoder_id: str, versions: Mapping[str, str]
+) -> ResultKey:
+    """Under which the result of `embed_shards` is kept."""
+    return embed_key(source.id, encoder_id, shards, versions)
 
 
 @task(name="note-failures", **RETRY)

@@ -5,7 +5,8 @@ So an object is looked at first, and one that is not plain JSON of ours is never
 """
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -20,8 +21,9 @@ from dcd import keys
 from dcd.cells import CellInfo
 from dcd.errors import DCDError
 from dcd.filesystems import S3Settings
+from dcd.requests import Requests
 from dcd.reuse import ResultKey
-from dcd.store import Store
+from dcd.store import BYTES_READ, MISSED, Store, writing_requests
 from tasks.batches import Batch
 
 T = TypeVar("T", bound=Task[Any, Any])
@@ -41,6 +43,36 @@ def kept(task: T, store: str, key: ResultKey) -> T:
         result_serializer=_SERIALIZER,
         refresh_cache=not (key.outputs_stand and is_ours(Store(store), key.path)),
     )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Whether a result was looked for, and whether it is there."""
+
+    is_looked_for: bool
+    is_kept: bool
+
+
+def looked_up(store: Store, key: ResultKey) -> Looked:
+    """What `kept` will find."""
+    return Looked(key.outputs_stand, key.outputs_stand and is_ours(store, key.path))
+
+
+def requests_of(results: Iterable[Looked]) -> Requests:
+    """What keeping and reusing these results sends to an object store, as Prefect does it.
+
+    A result that is there is read by `is_ours` and twice by Prefect; one that is made is written
+    after a look at the bucket.
+    """
+    found = Requests()
+    for result in results:
+        if result.is_kept:
+            found += BYTES_READ * 3
+            continue
+        found += Requests(n_head=1) + writing_requests(0)
+        if result.is_looked_for:
+            found += MISSED
+    return found
 
 
 def result_of(future: PrefectFuture[Any], *, raise_on_failure: bool = True) -> Any:

@@ -24,9 +24,9 @@ def store(tmp_path) -> Store:
 @pytest.fixture
 def small_groups(monkeypatch):
     """Row groups of 2 to 5 rows and files of 12, so that every boundary is met."""
-    monkeypatch.setattr(clustering, "_MIN_GROUP_BYTES", 2 * DIM * 2)
-    monkeypatch.setattr(clustering, "_MAX_GROUP_BYTES", 2 * DIM * 5)
-    monkeypatch.setattr(clustering, "_MAX_PART_BYTES", 2 * DIM * 12)
+    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 2)
+    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 5)
+    monkeypatch.setattr(clustering, "MAX_PART_BYTES", 2 * DIM * 12)
 
 
 def random_pool(store: Store, n_shards: int = 3, n_rows: int = 40) -> dict[str, np.ndarray]:

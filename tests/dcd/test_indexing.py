@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dcd import clustering, indexing, keys, layout
+from dcd import clustering, index_plan, keys, layout
 from dcd.errors import ConfigError, DataError
 from dcd.index import index_info, pool_rows, pool_sample, vectors_of
 from dcd.index_config import IndexConfig
@@ -37,8 +37,8 @@ def small_lists(monkeypatch):
     """Labels of more than 2,048 rows get lists of about 128."""
     monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
     monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(clustering, "_MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(clustering, "_MAX_GROUP_BYTES", 2 * DIM * 200)
+    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 64)
+    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 200)
 
 
 def clustered_shard(store: Store, name: str, n_large: int, n_small: int, seed: int = 0) -> None:
@@ -228,7 +228,7 @@ def test_what_cannot_be_appended_to_is_built_anew(store, monkeypatch):
     assert len(relabelled.segments) == 1
     clustered_shard(store, "s2", 3000, 0, seed=2)  # larger than half of the base
     assert len(build_index(store, POOL, ENCODER, ["s0", "s2"], None).segments) == 1
-    monkeypatch.setattr(indexing, "_MAX_SEGMENTS", 1)
+    monkeypatch.setattr(index_plan, "_MAX_SEGMENTS", 1)
     assert len(build_index(store, POOL, ENCODER, ["s0", "s1"], None).segments) == 1
     clustered_shard(store, "s0", 401, 100)  # same name and etag, other rows: the same identity
     put_shard(store, "s0", ["other"], ["large"], np.ones((1, DIM)), etag="2")

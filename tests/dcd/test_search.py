@@ -81,8 +81,8 @@ def cases(draw):
 def test_equals_brute_force_with_ties_and_duplicates(case, tmp_path_factory, monkeypatch):
     labels, queries, pool, blocked, k = case
     dim = queries.shape[1]
-    monkeypatch.setattr(clustering, "_MAX_GROUP_BYTES", 2 * dim * 7)
-    monkeypatch.setattr(clustering, "_MIN_GROUP_BYTES", 2 * dim * 3)
+    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * dim * 7)
+    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * dim * 3)
     monkeypatch.setattr(search, "_QUERY_BLOCK", 2)
     store = Store(str(tmp_path_factory.mktemp("store")))
     order = np.random.default_rng(0).permutation(len(pool))

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,14 +17,16 @@ from tests.case import N_SHARDS, write_case
 
 
 def dcd(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
 
 
-def estimated(config: Path) -> dict[str, float]:
+def estimated(config: Path) -> dict[str, Any]:
+    """The figures, with the stages by name."""
     json_file = config.with_name("estimate.json")
     result = dcd("estimate", config, "--json", json_file)
     assert result.exit_code == 0, result.output
-    return json.loads(json_file.read_text())
+    found = json.loads(json_file.read_text())
+    return {**found, **{stage["stage"]: stage for stage in found["stages"]}}
 
 
 def stored_bytes(store: Store, prefix: str) -> int:
@@ -41,17 +44,45 @@ def test_the_estimate_is_what_embedding_then_takes(config: Path, prefect_home: s
     assert store.keys_under("") == [], "an estimate must write nothing"
     n_images = sum(pq.read_metadata(path).num_rows for path in config.parent.glob("pool-*.parquet"))
     assert before["n_images_left"] == before["n_counted"] == n_images
-    assert before["n_shards_left"] == before["n_tasks"] == N_SHARDS
+    assert before["n_shards_left"] == before["embed"]["n_tasks"] == N_SHARDS
+    for stage in before["stages"]:
+        assert (stage["pool_requests"], stage["store_requests"]) == (None, None), "folders"
 
-    assert dcd("embed", config).exit_code == 0
-    # A table has a fixed part, which three tiny shards pay three times.
-    written = stored_bytes(store, "embeddings") - (N_SHARDS - 1) * 2500
-    assert before["embedding_bytes"] == pytest.approx(written, rel=0.3)
+    assert dcd("index", "build", config).exit_code == 0
+    written = stored_bytes(store, "embeddings") + stored_bytes(store, "rejects")
+    assert before["embed"]["bytes_written"] == pytest.approx(written, rel=0.05)
+    assert before["index"]["bytes_written"] == pytest.approx(stored_bytes(store, "index"), rel=0.05)
 
     after = estimated(config)
     assert (after["n_shards_left"], after["n_images_done"]) == (0, n_images)
-    assert (after["hours"], after["bytes_read"]) == (0, 0)
-    assert "all shards are embedded" in dcd("estimate", config).output
+    for stage in ("embed", "index"):
+        costs = [after[stage][name] for name in ("n_rows", "bytes_read", "bytes_written")]
+        assert costs == [0, 0, 0]
+    assert after["embed"]["hours"] == 0
+    # All three labels fail: the select stage reads every row, for each of two seeds.
+    assert after["select"]["n_rows"] == before["select"]["n_rows"] == n_images
+    output = dcd("estimate", config).output
+    assert "all shards are embedded" in output
+    assert "none: a folder" in output
+
+
+def test_an_embed_config_has_no_select_row(config: Path, prefect_home: str):
+    document = yaml.safe_load(config.read_text())
+    alone = {key: document[key] for key in ("store", "pool", "encoder")}
+    config.write_text(yaml.safe_dump(alone))
+    assert [stage["stage"] for stage in estimated(config)["stages"]] == ["embed", "index"]
+
+
+def test_too_few_images_for_a_batch_are_said_to_tell_no_speed(config: Path, prefect_home: str):
+    document = yaml.safe_load(config.read_text())
+    document["encoder"]["batch_size"] = 1000
+    config.write_text(yaml.safe_dump(document))
+    found = estimated(config)
+    assert found["images_per_s"] is None
+    assert found["embed"]["hours"] is None
+    assert "fewer images than a batch" in dcd("estimate", config).output
+    given = dcd("estimate", config, "--images-per-s", "10")
+    assert "7 seconds" in given.output, given.output
 
 
 def test_images_of_tars_are_told_by_their_bytes(config: Path, prefect_home: str):
@@ -69,7 +100,7 @@ def test_images_of_tars_are_told_by_their_bytes(config: Path, prefect_home: str)
     found = estimated(config)
     assert found["n_counted"] == 0
     assert found["n_images_left"] == pytest.approx(2 * len(rows), rel=0.35)
-    assert found["bytes_read"] == sum(
+    assert found["embed"]["bytes_read"] == sum(
         path.stat().st_size for path in (config.parent / "tars").iterdir()
     )
 
