@@ -5,6 +5,7 @@ again has another hash; it is found by its embedding, which such changes hardly 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -21,56 +22,82 @@ _ROUNDING = 1e-4  # of a squared distance in float32
 _LISTED = 10
 
 
-def near_copies(
-    rows: pa.Table, guarded: Mapping[str, pa.Table], max_distance: float
-) -> list[str | None]:
+@dataclass(frozen=True)
+class _GuardedSplit:
+    """units: (M, D) float32, of length 1. shadows: (M, d), projected; half_norms: theirs, (M,)."""
+
+    split: str
+    content: pa.ChunkedArray
+    units: np.ndarray
+    shadows: np.ndarray
+    half_norms: np.ndarray
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Images that judge the model, of which no pick may be a copy; prepared for many comparisons.
+
+    directions: (D, d) float32, orthonormal. Distances never grow by projection, so that a few
+    directions rule most pairs out.
+    """
+
+    directions: np.ndarray
+    splits: tuple[_GuardedSplit, ...]
+
+
+def guard(tables: Mapping[str, pa.Table]) -> Guard:
+    """tables: image_id, content_hash, embedding by split; those without rows guard nothing."""
+    full = {split: table for split, table in tables.items() if table.num_rows}
+    if not full:
+        return Guard(np.empty((0, 0), np.float32), ())
+    units = {split: schemas.unit_vectors(table) for split, table in full.items()}
+    most = max(units.values(), key=len)
+    _, directions = principal_directions(most[:_FIT_ROWS], _DIRECTIONS)
+    guarded = []
+    for split, vectors in units.items():
+        shadows = vectors @ directions
+        half_norms = np.einsum("md,md->m", shadows, shadows) / 2
+        content = full[split]["content_hash"]
+        guarded.append(_GuardedSplit(split, content, vectors, shadows, half_norms))
+    return Guard(directions, tuple(guarded))
+
+
+def near_copies(rows: pa.Table, guarded: Guard, max_distance: float) -> list[str | None]:
     """For each of N rows the split of a guarded image closer than `max_distance`, else None.
 
-    rows and the tables of `guarded` (by split) have an embedding column. The distance is l2 between
-    vectors brought to length 1, so 0…2; max_distance 0 finds nothing.
+    rows: with an embedding column. The distance is l2 between vectors brought to length 1, so 0…2;
+    max_distance 0 finds nothing.
     """
     found: list[str | None] = [None] * rows.num_rows
-    if max_distance <= 0 or rows.num_rows == 0:
+    if max_distance <= 0 or rows.num_rows == 0 or not guarded.splits:
         return found
     units = schemas.unit_vectors(rows)
-    for split, table in guarded.items():
-        if table.num_rows:
-            for i in _near(units, schemas.unit_vectors(table), max_distance):
-                found[i] = found[i] or split
+    shadows = units @ guarded.directions
+    norms = np.einsum("nd,nd->n", shadows, shadows)
+    for of_split in guarded.splits:
+        block = max(1, _BLOCK_BYTES // (4 * len(of_split.units)))
+        for start in range(0, len(units), block):
+            part = slice(start, start + block)
+            nearest = (of_split.half_norms - shadows[part] @ of_split.shadows.T).min(axis=1)
+            squared = 2 * nearest + norms[part]
+            maybe = start + np.flatnonzero(squared < max_distance**2 + _ROUNDING)
+            closest = (units[maybe] @ of_split.units.T).max(axis=1, initial=-1)
+            for i in maybe[closest > 1 - max_distance**2 / 2]:
+                found[i] = found[i] or of_split.split
     return found
 
 
-def _near(units: np.ndarray, others: np.ndarray, max_distance: float) -> list[int]:
-    """Which of units (N, D) are closer than `max_distance` to one of others (M, D).
-
-    Distances never grow by projection, so that a few directions rule most pairs out.
-    """
-    _, directions = principal_directions(others[:_FIT_ROWS], _DIRECTIONS)
-    shadows, of_others = units @ directions, others @ directions
-    half_norms = np.einsum("md,md->m", of_others, of_others) / 2
-    block = max(1, _BLOCK_BYTES // (4 * len(others)))
-    found = []
-    for start in range(0, len(units), block):
-        of_block = shadows[start : start + block]
-        nearest = (half_norms - of_block @ of_others.T).min(axis=1)
-        squared = 2 * nearest + np.einsum("nd,nd->n", of_block, of_block)
-        maybe = start + np.flatnonzero(squared < max_distance**2 + _ROUNDING)
-        closest = (units[maybe] @ others.T).max(axis=1, initial=-1)
-        found += maybe[closest > 1 - max_distance**2 / 2].tolist()
-    return found
-
-
-def check_leaks(picks: pa.Table, guarded: Mapping[str, pa.Table], max_distance: float) -> None:
+def check_leaks(picks: pa.Table, guarded: Guard, max_distance: float) -> None:
     """Raises LeakError, listing them, if a pick is an image of a guarded split or a near copy.
 
-    picks and the tables of `guarded` have image_id, content_hash and embedding.
+    picks: image_id, content_hash and embedding.
     """
     leaks = []
     copies = near_copies(picks, guarded, max_distance)
     ids = picks["image_id"].to_pylist()
-    for split, table in guarded.items():
-        same = pc.is_in(picks["content_hash"], value_set=table["content_hash"]).to_pylist()
-        leaks += [f"{i} is in {split}" for i, hit in zip(ids, same, strict=True) if hit]
+    for of_split in guarded.splits:
+        same = pc.is_in(picks["content_hash"], value_set=of_split.content).to_pylist()
+        leaks += [f"{i} is in {of_split.split}" for i, hit in zip(ids, same, strict=True) if hit]
     leaks += [
         f"{i} is nearly an image of {split}" for i, split in zip(ids, copies, strict=True) if split
     ]

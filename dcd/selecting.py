@@ -14,7 +14,7 @@ from dcd.config import SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.errors import ConfigError
 from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
-from dcd.leaks import check_leaks, near_copies
+from dcd.leaks import check_leaks, guard, near_copies
 from dcd.lpips import Lpips
 from dcd.neighbor_cache import cached_neighbors
 from dcd.pick_filters import UNLIKE
@@ -154,16 +154,14 @@ def _choose(
 ) -> _Chosen:
     tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
-    guarded = {
-        split: table
-        for split, table in tables.items()
-        if split not in ("error_sample", "not_like_this")
-    }
+    judging = [split for split in tables if split not in ("error_sample", "not_like_this")]
+    guarded = guard({split: tables[split] for split in judging})
     blocked = blocked_content(store, splits)
     judge = None
     if config.judges_labels:
         reference = _reference(store.url, index.pool, index.encoder_id, index.index_id)
-        judge = judge_labels(reference, clean_head(train, failures))
+        head = clean_head(train, failures) if config.asks_classifier else None
+        judge = judge_labels(reference, head)
 
     negatives = tables.get("not_like_this")
 
@@ -201,7 +199,7 @@ def _choose(
     general = None
     if config.general_images:
         general = general_sample(
-            pool_sample(store, index),
+            _sample(store.url, index.pool, index.encoder_id, index.index_id),
             blocked,
             sorted(set(train["label"].to_pylist())),
             config.general_images,
@@ -227,8 +225,13 @@ def _choose(
     return _Chosen(neighbors, weighted)
 
 
+# The same for every seed and selection of a run.
+@lru_cache(maxsize=1)
+def _sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
+    store = Store(url)
+    return pool_sample(store, index_info(store, pool, encoder_id, index_id))
+
+
 @lru_cache(maxsize=1)
 def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
-    """The same for every seed and selection of a run."""
-    store = Store(url)
-    return fit_reference(pool_sample(store, index_info(store, pool, encoder_id, index_id)))
+    return fit_reference(_sample(url, pool, encoder_id, index_id))

@@ -133,10 +133,14 @@ class SelectionConfig(Frozen):
         )
 
     @property
+    def asks_classifier(self) -> bool:
+        """Whether labels are judged by a classifier too, not by their neighbours alone."""
+        return self.min_trust > 0 or (self.general_images > 0 and self.general_min_trust > 0)
+
+    @property
     def judges_labels(self) -> bool:
         """Whether anything depends on how far labels can be trusted."""
-        general = self.general_images > 0 and self.general_min_trust > 0
-        return self.min_agreement > 0 or self.min_trust > 0 or general
+        return self.min_agreement > 0 or self.asks_classifier
 
     @property
     def refines(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcd import schemas
-from dcd.agreement import Reference, as_classes, neighbor_labels
+from dcd.agreement import Reference, as_classes, label_agreement, neighbor_labels
 from dcd.training import LinearHead, fit_standardizer, probabilities, train_head
 
 # Strong: a judge must not be as sure of its few training images as the best classifier is.
@@ -48,10 +48,16 @@ def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
     )
 
 
-def judge_labels(reference: Reference, head: LinearHead) -> Judge:
-    """A function that says of rows (label or weak_label, content_hash, embedding) what to trust."""
+def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:
+    """A function that says of rows (label or weak_label, content_hash, embedding) what to trust.
+
+    Without a classifier it knows the agreement alone, and every probability is 1.
+    """
 
     def judge(rows: pa.Table) -> Trust:
+        if head is None:
+            agreement = label_agreement(reference, rows)
+            return Trust(agreement, np.ones_like(agreement))
         votes = neighbor_labels(reference, rows)
         labels = rows["label" if "label" in rows.column_names else "weak_label"]
         return label_trust(

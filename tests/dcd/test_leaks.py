@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from dcd.errors import LeakError
-from dcd.leaks import check_leaks, near_copies
+from dcd.leaks import check_leaks, guard, near_copies
 from tests.dcd.vector_pools import failures_table
 
 
@@ -11,7 +11,8 @@ def table(vectors: list[list[float]], prefix: str) -> pa.Table:
     return failures_table(["a"] * len(vectors), np.array(vectors), prefix)
 
 
-GUARDED = {"train": table([[0.0, 2.0]], "t"), "test": table([[3.0, 0.0]], "x")}
+TABLES = {"train": table([[0.0, 2.0]], "t"), "test": table([[3.0, 0.0]], "x")}
+GUARDED = guard(TABLES)
 
 
 def test_near_copies_are_found_whatever_their_length():
@@ -23,7 +24,24 @@ def test_near_copies_are_found_whatever_their_length():
 
 def test_no_rows_and_empty_splits_are_fine():
     assert near_copies(table([[1.0, 0.0]], "p").slice(0, 0), GUARDED, 0.5) == []
-    assert near_copies(table([[1.0, 0.0]], "p"), {"test": GUARDED["test"].slice(0, 0)}, 1) == [None]
+    empty = guard({"test": TABLES["test"].slice(0, 0)})
+    assert near_copies(table([[1.0, 0.0]], "p"), empty, 1) == [None]
+
+
+def test_the_short_cut_by_projection_loses_no_copy():
+    """300 numbers, so that most are left out at first: as all pairs in full."""
+    rng = np.random.default_rng(0)
+    originals = rng.normal(size=(200, 300))
+    copies = originals[:50] + rng.normal(size=(50, 300)) * rng.uniform(0, 0.3, (50, 1))
+    others = rng.normal(size=(100, 300))
+    rows = np.concatenate([copies, others]).astype(np.float32)
+    units = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, originals)]
+    distance = np.linalg.norm(units[0][:, None] - units[1][None], axis=2).min(axis=1)
+    guarded = guard({"test": table(originals.tolist(), "x")})
+    found = near_copies(table(rows.tolist(), "p"), guarded, 0.15)
+    expected = ["test" if d < 0.15 else None for d in distance]
+    assert 5 < expected.count("test") < 45
+    assert found == expected
 
 
 def test_a_leak_blocks_and_is_listed():
