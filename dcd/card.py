@@ -9,7 +9,7 @@ import timm
 
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.gate_record import GateRecord
-from dcd.summary import RunRecord, Score, summary_rows
+from dcd.summary import Lineage, RunRecord, Score, summary_rows
 from dcd.verdict import interval, percent, points, verdict
 
 
@@ -77,6 +77,7 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
             [
                 ("pool", f"{lineage.pool}, version {lineage.pool_version}"),
                 ("pool images", f"{lineage.n_pool_images:,} in {lineage.n_shards:,} shards"),
+                *_pool_labels(lineage),
                 ("encoder", lineage.encoder_id),
                 ("index", lineage.index_id),
                 ("selection", selection),
@@ -163,3 +164,10 @@ def _plain(text: str) -> str:
     for mark in "\\`*[]<>|":
         flat = flat.replace(mark, f"\\{mark}")
     return flat
+
+
+def _pool_labels(lineage: Lineage) -> list[tuple[str, str]]:
+    if lineage.pool_right_share is None:
+        return []
+    share = f"about {100 * lineage.pool_right_share:.0f} % right, as estimated from train"
+    return [("pool labels", share)]

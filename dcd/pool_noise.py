@@ -24,7 +24,7 @@ def pool_noise(
 
     Images of train that are in the pool too do not count: the guessing classifiers know them.
     """
-    key = keys.noise(keys.digest("noise", _NOISE_FORMAT, index.index_id, train.id))
+    key = _key(index, train)
     with _one_at_a_time:
         if not store.exists(key):
             known = store.read_table(keys.split(train.id))
@@ -39,7 +39,13 @@ def pool_noise(
             )
             described = {"right_share": repr(found.right_share)}
             store.write_table(key, noise_table(found), metadata=described)
-    return noise_of(store.read_table(key), classes, float(store.read_metadata(key)["right_share"]))
+    return noise_of(store.read_table(key), classes, _share(store, key))
+
+
+def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> float | None:
+    """The estimated share of right labels in the pool, in 0…1; None if nobody estimated it."""
+    key = _key(index, train)
+    return _share(store, key) if store.exists(key) else None
 
 
 def noise_table(noise: NoiseMatrix) -> pa.Table:
@@ -58,3 +64,11 @@ def noise_of(table: pa.Table, classes: tuple[str, ...], right_share: float) -> N
     table = schemas.conform(table, schemas.NOISE, "noise")
     n = len(classes)
     return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right_share)
+
+
+def _key(index: IndexInfo, train: SplitInfo) -> str:
+    return keys.noise(keys.digest("noise", _NOISE_FORMAT, index.index_id, train.id))
+
+
+def _share(store: Store, key: str) -> float:
+    return float(store.read_metadata(key)["right_share"])

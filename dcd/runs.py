@@ -21,6 +21,7 @@ from dcd.gating import judge, settle
 from dcd.index import IndexInfo, pool_rows
 from dcd.methods import label_precision
 from dcd.pool import Shard
+from dcd.pool_noise import right_share
 from dcd.report import render, verdict
 from dcd.selecting import SelectionInfo
 from dcd.since import since_champion
@@ -133,6 +134,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
             encoder_id=evidence.encoder_id,
             index_id=evidence.index.index_id,
             code_version=code_version(),
+            pool_right_share=right_share(store, evidence.index, evidence.splits[seed]["train"]),
         ),
         stages=evidence.stages,
         curve=_curve(store, evidence),

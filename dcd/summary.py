@@ -37,7 +37,11 @@ class StageCount:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What the figures were made from."""
+    """What the figures were made from.
+
+    pool_right_share: of the pool's labels, in 0…1, as estimated without its true ones; None where
+    no training asked.
+    """
 
     pool: str
     pool_version: str
@@ -46,6 +50,7 @@ class Lineage:
     encoder_id: str
     index_id: str
     code_version: str
+    pool_right_share: float | None = None
 
 
 @dataclass(frozen=True)

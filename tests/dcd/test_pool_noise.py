@@ -3,7 +3,7 @@ import pytest
 
 from dcd import keys
 from dcd.noise_matrix import NoiseMatrix
-from dcd.pool_noise import noise_of, noise_table, pool_noise
+from dcd.pool_noise import noise_of, noise_table, pool_noise, right_share
 from tests.dcd.cell_case import CellCase
 
 
@@ -16,14 +16,14 @@ def test_the_noise_is_estimated_once_and_kept(case: CellCase):
     train = case.splits["train"]
     labels = case.store.read_table(keys.split(train.id), ["label"])["label"].to_pylist()
     classes = tuple(sorted(set(labels)))
+    assert right_share(case.store, case.index, train) is None
     first = pool_noise(case.store, case.index, train, classes)
     (key,) = case.store.keys_under("noise")
-    written = case.store.path(key)
     again = pool_noise(case.store, case.index, train, classes)
     assert case.store.keys_under("noise") == [key]
-    assert written
     np.testing.assert_array_equal(first.matrix, again.matrix)
     assert first.right_share == again.right_share
+    assert right_share(case.store, case.index, train) == first.right_share
     assert 0 < first.right_share <= 1
 
 
