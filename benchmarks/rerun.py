@@ -1,10 +1,11 @@
 """What ten new failures cost after a first run on the CIFAR-10N pool.
 
-    python -m benchmarks.rerun [--json FILE] [--baselines none …]
+    python -m benchmarks.rerun [--json FILE] [--baselines none …] [--input-size 224]
 
 In an empty store, each step a command of its own as a user types it: `dcd run` with 90 failures of
 seed 0; ten more pictures are put into the inbox, `dcd failures watch` takes them in; `dcd run`
-again. Times are wall-clock, from the start of Python to its end, and hold the start of Prefect.
+again. Times are wall-clock, from the start of Python to its end, and hold the start of Prefect. What a pool
+image costs grows with --input-size; what a rerun costs does not.
 """
 
 import argparse
@@ -27,13 +28,17 @@ CONFIG = Path("benchmarks/cifar10n.yaml")
 N_NEW = 10
 
 
-def write_config(folder: Path, new_ids: list[str], baselines: list[str]) -> Path:
+def write_config(
+    folder: Path, new_ids: list[str], baselines: list[str], input_size: int | None
+) -> Path:
     """The benchmark's config at seed 0 in a store of its own, without the new failures."""
     document = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     listed = ", ".join(f"'{image_id}'" for image_id in new_ids)
     document["store"] = str(folder / "store")
     document["seeds"] = [0]
     document["failures"] = True
+    if input_size is not None:
+        document["encoder"]["input_size"] = input_size
     document["error_sample"]["where"] = f"role = 'error_sample' AND image_id NOT IN ({listed})"
     document["compare"] = {"baselines": baselines}
     config = folder / "rerun.yaml"
@@ -67,9 +72,10 @@ def last_card(store: Store) -> dict[str, object]:
     return json.loads(store.read_bytes(keys.run(run_id, "card.json")))
 
 
-def measure(folder: Path, baselines: list[str]) -> dict[str, object]:
+def measure(folder: Path, baselines: list[str], input_size: int | None) -> dict[str, object]:
     arrived = new_failures()
-    config = write_config(folder, [str(row["image_id"]) for row in arrived], baselines)
+    new_ids = [str(row["image_id"]) for row in arrived]
+    config = write_config(folder, new_ids, baselines, input_size)
     store = Store(str(folder / "store"))
     first_s = command("run", str(config))
     first = last_card(store)
@@ -89,6 +95,7 @@ def measure(folder: Path, baselines: list[str]) -> dict[str, object]:
         "first_stages": first["stages"],
         "rerun_stages": rerun["stages"],
         "baselines": baselines,
+        "input_size": input_size,
     }
 
 
@@ -124,9 +131,10 @@ def main() -> None:
     parser.add_argument(
         "--baselines", nargs="+", default=["none", "error_sample", "random_in_label"]
     )
+    parser.add_argument("--input-size", type=int, help="pixels; default: that of the benchmark")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), args.baselines)
+        found = measure(Path(folder), args.baselines, args.input_size)
     print(table(found))
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
