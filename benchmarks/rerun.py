@@ -4,8 +4,8 @@
 
 In an empty store, each step a command of its own as a user types it: `dcd run` with 90 failures of
 seed 0; ten more pictures are put into the inbox, `dcd failures watch` takes them in; `dcd run`
-again. Times are wall-clock, from the start of Python to its end, and hold the start of Prefect. What a pool
-image costs grows with --input-size; what a rerun costs does not.
+again. Times are wall-clock, from the start of Python to its end, and hold the start of Prefect.
+What a pool image costs grows with --input-size; what a rerun costs does not.
 """
 
 import argparse
