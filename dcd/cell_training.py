@@ -27,7 +27,7 @@ from dcd.robust_head import fit_head
 from dcd.stages import SplitInfo
 from dcd.start import load_start
 from dcd.store import Store
-from dcd.training import LinearHead, fit_standardizer, loss_weights
+from dcd.training import LinearHead, fit_standardizer, hold_out, loss_weights
 from dcd.weak_labels import doubt_of_picks, in_order_of
 
 _SHOWN: tuple[Split, ...] = ("debug_heldout", "test")  # on the curve beside what decides
@@ -114,7 +114,7 @@ def train_network(
 
     Goes on from `checkpoint` after a kill; the caller clears it once the result is safe.
     """
-    start = _start(data, encoder, config)
+    start = _start(data, encoder, config, seed)
     images: dict[Split, LabelledImages] = {
         split: _labelled(store, data, split) for split in data.splits
     }
@@ -127,6 +127,7 @@ def train_network(
         start.preprocess,
         config,
         seed,
+        original_saw_val=config.start is not None,
         shown={split: _sample(images[split]) for split in _SHOWN},
         checkpoint=checkpoint,
         on_progress=on_progress,
@@ -153,10 +154,15 @@ class _Start:
     architecture: str
 
 
-def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig) -> _Start:
-    """The user's own model with the classes of train, or the encoder with a fitted head."""
+def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig, seed: int) -> _Start:
+    """The user's own model with the classes of train, or the encoder with a fitted head.
+
+    The head does not see the images that `retrain` holds out as val.
+    """
     if config.start is None:
-        head = failing_head(data.tables["train"], config)
+        train = data.tables["train"]
+        is_val = hold_out(train["label"].to_pylist(), config.val_share, seed)
+        head = failing_head(train.filter(pa.array(~is_val)), config)
         return _Start(
             lambda: with_head(load_network(encoder), head), preprocess_of(encoder), encoder.model
         )

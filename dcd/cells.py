@@ -30,7 +30,7 @@ from dcd.selecting import SelectionInfo
 from dcd.stages import SplitInfo, blocked_content, free_rows, without
 from dcd.store import Store
 
-_CELL_FORMAT = 3
+_CELL_FORMAT = 4
 _SAVED_METHODS = ("none", "selected")
 
 

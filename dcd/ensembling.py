@@ -112,15 +112,19 @@ def recompute_batchnorm(
 
 
 def choose(
-    points: Sequence[CurvePoint], keep: str, improve: str, margin: float = 0.0
+    points: Sequence[CurvePoint],
+    keep: str,
+    improve: str,
+    margin: float = 0.0,
+    rival: float = 0.0,
 ) -> CurvePoint:
     """The point with the best accuracy on `improve` among those that keep it on `keep`.
 
-    Kept means: no more than `margin` below the original (alpha 0, which must be there). The
-    smallest alpha wins a tie, being nearest to what is trusted.
+    Kept means: no more than `margin` below the point at alpha `rival`, which must be there: 0, the
+    original. The smallest alpha wins a tie, being nearest to what is trusted.
     """
-    original = min(points, key=lambda point: point.alpha)
-    floor = original.accuracy[keep] - margin
+    (known,) = [point for point in points if point.alpha == rival]
+    floor = known.accuracy[keep] - margin
     kept = [point for point in points if point.accuracy[keep] >= floor]
     return max(kept, key=lambda point: (point.accuracy[improve], -point.alpha))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcd import keys
 from dcd.batches import (
@@ -111,7 +112,7 @@ def finetune(
                 batches = training_batches(data, epoch, batch_size, i, device)
             pixels, index = next(batches)
             torch.manual_seed(draw(seed, run.step))  # dropout
-            run.network.train()
+            training_mode(run.network, config)
             for group in run.optimizer.param_groups:
                 scale = learning_rate_scale(run.step, n_steps, n_warmup)
                 group["lr"] = config.learning_rate * scale * group.get("lr_scale", 1.0)
@@ -153,6 +154,15 @@ def finetune(
     if run.step < n_steps:
         log.info("stopped early, after step %d of %d", run.step, n_steps)
     return run.best()
+
+
+def training_mode(network: nn.Module, config: TrainingConfig) -> None:
+    """Set a network to train, BatchNorm's statistics as `config.batchnorm` says."""
+    network.train()
+    if config.batchnorm == "frozen":
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
 
 def learning_rate_scale(step: int, n_steps: int, n_warmup: int) -> float:

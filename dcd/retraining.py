@@ -58,6 +58,7 @@ def retrain(
     config: TrainingConfig,
     seed: int,
     *,
+    original_saw_val: bool = False,
     shown: Mapping[str, LabelledImages] | None = None,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -68,8 +69,9 @@ def retrain(
     distorts the features least (Kumar et al. 2022, "Fine-tuning can distort pretrained features
     and underperform out-of-distribution", ICLR), and only then do weights between the two make
     sense. `config.val_share` of train is held out as val. val and debug_val, weighing the same,
-    decide the epoch; alpha is the one best on debug_val that does not lose on val. `shown` splits
-    are put on the curve and decide nothing. Raises what `finetune` raises.
+    decide the epoch; alpha is the one best on debug_val that does not lose on val: against the
+    original, or, where that was trained on val and so knows it too well, against the fine-tuned
+    end. `shown` splits are put on the curve and decide nothing. Raises what `finetune` raises.
     """
     is_val = hold_out(train.labels, config.val_share, seed)
     kept, val = train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))
@@ -108,13 +110,20 @@ def retrain(
     recompute = partial(
         recompute_batchnorm, images=[images[i] for i in sample], preprocess=preprocess
     )
+    if config.batchnorm == "frozen":  # the same at both ends
+        recompute = _leave
     if config.ensemble_alpha != "choose":
         alpha, curve = config.ensemble_alpha, ()
     else:
         on_curve = judges | {name: accuracy_on(data) for name, data in (shown or {}).items()}
         curve = interpolation_curve(before, finetuned, recompute, on_curve)
-        alpha = choose(curve, "val", "debug_val" if debug_val else "val").alpha
+        improve = "debug_val" if debug_val else "val"
+        alpha = choose(curve, "val", improve, rival=1.0 if original_saw_val else 0.0).alpha
     return Retrained(ensemble(before, finetuned, alpha, recompute), alpha, curve)
+
+
+def _leave(_: nn.Module) -> None:
+    """Leave BatchNorm as it is."""
 
 
 def _accuracy(

@@ -113,6 +113,11 @@ class TrainingConfig(Frozen):
         ge=1,
         description="full: stop after so many epochs without a better score on val and debug_val.",
     )
+    batchnorm: Literal["frozen", "updated"] = Field(
+        default="frozen",
+        description="full: frozen keeps the statistics that the start has, which few images, or "
+        "images of another size, would spoil; updated: those of the training images.",
+    )
     augmentation: Literal["none", "crop", "crop_flip", "rand_augment"] = Field(
         default="crop_flip",
         description="full: random crops of at least 60 % of the area, mirroring, RandAugment.",

@@ -103,6 +103,14 @@ def test_alpha_is_the_best_on_debug_val_that_keeps_val():
     assert choose(curve, "val", "debug_val", margin=0.05).alpha == 1
 
 
+def test_an_original_that_was_trained_on_val_is_no_measure_of_it():
+    curve = _curve((0, 0.99, 0.50), (0.4, 0.72, 0.70), (0.7, 0.70, 0.85), (1, 0.71, 0.80))
+    assert choose(curve, "val", "debug_val").alpha == 0
+    assert choose(curve, "val", "debug_val", rival=1.0).alpha == 1
+    easier = _curve((0, 0.99, 0.50), (0.4, 0.72, 0.82), (1, 0.71, 0.80))
+    assert choose(easier, "val", "debug_val", rival=1.0).alpha == 0.4
+
+
 def test_nothing_kept_is_the_original_and_ties_go_to_it():
     curve = _curve((0, 0.70, 0.50), (0.5, 0.60, 0.90), (1, 0.50, 0.90))
     assert choose(curve, "val", "debug_val").alpha == 0
