@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
-from dcd import keys
+from dcd import keys, schemas
+from dcd.cell_training import failing_head
 from dcd.cells import CellInfo, run_cell
 from dcd.checkpoints import Checkpoint
 from dcd.errors import DataError
 from dcd.finetune import Progress
 from dcd.models import load_model, save_model
+from dcd.training import hold_out, probabilities
 from tests.case import LABELS
 from tests.dcd.cell_case import CellCase
 
-FULL = {
+FULL: dict[str, Any] = {
     "mode": "full",
     "epochs": 3,
     "batch_size": 16,
@@ -90,6 +93,24 @@ def test_options_against_label_noise_change_what_pool_images_teach(
     assert np.abs(changes).max() > 1e-3
     of_true_labels = confidence("error_sample", **option) - confidence("error_sample", **PLAIN)
     assert (np.abs(of_true_labels).max() > 1e-3) == (option["loss"] == "gce")
+
+
+def test_val_is_new_to_the_model_that_full_training_starts_from(case: CellCase):
+    """Trained at no speed, the network answers as it did at its start."""
+    standing: dict[str, Any] = {"mode": "full", "epochs": 1, "learning_rate": 1e-12}
+    plan = case.plan("none", **standing, weight_decay=0, val_share=0.3, l2=1.0)
+    cell = run_cell(case.store, plan)
+    train, test = (case.store.read_table(keys.split(plan.splits[s].id)) for s in ("train", "test"))
+    found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+    found = found.filter(pc.equal(found["split"], "test")).sort_by("image_id")
+    is_val = hold_out(train["label"].to_pylist(), 0.3, plan.seed)
+
+    def distance(rows: np.ndarray) -> float:
+        head = failing_head(train.filter(pa.array(rows)), plan.training)
+        of_test = probabilities(head, schemas.vectors(test.sort_by("image_id"))).max(axis=1)
+        return float(np.abs(of_test - found["confidence"].to_numpy()).max())
+
+    assert distance(~is_val) < distance(np.ones(len(is_val), bool)) / 3
 
 
 def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: CellCase):

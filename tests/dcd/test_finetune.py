@@ -277,3 +277,20 @@ def test_what_cannot_be_trained_is_refused():
         train(images[:1], labels[:1])
     with pytest.raises(BadImage):
         train([b"not an image", *images[1:]], labels)
+
+
+def test_batchnorm_keeps_the_statistics_of_the_start_unless_told_otherwise():
+    images, labels = striped_images(32)
+    before = tiny_network().state_dict()
+
+    def changed(batchnorm: str) -> set[str]:
+        config = CONFIG.model_copy(update={"epochs": 1, "batchnorm": batchnorm})
+        network = finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, config, 0)
+        after = network.state_dict()
+        return {name for name, t in before.items() if not torch.equal(t, after[name])}
+
+    running = {name for name in before if "running_" in name}
+    assert running
+    assert not changed("frozen") & running
+    assert running <= changed("updated")
+    assert "bn1.weight" in changed("frozen") or any(".bn" in n for n in changed("frozen"))
