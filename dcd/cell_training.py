@@ -71,6 +71,12 @@ def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     return fit_head(features, labels, classes, fit_standardizer(features), weight, doubt, config)
 
 
+def starting_head(train: pa.Table, config: TrainingConfig, seed: int) -> LinearHead:
+    """The failing model's head without the images of train that `retrain` holds out as val."""
+    is_val = hold_out(train["label"].to_pylist(), config.val_share, seed)
+    return failing_head(train.filter(pa.array(~is_val)), config)
+
+
 def train_on_features(
     store: Store, data: TrainingData, encoder: EncoderConfig, config: TrainingConfig
 ) -> TrainedModel:
@@ -155,14 +161,9 @@ class _Start:
 
 
 def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig, seed: int) -> _Start:
-    """The user's own model with the classes of train, or the encoder with a fitted head.
-
-    The head does not see the images that `retrain` holds out as val.
-    """
+    """The user's own model with the classes of train, or the encoder with a fitted head."""
     if config.start is None:
-        train = data.tables["train"]
-        is_val = hold_out(train["label"].to_pylist(), config.val_share, seed)
-        head = failing_head(train.filter(pa.array(~is_val)), config)
+        head = starting_head(data.tables["train"], config, seed)
         return _Start(
             lambda: with_head(load_network(encoder), head), preprocess_of(encoder), encoder.model
         )

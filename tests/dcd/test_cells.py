@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from dcd import keys, schemas
-from dcd.cell_training import failing_head
+from dcd import keys
+from dcd.cell_training import failing_head, starting_head
 from dcd.cells import CellInfo, run_cell
 from dcd.checkpoints import Checkpoint
 from dcd.errors import DataError
 from dcd.finetune import Progress
 from dcd.models import load_model, save_model
-from dcd.training import hold_out, probabilities
+from dcd.training import hold_out
 from tests.case import LABELS
 from tests.dcd.cell_case import CellCase
 
@@ -96,21 +96,14 @@ def test_options_against_label_noise_change_what_pool_images_teach(
 
 
 def test_val_is_new_to_the_model_that_full_training_starts_from(case: CellCase):
-    """Trained at no speed, the network answers as it did at its start."""
-    standing: dict[str, Any] = {"mode": "full", "epochs": 1, "learning_rate": 1e-12}
-    plan = case.plan("none", **standing, weight_decay=0, val_share=0.3, l2=1.0)
-    cell = run_cell(case.store, plan)
-    train, test = (case.store.read_table(keys.split(plan.splits[s].id)) for s in ("train", "test"))
-    found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
-    found = found.filter(pc.equal(found["split"], "test")).sort_by("image_id")
-    is_val = hold_out(train["label"].to_pylist(), 0.3, plan.seed)
-
-    def distance(rows: np.ndarray) -> float:
-        head = failing_head(train.filter(pa.array(rows)), plan.training)
-        of_test = probabilities(head, schemas.vectors(test.sort_by("image_id"))).max(axis=1)
-        return float(np.abs(of_test - found["confidence"].to_numpy()).max())
-
-    assert distance(~is_val) < distance(np.ones(len(is_val), bool)) / 3
+    plan = case.plan(**FULL)
+    train = case.store.read_table(keys.split(plan.splits["train"].id))
+    found = starting_head(train, plan.training, seed=3)
+    is_val = hold_out(train["label"].to_pylist(), FULL["val_share"], 3)
+    assert 0 < is_val.sum() < train.num_rows
+    expected = failing_head(train.filter(pa.array(~is_val)), plan.training)
+    assert found.weight.tobytes() == expected.weight.tobytes()
+    assert found.weight.tobytes() != failing_head(train, plan.training).weight.tobytes()
 
 
 def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: CellCase):
