@@ -16,3 +16,7 @@ export PREFECT_CLIENT_MAX_RETRIES="${PREFECT_CLIENT_MAX_RETRIES:-10}"
 # SQLite has one writer at a time; the others wait.
 export PREFECT_SERVER_DATABASE_TIMEOUT="${PREFECT_SERVER_DATABASE_TIMEOUT:-60}"
 [ -z "${DATABASE_URL:-}" ] || export PREFECT_SERVER_DATABASE_CONNECTION_URL="$DATABASE_URL"
+
+# Places that a deployment's concurrency limit has given away, on disk: a server that was killed would
+# forget them in memory, and a place that nobody holds any more would stay taken for ever.
+export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="${PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE:-prefect.server.concurrency.lease_storage.filesystem}"
