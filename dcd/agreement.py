@@ -123,8 +123,7 @@ def neighbor_labels(
 
 def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np.ndarray:
     """Codes into `voted` as positions in `classes`: int64, -1 for none and for other labels."""
-    position = pc.fill_null(pc.index_in(voted, value_set=pa.array(classes, pa.string())), -1)
-    return np.where(votes >= 0, position.to_numpy().astype(np.int64)[votes], -1)
+    return np.where(votes >= 0, _codes(voted, pa.array(classes, pa.string()))[votes], -1)
 
 
 def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:

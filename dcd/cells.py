@@ -23,9 +23,9 @@ from dcd.errors import LabelError
 from dcd.evaluation import predictions_table
 from dcd.finetune import Progress
 from dcd.hardness import Hardness, hardest
-from dcd.index import IndexInfo, pool_sample
+from dcd.index import IndexInfo
 from dcd.methods import Method, PoolLook
-from dcd.pool_agreement import pool_agreement
+from dcd.pool_agreement import pool_agreement, shared_sample
 from dcd.selecting import SelectionInfo
 from dcd.stages import SplitInfo, blocked_content, free_rows, without
 from dcd.store import Store
@@ -166,7 +166,7 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
 
         def of_hardness(by: Hardness, n: int) -> pa.Table:
             head = failing_head(tables["train"], plan.training)
-            return hardest(pool_sample(store, plan.index), head, blocked, by, n)
+            return hardest(shared_sample(store, plan.index), head, blocked, by, n)
 
         picks = methods.pool_picks(
             method,

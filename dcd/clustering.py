@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +50,16 @@ WRITING = {
     "use_dictionary": ["weak_label", "shard"],
     "write_statistics": ["weak_label"],
 }
+
+
+class Rows(Protocol):
+    """Rows of one label and list: real ones (a table), or only their number."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+
+Chunk = TypeVar("Chunk", bound=Rows)
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def cluster(
             chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
             new_chunks = _without_known(chunks, known, tally)
             stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
-            groups = _row_groups(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
+            groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
             yield from _parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
 
 
@@ -310,9 +321,9 @@ def _by_list(batch: pa.Table) -> Iterator[tuple[tuple[str, int], pa.Table]]:
         start = end
 
 
-def _row_groups(chunks: Iterator[pa.Table], min_rows: int) -> Iterator[list[pa.Table]]:
+def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
     """Chunks that share a row group: a large one has its own, small neighbours are joined."""
-    small: list[pa.Table] = []
+    small: list[Chunk] = []
     for chunk in chunks:
         if chunk.num_rows >= min_rows:
             if small:

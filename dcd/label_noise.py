@@ -96,8 +96,7 @@ def likelihoods(labels: np.ndarray, doubt: LabelDoubt, n_classes: int) -> np.nda
 
     labels: (N,), class indices. One-hot for labels that are true, and without a noise matrix.
     """
-    found = np.zeros((len(labels), n_classes), np.float32)
-    found[np.arange(len(labels)), labels] = 1
+    found = np.eye(n_classes, dtype=np.float32)[labels]
     if doubt.noise is not None:
         found[doubt.weak] = doubt.noise.T[labels[doubt.weak]]
     return found
@@ -110,8 +109,7 @@ def targets(
 
     One-hot, but for pool images under soft labels by agreement, as far as they have neighbours.
     """
-    found = np.zeros((len(labels), n_classes), np.float32)
-    found[np.arange(len(labels)), labels] = 1
+    found = np.eye(n_classes, dtype=np.float32)[labels]
     if config.soft_labels == "agreement":
         counts = np.zeros_like(found)
         image, nth = np.nonzero((doubt.votes >= 0) & doubt.weak[:, None])

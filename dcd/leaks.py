@@ -27,7 +27,6 @@ class _GuardedSplit:
     """units: (M, D) float32, of length 1. shadows: (M, d), projected; half_norms: theirs, (M,)."""
 
     split: str
-    content: pa.ChunkedArray
     units: np.ndarray
     shadows: np.ndarray
     half_norms: np.ndarray
@@ -37,19 +36,26 @@ class _GuardedSplit:
 class Guard:
     """Images that judge the model, of which no pick may be a copy; prepared for many comparisons.
 
+    max_distance: within which an image is a near copy; 0: none is, and no vectors are prepared.
     directions: (D, d) float32, orthonormal. Distances never grow by projection, so that a few
     directions rule most pairs out.
     """
 
+    max_distance: float
     directions: np.ndarray
     splits: tuple[_GuardedSplit, ...]
+    content: Mapping[str, pa.ChunkedArray]
 
 
-def guard(tables: Mapping[str, pa.Table]) -> Guard:
-    """tables: image_id, content_hash, embedding by split; those without rows guard nothing."""
+def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
+    """tables: image_id, content_hash, embedding by split; those without rows guard nothing.
+
+    The distance is l2 between vectors brought to length 1, so 0…2.
+    """
     full = {split: table for split, table in tables.items() if table.num_rows}
-    if not full:
-        return Guard(np.empty((0, 0), np.float32), ())
+    content = {split: table["content_hash"] for split, table in full.items()}
+    if not full or max_distance <= 0:
+        return Guard(max_distance, np.empty((0, 0), np.float32), (), content)
     units = {split: schemas.unit_vectors(table) for split, table in full.items()}
     most = max(units.values(), key=len)
     _, directions = principal_directions(most[:_FIT_ROWS], _DIRECTIONS)
@@ -57,19 +63,14 @@ def guard(tables: Mapping[str, pa.Table]) -> Guard:
     for split, vectors in units.items():
         shadows = vectors @ directions
         half_norms = np.einsum("md,md->m", shadows, shadows) / 2
-        content = full[split]["content_hash"]
-        guarded.append(_GuardedSplit(split, content, vectors, shadows, half_norms))
-    return Guard(directions, tuple(guarded))
+        guarded.append(_GuardedSplit(split, vectors, shadows, half_norms))
+    return Guard(max_distance, directions, tuple(guarded), content)
 
 
-def near_copies(rows: pa.Table, guarded: Guard, max_distance: float) -> list[str | None]:
-    """For each of N rows the split of a guarded image closer than `max_distance`, else None.
-
-    rows: with an embedding column. The distance is l2 between vectors brought to length 1, so 0…2;
-    max_distance 0 finds nothing.
-    """
+def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
+    """For each of N rows (with an embedding) the split of which it is a near copy, else None."""
     found: list[str | None] = [None] * rows.num_rows
-    if max_distance <= 0 or rows.num_rows == 0 or not guarded.splits:
+    if rows.num_rows == 0 or not guarded.splits:
         return found
     units = schemas.unit_vectors(rows)
     shadows = units @ guarded.directions
@@ -80,24 +81,24 @@ def near_copies(rows: pa.Table, guarded: Guard, max_distance: float) -> list[str
             part = slice(start, start + block)
             nearest = (of_split.half_norms - shadows[part] @ of_split.shadows.T).min(axis=1)
             squared = 2 * nearest + norms[part]
-            maybe = start + np.flatnonzero(squared < max_distance**2 + _ROUNDING)
+            maybe = start + np.flatnonzero(squared < guarded.max_distance**2 + _ROUNDING)
             closest = (units[maybe] @ of_split.units.T).max(axis=1, initial=-1)
-            for i in maybe[closest > 1 - max_distance**2 / 2]:
+            for i in maybe[closest > 1 - guarded.max_distance**2 / 2]:
                 found[i] = found[i] or of_split.split
     return found
 
 
-def check_leaks(picks: pa.Table, guarded: Guard, max_distance: float) -> None:
+def check_leaks(picks: pa.Table, guarded: Guard) -> None:
     """Raises LeakError, listing them, if a pick is an image of a guarded split or a near copy.
 
     picks: image_id, content_hash and embedding.
     """
     leaks = []
-    copies = near_copies(picks, guarded, max_distance)
+    copies = near_copies(picks, guarded)
     ids = picks["image_id"].to_pylist()
-    for of_split in guarded.splits:
-        same = pc.is_in(picks["content_hash"], value_set=of_split.content).to_pylist()
-        leaks += [f"{i} is in {of_split.split}" for i, hit in zip(ids, same, strict=True) if hit]
+    for split, content in guarded.content.items():
+        same = pc.is_in(picks["content_hash"], value_set=content).to_pylist()
+        leaks += [f"{i} is in {split}" for i, hit in zip(ids, same, strict=True) if hit]
     leaks += [
         f"{i} is nearly an image of {split}" for i, split in zip(ids, copies, strict=True) if split
     ]

@@ -17,7 +17,7 @@ from dcd.row_groups import DIRECTORY
 class _Piece:
     label: str
     number: int
-    n_rows: int
+    num_rows: int
 
 
 def planned_runs(counts: Mapping[tuple[str, int], int], stored_bytes: int, prefix: str) -> pa.Table:
@@ -28,39 +28,23 @@ def planned_runs(counts: Mapping[tuple[str, int], int], stored_bytes: int, prefi
     part_rows = max(1, clustering.MAX_PART_BYTES // stored_bytes)
     runs: dict[str, list[object]] = {name: [] for name in DIRECTORY.names}
     part = row_group = n_in_part = 0
-    for group in _groups(counts, stored_bytes):
-        n_rows = sum(piece.n_rows for piece in group)
+    pieces = _pieces(counts, max(1, clustering.MAX_GROUP_BYTES // stored_bytes))
+    min_rows = max(1, clustering.MIN_GROUP_BYTES // stored_bytes)
+    for group in clustering.grouped(pieces, min_rows):
+        n_rows = sum(piece.num_rows for piece in group)
         if n_in_part and n_in_part + n_rows > part_rows:
             part, row_group, n_in_part = part + 1, 0, 0
         offset = 0
         for piece in group:
-            run = (piece.label, piece.number, row_group, offset, piece.n_rows)
+            run = (piece.label, piece.number, row_group, offset, piece.num_rows)
             for name, value in zip(
                 DIRECTORY.names, (*run, clustering.part_key(prefix, part)), strict=True
             ):
                 runs[name].append(value)
-            offset += piece.n_rows
+            offset += piece.num_rows
         n_in_part += n_rows
         row_group += 1
     return pa.table(runs, schema=DIRECTORY)
-
-
-def _groups(counts: Mapping[tuple[str, int], int], stored_bytes: int) -> Iterator[list[_Piece]]:
-    min_rows = max(1, clustering.MIN_GROUP_BYTES // stored_bytes)
-    small: list[_Piece] = []
-    for piece in _pieces(counts, max(1, clustering.MAX_GROUP_BYTES // stored_bytes)):
-        if piece.n_rows >= min_rows:
-            if small:
-                yield small
-                small = []
-            yield [piece]
-            continue
-        small.append(piece)
-        if sum(one.n_rows for one in small) >= min_rows:
-            yield small
-            small = []
-    if small:
-        yield small
 
 
 def _pieces(counts: Mapping[tuple[str, int], int], max_rows: int) -> Iterator[_Piece]:

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
-from dcd.index import IndexInfo, pool_sample
+from dcd.index import IndexInfo
 from dcd.noise_matrix import NoiseMatrix, estimate_noise
+from dcd.pool_agreement import shared_sample
 from dcd.stages import SplitInfo, without
 from dcd.store import Store
 
@@ -28,7 +29,7 @@ def pool_noise(
     with _one_at_a_time:
         if not store.exists(key):
             known = store.read_table(keys.split(train.id))
-            fresh = without(pool_sample(store, index), known)
+            fresh = without(shared_sample(store, index), known)
             rows = fresh.filter(pc.is_in(fresh["weak_label"], value_set=pa.array(classes)))
             found = estimate_noise(
                 schemas.vectors(known),

@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys
-from dcd.agreement import Reference, fit_reference
 from dcd.choosing import accuracy_with
 from dcd.config import SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.errors import ConfigError
-from dcd.index import IndexInfo, index_info, pool_rows, pool_sample, vectors_of
+from dcd.index import IndexInfo, pool_rows, vectors_of
 from dcd.leaks import check_leaks, guard, near_copies
 from dcd.lpips import Lpips
 from dcd.neighbor_cache import cached_neighbors
 from dcd.pick_filters import UNLIKE
+from dcd.pool_agreement import pool_reference, shared_sample
 from dcd.refining import refine, unlike_failures
 from dcd.reranking import open_lpips, rerank
 from dcd.selection import Weighted, debug_train, limit_targeted_share, targeted_picks
@@ -89,7 +89,7 @@ def select(
     prefix = keys.selection(selection_id)
     reused = store.exists(f"{prefix}/debug_train.parquet")
     if not reused:
-        at_k, chosen = _choose_k(store, pool, index, splits, config, lpips)
+        at_k, chosen = _choose_k(_Search(store, pool, index, splits, lpips), config)
         described = {
             "config": at_k.model_dump_json(),
             "index_id": index.index_id,
@@ -114,17 +114,22 @@ def select(
     )
 
 
-def _choose_k(
-    store: Store,
-    pool: Source,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    config: SelectionConfig,
-    lpips: Lpips | None,
-) -> tuple[SelectionConfig, _Chosen]:
+@dataclass(frozen=True)
+class _Search:
+    """What is searched, for which failures; `lpips` orders candidates where a selection asks."""
+
+    store: Store
+    pool: Source
+    index: IndexInfo
+    splits: Mapping[Split, SplitInfo]
+    lpips: Lpips | None
+
+
+def _choose_k(search: _Search, config: SelectionConfig) -> tuple[SelectionConfig, _Chosen]:
     """The config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
     if not config.k_candidates:
-        return config, _choose(store, pool, index, splits, config, lpips)
+        return config, _choose(search, config)
+    store, index, splits = search.store, search.index, search.splits
     if "debug_val" not in splits:
         raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
     train, failures, judging = (
@@ -134,7 +139,7 @@ def _choose_k(
     found = []
     for k in sorted(set(config.k_candidates)):
         at_k = config.model_copy(update={"k": k, "k_candidates": ()})
-        chosen = _choose(store, pool, index, splits, at_k, lpips)
+        chosen = _choose(search, at_k)
         picks = chosen.weighted.picks
         rows = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
         weight = chosen.weighted.error_sample_weight
@@ -144,29 +149,23 @@ def _choose_k(
     return at_k, chosen
 
 
-def _choose(
-    store: Store,
-    pool: Source,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    config: SelectionConfig,
-    lpips: Lpips | None,
-) -> _Chosen:
+def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
+    store, index, splits = search.store, search.index, search.splits
     tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
     judging = [split for split in tables if split not in ("error_sample", "not_like_this")]
-    guarded = guard({split: tables[split] for split in judging})
+    guarded = guard({split: tables[split] for split in judging}, config.leak_distance)
     blocked = blocked_content(store, splits)
     judge = None
     if config.judges_labels:
-        reference = _reference(store.url, index.pool, index.encoder_id, index.index_id)
+        reference = pool_reference(store, index)
         head = clean_head(train, failures) if config.asks_classifier else None
         judge = judge_labels(reference, head)
 
     negatives = tables.get("not_like_this")
 
     def object_to(rows: pa.Table, min_agreement: float, min_trust: float) -> Objections:
-        copies = near_copies(rows, guarded, config.leak_distance)
+        copies = near_copies(rows, guarded)
         refused = [split and f"nearly an image of {split}" for split in copies]
         if negatives is not None:
             unlike = unlike_failures(rows, failures, negatives)
@@ -188,9 +187,11 @@ def _choose(
             store, index, failures, blocked, config.searched, targeted, config.max_depth
         )
     rows = pool_rows(store, index, pc.unique(neighbors["label"]))
-    if lpips is not None:
+    if search.lpips is not None:
         failing = splits["error_sample"].sources
-        neighbors = rerank(store, lpips, neighbors, failures, rows, failing, pool, config.width)
+        neighbors = rerank(
+            store, search.lpips, neighbors, failures, rows, failing, search.pool, config.width
+        )
     if config.refines:
         kept = neighbors.filter(neighbors["kept"])
         vectors = vectors_of(store, index, kept["image_id"], pc.unique(kept["label"]))
@@ -199,7 +200,7 @@ def _choose(
     general = None
     if config.general_images:
         general = general_sample(
-            _sample(store.url, index.pool, index.encoder_id, index.index_id),
+            shared_sample(store, index),
             blocked,
             sorted(set(train["label"].to_pylist())),
             config.general_images,
@@ -214,7 +215,7 @@ def _choose(
         config.general_weight,
     )
     taken = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
-    check_leaks(taken, guarded, config.leak_distance)
+    check_leaks(taken, guarded)
     weighted = limit_targeted_share(
         picks,
         train.num_rows,
@@ -223,15 +224,3 @@ def _choose(
         config.max_targeted_share,
     )
     return _Chosen(neighbors, weighted)
-
-
-# The same for every seed and selection of a run.
-@lru_cache(maxsize=1)
-def _sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
-    store = Store(url)
-    return pool_sample(store, index_info(store, pool, encoder_id, index_id))
-
-
-@lru_cache(maxsize=1)
-def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
-    return fit_reference(_sample(url, pool, encoder_id, index_id))

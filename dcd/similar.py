@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import schemas
-from dcd.agreement import fit_reference, label_agreement
+from dcd.agreement import label_agreement
 from dcd.config import EncoderConfig
 from dcd.datasets import Source, fetch
 from dcd.encoders import load_encoder
 from dcd.errors import DataError, LabelError
 from dcd.images import BadImage, decode, to_input
-from dcd.index import IndexInfo, pool_rows, pool_sample, vectors_of
+from dcd.index import IndexInfo, pool_rows, vectors_of
+from dcd.pool_agreement import pool_reference
 from dcd.search import in_label_neighbors
 from dcd.store import Store
 from dcd.thumbnails import album
@@ -112,7 +113,7 @@ def nearest(
             rows.append({**row, "rank": rank})
     table = pa.Table.from_pylist(rows, schemas.NEIGHBORS)
     vectors = vectors_of(store, index, table["image_id"], pc.unique(table["label"]))
-    agreement = label_agreement(fit_reference(pool_sample(store, index)), vectors)
+    agreement = label_agreement(pool_reference(store, index), vectors)
     pairs = zip(vectors["image_id"].to_pylist(), vectors["label"].to_pylist(), strict=True)
     of_row = dict(zip(pairs, agreement.tolist(), strict=True))
     column = pa.array([of_row[row["image_id"], row["label"]] for row in rows], pa.float32())

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.agreement import as_classes, fit_reference, neighbor_labels
-from dcd.index import IndexInfo, pool_sample, vectors_of
+from dcd.agreement import as_classes, neighbor_labels
+from dcd.index import IndexInfo, vectors_of
 from dcd.label_noise import LabelDoubt, joined
+from dcd.pool_agreement import pool_reference
 from dcd.pool_noise import pool_noise
 from dcd.stages import SplitInfo
 from dcd.store import Store
@@ -37,7 +38,7 @@ def doubt_of_picks(
         labels = from_pool["label"].combine_chunks()
         found = vectors_of(store, index, from_pool["image_id"], labels)
         rows = in_order_of(from_pool, found)
-        reference = fit_reference(pool_sample(store, index))
+        reference = pool_reference(store, index)
         votes = as_classes(neighbor_labels(reference, rows), reference.classes, classes)
     return joined([LabelDoubt(np.ones(n, bool), votes, noise), LabelDoubt.none(n_certain)])
 

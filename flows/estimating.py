@@ -78,7 +78,6 @@ def estimate_of(
     if run is not None and run.error_sample is not None:
         n_selections = 1 + len(run.compare.selections)
         stages.append(selecting_cost(pool, indexing, failing_labels(run), n_selections))
-    counted = [one.shard.n_images or 0 for one in planned if one.done is None]
     return Estimate(
         pool=source.id,
         encoder_id=encoder.encoder_id,
@@ -86,7 +85,7 @@ def estimate_of(
         n_shards_left=len(left),
         n_images_done=sum(one.n_images for one in done),
         n_images_left=stages[0].n_rows,
-        n_counted=sum(counted),
+        n_counted=sum(one.shard.n_images or 0 for one in pool.left),
         images_per_s=speed,
         n_machines=n_machines,
         stages=tuple(stages),
