@@ -1,6 +1,6 @@
 """How a cell's model is trained: a head on cached features, or the whole network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,7 @@ from dcd.store import Store
 from dcd.training import LinearHead, fit_standardizer, hold_out, loss_weights
 from dcd.weak_labels import doubt_of_picks, in_order_of
 
-_SHOWN: tuple[Split, ...] = ("debug_heldout", "test")  # on the curve beside what decides
-_SHOWN_IMAGES = 2000  # at most, of each: a curve has eleven points
+_SHOWN_IMAGES = 2000  # at most, of each split: a curve has eleven points
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,13 @@ def train_network(
     config: TrainingConfig,
     seed: int,
     checkpoint: Checkpoint,
+    shown: Sequence[Split] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainedModel:
     """Fine-tune the whole network on the images of train and picks.
 
     Goes on from `checkpoint` after a kill; the caller clears it once the result is safe.
+    shown: splits that are put on the curve and decide nothing.
     """
     start = _start(data, encoder, config, seed)
     images: dict[Split, LabelledImages] = {
@@ -134,7 +135,7 @@ def train_network(
         config,
         seed,
         original_saw_val=config.start is not None,
-        shown={split: _sample(images[split]) for split in _SHOWN},
+        shown={split: _sample(images[split]) for split in shown},
         checkpoint=checkpoint,
         on_progress=on_progress,
     )

@@ -24,6 +24,7 @@ from dcd.batches import (
 )
 from dcd.checkpoints import Checkpoint, resume, start, state
 from dcd.config import TrainingConfig
+from dcd.depthwise import fast_depthwise_gradients
 from dcd.errors import DataError, EncoderError
 from dcd.evaluation import Predicted, likeliest
 from dcd.images import Preprocess
@@ -105,7 +106,7 @@ def finetune(
     started = saved = time.monotonic()
     first_step = run.step
 
-    with _own_random_state():
+    with _own_random_state(), fast_depthwise_gradients():
         while run.step < n_steps and not run.is_stuck(config.patience):
             epoch, i = divmod(run.step, steps_per_epoch)
             if i == 0 or run.step == first_step:
