@@ -134,7 +134,7 @@ def weight_gradient(
     cost nothing.
     """
     pixels, of_output = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)  # channels last: C in a row
-    found = torch.zeros(*kernel, x.shape[1])
+    found = x.new_zeros(*kernel, x.shape[1])
     for k in range(kernel[0]):
         rows_in, rows_out = _joined(x.shape[2], grad.shape[2], k - padding[0], stride[0])
         for m in range(kernel[1]):
