@@ -74,8 +74,9 @@ def live_bars(verbose: bool) -> Iterator[None]:
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
     """The comparison: accuracies in per cent, mean over seeds ± standard deviation."""
     table = Table(title="Accuracy in %, mean over seeds (95 % interval)", title_justify="left")
-    table.add_column("added to train")
-    for heading in ("debug_heldout", "test", "right labels", "images added"):
+    table.add_column("added to train", no_wrap=True)
+    # Two lines a heading where that keeps a terminal of 80 columns from cutting the names.
+    for heading in ("debug_heldout", "test", "right\nlabels", "images\nadded"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
