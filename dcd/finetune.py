@@ -106,7 +106,7 @@ def finetune(
     started = saved = time.monotonic()
     first_step = run.step
 
-    with _own_random_state(), fast_depthwise_gradients():
+    with _own_random_state():
         while run.step < n_steps and not run.is_stuck(config.patience):
             epoch, i = divmod(run.step, steps_per_epoch)
             if i == 0 or run.step == first_step:
@@ -118,7 +118,10 @@ def finetune(
                 scale = learning_rate_scale(run.step, n_steps, n_warmup)
                 group["lr"] = config.learning_rate * scale * group.get("lr_scale", 1.0)
 
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with (
+                torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+                fast_depthwise_gradients(enabled=device.type == "cpu"),
+            ):
                 logits = run.network(normalised(pixels, preprocess, device))
             losses = losses_of(logits.float(), index, epoch)
             loss = (losses * weight[index].to(device)).mean()
