@@ -2,11 +2,12 @@
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dcd.champions import current
 from dcd.config import load_config
-from dcd.demo import write_demo
+from dcd.demo import load_digits, splits, write_demo
 from dcd.gate import decide
 from dcd.gate_record import read_record
 from dcd.keys import run
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 def test_the_whole_pool_is_refused_and_the_selection_promoted(tmp_path, prefect_home):
     config = load_config(write_demo(tmp_path)).model_copy(update={"seeds": (0,)})
+    # Three times the demo's train: a model good enough to have something to lose.
+    pq.write_table(splits(load_digits(), 0, 60), tmp_path / "splits" / "seed0.parquet")
     store = Store(config.store)
     # As most people would train on it: its labels taken for true.
     believing = config.model_copy(
@@ -36,7 +39,9 @@ def test_the_whole_pool_is_refused_and_the_selection_promoted(tmp_path, prefect_
     assert "Most is lost on" in " ".join(refused.reasons)
 
     compare = config.compare.model_copy(update={"baselines": ("none",)})
-    info = debug_model(config.model_copy(update={"compare": compare}))
+    # Such a model gains little from a pool with wrong labels: the general sample is filtered.
+    selection = config.selection.model_copy(update={"general_min_trust": 0.3})
+    info = debug_model(config.model_copy(update={"compare": compare, "selection": selection}))
     record = read_record(store, info.run_id)
     assert record is not None
     assert record.outcome == "passed", record.reasons
