@@ -27,7 +27,7 @@ from dcd.index import IndexInfo
 from dcd.methods import Method, PoolLook
 from dcd.pool_agreement import pool_agreement, shared_sample
 from dcd.selecting import SelectionInfo
-from dcd.stages import SplitInfo, blocked_content, free_rows, without
+from dcd.stages import SplitInfo, blocked_content, free_rows, split_table, without
 from dcd.store import Store
 
 _CELL_FORMAT = 4
@@ -142,7 +142,7 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
     Raises LabelError if the error sample has labels that train does not know.
     """
     tables: dict[Split, pa.Table] = {
-        split: store.read_table(keys.split(info.id)) for split, info in plan.splits.items()
+        split: split_table(store, info) for split, info in plan.splits.items()
     }
     classes = tuple(sorted(set(tables["train"]["label"].to_pylist())))
     if not set(tables["error_sample"]["label"].to_pylist()) <= set(classes):

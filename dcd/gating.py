@@ -24,7 +24,7 @@ from dcd.gate import LEVEL, Decision, decide
 from dcd.gate_record import Gated, GateRecord, read_record
 from dcd.models import SavedModel, linear_classifier, read_model
 from dcd.schemas import vectors
-from dcd.stages import SplitInfo
+from dcd.stages import SplitInfo, split_table
 from dcd.store import Store
 from dcd.training import LinearHead
 
@@ -141,7 +141,7 @@ def champion_predictions(
         from_features = _is_head_on(store, champion, encoder_id)
         tables = []
         for info in judged:
-            data = store.read_table(keys.split(info.id))
+            data = split_table(store, info)
             if from_features:
                 found = predict(_head(model), vectors(data))
             else:

@@ -14,6 +14,8 @@ from dcd.config import Frozen
 
 # Raised whenever the same pool would get other agreements.
 _AGREEMENT_FORMAT = 1
+# Raised whenever the same pool would get another reference.
+_REFERENCE_FORMAT = 1
 
 
 def digest(*parts: object, length: int = 12) -> str:
@@ -68,6 +70,16 @@ def index(pool: str, encoder_id: str, index_id: str) -> str:
 def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
     """The label agreement of the index's sample of its pool."""
     return f"{index(pool, encoder_id, index_id)}/agreement-{_AGREEMENT_FORMAT}.parquet"
+
+
+def pool_reference(pool: str, encoder_id: str, index_id: str) -> str:
+    """Prefix of what label agreement looks for neighbours in; `rows.parquet` is written last."""
+    return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}"
+
+
+def pool_copies(pool: str, encoder_id: str, index_id: str, judging: str) -> str:
+    """Which images of the index's sample are near copies of judging ones."""
+    return f"{index(pool, encoder_id, index_id)}/copies-{judging}.parquet"
 
 
 def split(split_id: str) -> str:

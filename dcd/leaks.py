@@ -4,7 +4,7 @@ Equal content is found by hash and never picked. A copy that was scaled, cropped
 again has another hash; it is found by its embedding, which such changes hardly move.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,13 +88,12 @@ def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
     return found
 
 
-def check_leaks(picks: pa.Table, guarded: Guard) -> None:
+def check_leaks(picks: pa.Table, copies: Sequence[str | None], guarded: Guard) -> None:
     """Raises LeakError, listing them, if a pick is an image of a guarded split or a near copy.
 
-    picks: image_id, content_hash and embedding.
+    picks: image_id and content_hash. copies: the split of which each is a near copy, or None.
     """
     leaks = []
-    copies = near_copies(picks, guarded)
     ids = picks["image_id"].to_pylist()
     for split, content in guarded.content.items():
         same = pc.is_in(picks["content_hash"], value_set=content).to_pylist()

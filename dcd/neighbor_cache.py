@@ -6,35 +6,51 @@ The one exception are pool images that are failures themselves, which no failure
 neighbour: the rows say which content was met, and a group that they changed for is searched again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys, schemas
 from dcd.index import IndexInfo, pool_rows
-from dcd.search import in_label_neighbors
 from dcd.store import Store
 
 OWN_REASON = "in error_sample"  # the one reason to block that changes whenever failures arrive
 
 # Raised whenever the same failures, index and blocked content would give other rows.
-_FORMAT = 1
+_FORMAT = 2
 _CACHED = schemas.NEIGHBORS.append(pa.field("content_hash", schemas.CONTENT_HASH, nullable=False))
 _QUESTION = ["image_id", "label", "content_hash", "embedding"]
 
+# Failures (schemas.labelled_features) to their neighbours (schemas.NEIGHBORS), each failure's rows
+# being the same whichever others are asked with it.
+Search = Callable[[pa.Table], pa.Table]
+
 
 def cached_neighbors(
-    store: Store, index: IndexInfo, failures: pa.Table, blocked: pa.Table, k: int
+    store: Store,
+    index: IndexInfo,
+    failures: pa.Table,
+    blocked: pa.Table,
+    depends_on: Sequence[object],
+    search: Search,
 ) -> pa.Table:
-    """`in_label_neighbors`, with the groups that were searched before read from the store.
+    """What `search` finds, with the groups that were searched before read from the store.
 
-    failures: schemas.labelled_features(D) and `shard`, which names the group.
+    failures: schemas.labelled_features(D) and `shard`, which names the group. depends_on: what
+    else decides about the rows beside index, failures and blocked images, such as k.
     """
     own = blocked.filter(pc.equal(blocked["reason"], OWN_REASON))["content_hash"]
     fixed = blocked.filter(pc.not_equal(blocked["reason"], OWN_REASON))
     fixed = fixed.select(["content_hash", "reason"]).sort_by("content_hash")
-    settings = [_FORMAT, index.pool, index.encoder_id, index.index_id, k, keys.table_digest(fixed)]
+    settings = [
+        _FORMAT,
+        index.pool,
+        index.encoder_id,
+        index.index_id,
+        *depends_on,
+        keys.table_digest(fixed),
+    ]
     known: list[pa.Table] = []
     fresh: list[tuple[str, pa.Table]] = []
     for shard in sorted(set(failures["shard"].to_pylist())):
@@ -45,7 +61,7 @@ def cached_neighbors(
             fresh.append((key, group))
         else:
             known.append(found)
-    return _sorted([*known, *_search(store, index, fresh, blocked, k)])
+    return _sorted([*known, *_search(store, index, fresh, search)])
 
 
 def _read(store: Store, key: str, own: pa.ChunkedArray) -> pa.Table | None:
@@ -62,14 +78,13 @@ def _search(
     store: Store,
     index: IndexInfo,
     groups: Sequence[tuple[str, pa.Table]],
-    blocked: pa.Table,
-    k: int,
+    search: Search,
 ) -> list[pa.Table]:
     """Search all groups together, and publish each by itself."""
     if not groups:
         return []
     every = pa.concat_tables([group for _, group in groups])
-    found = in_label_neighbors(store, index, every, blocked, k)
+    found = search(every)
     rows = pool_rows(store, index, pc.unique(every["label"]))
     at = pc.index_in(found["image_id"], value_set=rows["image_id"].combine_chunks())
     hashed = found.append_column("content_hash", rows["content_hash"].take(at))

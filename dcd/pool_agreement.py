@@ -2,7 +2,9 @@
 
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcd import keys
 from dcd.agreement import Reference, fit_reference, label_agreement
@@ -28,7 +30,60 @@ def _sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
 
 @lru_cache(maxsize=1)
 def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
-    return fit_reference(_sample(url, pool, encoder_id, index_id))
+    store, prefix = Store(url), keys.pool_reference(pool, encoder_id, index_id)
+    if not store.exists(f"{prefix}/rows.parquet"):
+        reference = fit_reference(_sample(url, pool, encoder_id, index_id))
+        rows, directions = reference_tables(reference)
+        store.write_table(f"{prefix}/directions.parquet", directions)
+        store.write_table(f"{prefix}/rows.parquet", rows)
+        return reference
+    rows, directions = (store.read_table(f"{prefix}/{t}.parquet") for t in ("rows", "directions"))
+    return reference_of(rows, directions)
+
+
+def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:
+    """Its rows (label, content_hash, vector) and its directions (mean, direction).
+
+    Vectors are the bytes of their float32s: lists of numbers take ten times as long to read.
+    """
+    rows = {
+        "label": reference.classes.take(pa.array(reference.labels)),
+        "content_hash": reference.hashes.take(pa.array(reference.content)),
+        "vector": _as_bytes(reference.vectors),
+    }
+    directions = {"mean": pa.array(reference.mean), "direction": _as_bytes(reference.directions)}
+    return pa.table(rows), pa.table(directions)
+
+
+def reference_of(rows: pa.Table, directions: pa.Table) -> Reference:
+    """The inverse of `reference_tables`."""
+    classes, hashes = pc.unique(rows["label"]), pc.unique(rows["content_hash"])
+    return Reference(
+        classes=classes,
+        labels=_places(rows["label"], classes),
+        hashes=hashes,
+        content=_places(rows["content_hash"], hashes),
+        mean=directions["mean"].to_numpy(),
+        directions=_as_floats(directions["direction"]),
+        vectors=_as_floats(rows["vector"]),
+    )
+
+
+def _as_bytes(vectors: np.ndarray) -> pa.FixedSizeBinaryArray:
+    width = pa.binary(4 * vectors.shape[1])
+    data = pa.py_buffer(np.ascontiguousarray(vectors, np.float32))
+    return pa.FixedSizeBinaryArray.from_buffers(width, len(vectors), [None, data])
+
+
+def _as_floats(column: pa.ChunkedArray) -> np.ndarray:
+    joined = column.combine_chunks()
+    dim = joined.type.byte_width // 4
+    floats = np.frombuffer(joined.buffers()[1], np.float32)[joined.offset * dim :]
+    return floats[: len(joined) * dim].reshape(-1, dim)
+
+
+def _places(values: pa.ChunkedArray, value_set: pa.Array) -> np.ndarray:
+    return pc.index_in(values, value_set=value_set).to_numpy().astype(np.int64)
 
 
 def pool_agreement(store: Store, index: IndexInfo) -> pa.Table:

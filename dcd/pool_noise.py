@@ -10,7 +10,7 @@ from dcd import keys, schemas
 from dcd.index import IndexInfo
 from dcd.noise_matrix import NoiseMatrix, estimate_noise
 from dcd.pool_agreement import shared_sample
-from dcd.stages import SplitInfo, without
+from dcd.stages import SplitInfo, split_table, without
 from dcd.store import Store
 
 # Raised whenever the same pool and train would get another matrix.
@@ -28,7 +28,7 @@ def pool_noise(
     key = _key(index, train)
     with _one_at_a_time:
         if not store.exists(key):
-            known = store.read_table(keys.split(train.id))
+            known = split_table(store, train)
             fresh = without(shared_sample(store, index), known)
             rows = fresh.filter(pc.is_in(fresh["weak_label"], value_set=pa.array(classes)))
             found = estimate_noise(

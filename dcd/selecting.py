@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,24 +12,16 @@ from dcd.config import SelectionConfig, Split
 from dcd.datasets import Source
 from dcd.errors import ConfigError
 from dcd.index import IndexInfo, pool_rows, vectors_of
-from dcd.leaks import check_leaks, guard, near_copies
 from dcd.lpips import Lpips
 from dcd.neighbor_cache import cached_neighbors
-from dcd.pick_filters import UNLIKE
-from dcd.pool_agreement import pool_reference, shared_sample
-from dcd.refining import refine, unlike_failures
+from dcd.objecting import Objector
+from dcd.refining import refine
 from dcd.reranking import open_lpips, rerank
+from dcd.search import in_label_neighbors
 from dcd.selection import Weighted, debug_train, limit_targeted_share, targeted_picks
-from dcd.stages import SplitInfo, blocked_content
+from dcd.stages import SplitInfo, blocked_content, split_table
 from dcd.store import Store
-from dcd.trust import clean_head, judge_labels
-from dcd.trusted_search import (
-    Objections,
-    fill_rate,
-    general_sample,
-    objections,
-    trusted_neighbors,
-)
+from dcd.trusted_search import fill_rate, general_sample, trusted_neighbors
 
 # Raised whenever the stage's output would change for the same inputs.
 _SELECTION_FORMAT = 4
@@ -133,8 +124,7 @@ def _choose_k(search: _Search, config: SelectionConfig) -> tuple[SelectionConfig
     if "debug_val" not in splits:
         raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
     train, failures, judging = (
-        store.read_table(keys.split(splits[split].id))
-        for split in ("train", "error_sample", "debug_val")
+        split_table(store, splits[split]) for split in ("train", "error_sample", "debug_val")
     )
     found = []
     for k in sorted(set(config.k_candidates)):
@@ -151,41 +141,11 @@ def _choose_k(search: _Search, config: SelectionConfig) -> tuple[SelectionConfig
 
 def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
     store, index, splits = search.store, search.index, search.splits
-    tables = {split: store.read_table(keys.split(info.id)) for split, info in splits.items()}
+    tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
     failures, train = tables["error_sample"], tables["train"]
-    judging = [split for split in tables if split not in ("error_sample", "not_like_this")]
-    guarded = guard({split: tables[split] for split in judging}, config.leak_distance)
     blocked = blocked_content(store, splits)
-    judge = None
-    if config.judges_labels:
-        reference = pool_reference(store, index)
-        head = clean_head(train, failures) if config.asks_classifier else None
-        judge = judge_labels(reference, head)
-
-    negatives = tables.get("not_like_this")
-
-    def object_to(rows: pa.Table, min_agreement: float, min_trust: float) -> Objections:
-        copies = near_copies(rows, guarded)
-        refused = [split and f"nearly an image of {split}" for split in copies]
-        if negatives is not None:
-            unlike = unlike_failures(rows, failures, negatives)
-            refused = [
-                old or (UNLIKE if new else None) for old, new in zip(refused, unlike, strict=True)
-            ]
-        if judge is None or (min_agreement == 0 and min_trust == 0):
-            return refused, None
-        reasons, agreement = objections(judge(rows), min_agreement, min_trust)
-        return [old or new for old, new in zip(refused, reasons, strict=True)], agreement
-
-    if judge is None and negatives is None and config.leak_distance == 0:
-        neighbors = cached_neighbors(store, index, failures, blocked, config.searched)
-    else:
-        targeted = partial(
-            object_to, min_agreement=config.min_agreement, min_trust=config.min_trust
-        )
-        neighbors = trusted_neighbors(
-            store, index, failures, blocked, config.searched, targeted, config.max_depth
-        )
+    objector = Objector(store, index, splits, tables, config)
+    neighbors = _neighbors(store, index, failures, blocked, objector, config)
     rows = pool_rows(store, index, pc.unique(neighbors["label"]))
     if search.lpips is not None:
         failing = splits["error_sample"].sources
@@ -200,11 +160,11 @@ def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
     general = None
     if config.general_images:
         general = general_sample(
-            shared_sample(store, index),
+            objector.general_candidates(),
             blocked,
             sorted(set(train["label"].to_pylist())),
             config.general_images,
-            partial(object_to, min_agreement=0, min_trust=config.general_min_trust),
+            objector.to_general,
         )
     picks = debug_train(
         neighbors,
@@ -214,8 +174,9 @@ def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
         general,
         config.general_weight,
     )
-    taken = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
-    check_leaks(taken, guarded)
+    targeted = targeted_picks(picks)
+    taken = vectors_of(store, index, targeted["image_id"], pc.unique(targeted["label"]))
+    objector.check(taken, general)
     weighted = limit_targeted_share(
         picks,
         train.num_rows,
@@ -224,3 +185,29 @@ def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
         config.max_targeted_share,
     )
     return _Chosen(neighbors, weighted)
+
+
+def _neighbors(
+    store: Store,
+    index: IndexInfo,
+    failures: pa.Table,
+    blocked: pa.Table,
+    objector: Objector,
+    config: SelectionConfig,
+) -> pa.Table:
+    """schemas.NEIGHBORS; of failures that were asked for before, as they were found then."""
+    k, labels = config.searched, pc.unique(failures["label"]).sort()
+
+    def search(asked: pa.Table) -> pa.Table:
+        if objector.asks_nothing:
+            return in_label_neighbors(store, index, asked, blocked, k)
+        return trusted_neighbors(
+            store, index, asked, blocked, k, objector.to_targeted, config.max_depth, labels
+        )
+
+    if objector.asks_failures:
+        return search(failures)
+    depends_on: list[object] = [k]
+    if not objector.asks_nothing:
+        depends_on += [config.max_depth, labels.to_pylist(), *objector.depends_on]
+    return cached_neighbors(store, index, failures, blocked, depends_on, search)

@@ -5,6 +5,7 @@ Each returns a small record: what it made, how much, and whether it was already 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -173,6 +174,16 @@ def add_failures(
         reused,
         None if given is None else registry,
     )
+
+
+def split_table(store: Store, split: SplitInfo) -> pa.Table:
+    """The labelled features of a split, read once for all selections and models, and held."""
+    return _split_table(store.url, split.id)
+
+
+@lru_cache(maxsize=8)
+def _split_table(url: str, split_id: str) -> pa.Table:
+    return Store(url).read_table(keys.split(split_id))
 
 
 def blocked_content(store: Store, splits: Mapping[Split, SplitInfo]) -> pa.Table:

@@ -6,6 +6,7 @@ counted (`fill_rate`).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,7 @@ from dcd.trust import Trust
 
 UNTRUSTED = "label not trusted"
 TOO_DEEP = "too far down"
-_REFUSED = pa.schema([("content_hash", schemas.CONTENT_HASH), ("reason", pa.string())])
-_AHEAD = 2  # so many times k images are looked at in the first search, which saves others
+_AHEAD = 2  # so many times k images are looked at first, and so many times more where not enough
 
 # What is wrong with each of some rows (image_id, label or weak_label, content_hash, embedding);
 # None: nothing. `agreement` (N,) is reported where the objector knows it.
@@ -42,30 +42,38 @@ def trusted_neighbors(
     k: int,
     object_to: Objector,
     max_depth: int,
+    failing_labels: pa.Array | None = None,
 ) -> pa.Table:
     """The k nearest pool images of every failure within its label that nothing speaks against.
 
     As `in_label_neighbors` (schemas.NEIGHBORS), and with the label agreement of every image looked
     at. Refused images stand between the kept ones, with their reason; those beyond rank
-    max_depth · k are not kept. An image of several labels is refused in all of them.
+    max_depth · k are not kept. An image of several labels is judged under those of
+    failing_labels (default: of the failures) and refused in all of them.
     """
-    refused = blocked.select(_REFUSED.names).cast(_REFUSED)
-    seen: dict[str, float | None] = {}
-    width = _AHEAD * k
-    while True:
-        neighbors = in_label_neighbors(store, index, failures, refused, width)
-        within = pc.less_equal(neighbors["rank"], max_depth * k)
-        kept = neighbors.filter(pc.and_(neighbors["kept"], within))
-        fresh = kept.filter(pc.invert(pc.is_in(kept["image_id"], value_set=_ids(seen))))
-        if fresh.num_rows == 0 and width == k:
-            return _described(neighbors, seen, max_depth * k)
+    judged_under = pc.unique(failures["label"]) if failing_labels is None else failing_labels
+    depth = max_depth * k
+    seen: dict[str, _Seen] = {}
+    parts = [schemas.NEIGHBORS.empty_table()]
+    asking, width = failures, k
+    while asking.num_rows:
+        width = min(_AHEAD * width, depth + k)
+        found = in_label_neighbors(store, index, asking, blocked, width)
+        near = pc.and_(found["kept"], pc.less_equal(found["rank"], depth))
+        fresh = found.filter(pc.and_(near, pc.invert(pc.is_in(found["image_id"], _ids(seen)))))
         if fresh.num_rows:
-            rows = vectors_of(store, index, fresh["image_id"], pc.unique(fresh["label"]))
-            reasons, agreement = object_to(rows)
-            known = [None] * rows.num_rows if agreement is None else agreement.tolist()
-            seen |= dict(zip(rows["image_id"].to_pylist(), known, strict=True))
-            refused = pa.concat_tables([refused, _with_reasons(rows, reasons)])
-        width = k
+            rows = vectors_of(store, index, fresh["image_id"], judged_under)
+            _note(seen, rows["image_id"].to_pylist(), object_to(rows))
+        judged = _judged(found, seen, depth)
+        n_kept = _per_failure(judged, asking["image_id"])
+        n_found = _per_failure(found, asking["image_id"])
+        enough = pa.array((n_kept >= k) | (n_found < width) | (width == depth + k))
+        done = pc.is_in(judged["error_image_id"], asking["image_id"].filter(enough))
+        parts.append(_first(judged.filter(done), k))
+        asking = asking.filter(pc.invert(enough))
+    every = pa.concat_tables(parts)
+    every = every.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
+    return _not_deeper(every, depth)
 
 
 def general_sample(
@@ -73,8 +81,9 @@ def general_sample(
 ) -> pa.Table:
     """Of n images of a uniform pool sample those that nothing speaks against, by image_id.
 
-    sample: schemas.clustered(D). Blocked images and labels outside `classes` are left out before
-    the draw. Returns image_id, label, shard, content_hash, label_agreement.
+    sample: image_id, weak_label, shard, content_hash and what `object_to` needs. Blocked images and
+    labels outside `classes` are left out before the draw. Returns image_id, label, shard,
+    content_hash, label_agreement.
     """
     free = pc.and_(
         pc.invert(pc.is_in(sample["content_hash"], value_set=blocked["content_hash"])),
@@ -97,23 +106,70 @@ def fill_rate(neighbors: pa.Table, n_failures: int, k: int) -> float:
     return pc.sum(neighbors["kept"]).as_py() / wanted if wanted and neighbors.num_rows else 0.0
 
 
-def _described(neighbors: pa.Table, seen: dict[str, float | None], depth: int) -> pa.Table:
-    """With label_agreement filled in, and nothing kept beyond a rank."""
-    at = neighbors.schema.get_field_index
-    found = pa.array([seen.get(i) for i in neighbors["image_id"].to_pylist()], pa.float32())
-    table = neighbors.set_column(at("label_agreement"), "label_agreement", found)
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of a pool image that was looked at."""
+
+    reason: str | None
+    agreement: float | None
+
+
+def _note(seen: dict[str, _Seen], image_ids: list[str], objections: Objections) -> None:
+    """Of an image with several rows any reason to refuse it counts."""
+    reasons, agreement = objections
+    known = [None] * len(reasons) if agreement is None else agreement.tolist()
+    for image_id, reason, share in zip(image_ids, reasons, known, strict=True):
+        before = seen.get(image_id)
+        seen[image_id] = _Seen(reason or (before.reason if before else None), share)
+
+
+def _judged(neighbors: pa.Table, seen: dict[str, _Seen], depth: int) -> pa.Table:
+    """With label_agreement filled in, and nothing kept that was refused.
+
+    Beyond `depth` nothing is said, though other failures may have brought such an image to light:
+    what is found for a failure must not hang on which others are asked with it.
+    """
+    nothing = _Seen(None, None)
+    ids, ranks = neighbors["image_id"].to_pylist(), neighbors["rank"].to_pylist()
+    known = [
+        seen.get(i, nothing) if rank <= depth else nothing
+        for i, rank in zip(ids, ranks, strict=True)
+    ]
+    reason = pa.array([one.reason for one in known], pa.string())
+    agreement = pa.array([one.agreement for one in known], pa.float32())
+    table = _with(neighbors, "label_agreement", agreement)
+    table = _with(table, "kept", pc.and_(table["kept"], reason.is_null()))
+    return _with(table, "reason", pc.coalesce(table["reason"], reason))
+
+
+def _per_failure(neighbors: pa.Table, failures: pa.ChunkedArray) -> np.ndarray:
+    """How many neighbours each failure keeps: (Q,) int64."""
+    kept = neighbors.filter(neighbors["kept"])["error_image_id"]
+    at = pc.index_in(kept, failures.combine_chunks()).to_numpy()
+    return np.bincount(at, minlength=len(failures))
+
+
+def _first(neighbors: pa.Table, k: int) -> pa.Table:
+    """The rows of each failure up to the k-th that is kept; rows are sorted by failure and rank."""
+    kept = neighbors["kept"].to_numpy().astype(np.int64)
+    failure = neighbors["error_image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    before = np.cumsum(kept) - kept
+    starts = np.flatnonzero(np.diff(failure, prepend=-1))
+    before -= np.repeat(before[starts], np.diff(np.append(starts, len(kept))))
+    return neighbors.filter(pa.array(before < k))
+
+
+def _not_deeper(neighbors: pa.Table, depth: int) -> pa.Table:
+    """With nothing kept beyond a rank."""
     deep = pc.and_(neighbors["kept"], pc.greater(neighbors["rank"], depth))
-    kept = pc.and_(neighbors["kept"], pc.invert(deep))
-    table = table.set_column(at("kept"), "kept", kept)
+    table = _with(neighbors, "kept", pc.and_(neighbors["kept"], pc.invert(deep)))
     reason = pc.if_else(deep, pa.scalar(TOO_DEEP), neighbors["reason"])
-    table = table.set_column(at("reason"), "reason", reason)
-    return schemas.conform(table, schemas.NEIGHBORS, "neighbors")
+    return schemas.conform(_with(table, "reason", reason), schemas.NEIGHBORS, "neighbors")
 
 
-def _ids(seen: dict[str, float | None]) -> pa.Array:
+def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
+
+
+def _ids(seen: dict[str, _Seen]) -> pa.Array:
     return pa.array(list(seen), pa.string())
-
-
-def _with_reasons(rows: pa.Table, reasons: list[str | None]) -> pa.Table:
-    column = pa.array(reasons, pa.string())
-    return pa.table([rows["content_hash"], column], schema=_REFUSED).filter(column.is_valid())

@@ -1,11 +1,22 @@
+import shutil
+from dataclasses import fields
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dcd import keys
+from dcd.agreement import fit_reference, neighbor_labels
 from dcd.indexing import build_index
-from dcd.pool_agreement import pool_agreement
+from dcd.pool_agreement import (
+    pool_agreement,
+    pool_reference,
+    reference_of,
+    reference_tables,
+)
+from dcd.schemas import CONTENT_HASH
 from dcd.store import Store
-from tests.dcd.vector_pools import ENCODER, POOL, put_shard
+from tests.dcd.vector_pools import ENCODER, POOL, as_column, content, put_shard
 
 
 def test_a_wrong_label_has_no_company_and_the_table_is_made_once(tmp_path):
@@ -27,3 +38,38 @@ def test_a_wrong_label_has_no_company_and_the_table_is_made_once(tmp_path):
     before = store.fs.info(store.path(key))["mtime"]
     assert pool_agreement(store, index) == found
     assert store.fs.info(store.path(key))["mtime"] == before
+
+
+def test_the_reference_is_kept_to_the_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    sample = pa.table(
+        {
+            "weak_label": ["cat", "dog", "cat", "cow"] * 15,
+            "content_hash": pa.array([content(f"c{n % 50}") for n in range(60)], CONTENT_HASH),
+            "embedding": as_column(rng.normal(size=(60, 300))),
+        }
+    )
+    fitted = fit_reference(sample)
+    store = Store(str(tmp_path))
+    for name, table in zip(("rows", "directions"), reference_tables(fitted), strict=True):
+        store.write_table(f"{name}.parquet", table)
+    read = reference_of(store.read_table("rows.parquet"), store.read_table("directions.parquet"))
+    for field in fields(fitted):
+        before, after = getattr(fitted, field.name), getattr(read, field.name)
+        same = np.array_equal if isinstance(before, np.ndarray) else pa.Array.equals
+        assert same(before, after), field.name
+    assert fitted.directions.shape == (300, 256)
+    votes = neighbor_labels(fitted, sample)
+    assert np.array_equal(neighbor_labels(read, sample), votes)
+
+
+def test_a_kept_reference_needs_no_sample(tmp_path):
+    store = Store(str(tmp_path / "one"))
+    rng = np.random.default_rng(0)
+    ids = [f"i{n:02d}" for n in range(30)]
+    put_shard(store, "a", ids, ["cat", "dog"] * 15, rng.normal(size=(30, 4)))
+    index = build_index(store, POOL, ENCODER, ["a"], None)
+    fitted = pool_reference(store, index)
+    store.delete(f"{index.prefix}/sample.parquet")
+    elsewhere = Store(str(shutil.copytree(tmp_path / "one", tmp_path / "other")))
+    assert np.array_equal(pool_reference(elsewhere, index).vectors, fitted.vectors)

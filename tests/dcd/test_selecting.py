@@ -1,9 +1,13 @@
+from copy import copy
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
-from dcd import keys, schemas
+from dcd import keys, schemas, selecting
 from dcd.config import SelectionConfig
 from dcd.errors import ConfigError
 from dcd.selecting import SelectionInfo, select
@@ -110,3 +114,48 @@ def test_choosing_k_needs_debug_val(case):
     splits = {split: info for split, info in case.splits.items() if split != "debug_val"}
     with pytest.raises(ConfigError, match="debug_val"):
         select(case.store, case.pool, case.index, splits, config)
+
+
+@pytest.mark.parametrize("settings", [{}, {"min_agreement": 0.01, "leak_distance": 0.05}])
+def test_new_failures_cost_their_own_search_and_the_result_is_that_of_one_search(
+    case, monkeypatch, settings
+):
+    settings |= {"k": 3, "general_images": 12}
+    table = case.store.read_table(keys.split(case.splits["error_sample"].id))
+    later = np.arange(table.num_rows) >= table.num_rows - 2
+    shard = pa.array(np.where(later, "later", "first"))
+    at = table.schema.get_field_index("shard")
+    table = table.set_column(at, table.schema.field("shard"), shard)
+    asked = []
+
+    def noting(search):
+        def found(store, index, failures, *rest):
+            asked.append(failures.num_rows)
+            return search(store, index, failures, *rest)
+
+        return found
+
+    for name in ("in_label_neighbors", "trusted_neighbors"):
+        monkeypatch.setattr(selecting, name, noting(getattr(selecting, name)))
+
+    def with_failures(failures: pa.Table) -> CellCase:
+        split_id = keys.digest("test", keys.table_digest(failures))
+        case.store.write_table(keys.split(split_id), failures)
+        changed = replace(case.splits["error_sample"], id=split_id, n_images=failures.num_rows)
+        other = copy(case)
+        other.splits = case.splits | {"error_sample": changed}
+        return other
+
+    of_first = run(with_failures(table.filter(pa.array(~later))), **settings)
+    grown = with_failures(table)
+    of_all = tables(grown, run(grown, **settings))
+    assert asked == [table.num_rows - 2, 2]
+    for key in case.store.keys_under("neighbors"):
+        case.store.delete(key)
+    prefix = keys.selection(run(grown, **settings).id)
+    case.store.delete(f"{prefix}/debug_train.parquet")
+    whole = tables(grown, run(grown, **settings))
+    assert asked == [table.num_rows - 2, 2, table.num_rows]
+    assert of_first.n_failures == table.num_rows - 2
+    for one, other in zip(of_all, whole, strict=True):
+        assert one.equals(other)

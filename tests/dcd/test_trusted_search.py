@@ -4,6 +4,7 @@ import pytest
 
 from dcd import schemas
 from dcd.index import pool_sample
+from dcd.indexing import build_index
 from dcd.search import in_label_neighbors
 from dcd.store import Store
 from dcd.trust import Trust
@@ -16,7 +17,14 @@ from dcd.trusted_search import (
     objections,
     trusted_neighbors,
 )
-from tests.dcd.vector_pools import blocked_table, failures_table, line_pool
+from tests.dcd.vector_pools import (
+    ENCODER,
+    POOL,
+    blocked_table,
+    failures_table,
+    line_pool,
+    put_shard,
+)
 
 
 @pytest.fixture
@@ -92,3 +100,35 @@ def test_the_general_sample_is_trusted_free_and_of_known_labels(store):
     few = general_sample(sample, blocked, ["a"], 2, distrusting())
     assert few.num_rows == 2
     assert general_sample(sample, blocked, ["a"], 0, distrusting()).num_rows == 0
+
+
+def test_it_does_not_matter_which_failures_are_asked_together(store):
+    """Of a pool whose images have several labels: what allows to keep a group's neighbours."""
+    rng = np.random.default_rng(0)
+    ids, labels, vectors = [], [], []
+    for n in range(150):
+        place = rng.normal(size=3)
+        for label in rng.choice(list("abc"), rng.integers(1, 3), replace=False):
+            ids.append(f"i{n:03d}")
+            labels.append(str(label))
+            vectors.append(place)
+    put_shard(store, "s", ids, labels, np.array(vectors))
+    index = build_index(store, POOL, ENCODER, ["s"], None)
+    wrong = {(i, label) for i, label in zip(ids, labels, strict=True) if rng.random() < 0.6}
+
+    def object_to(rows: pa.Table) -> Objections:
+        pairs = zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True)
+        good = np.array([pair not in wrong for pair in pairs], np.float32)
+        return objections(Trust(good, good), 0, 0.5)
+
+    failures = failures_table(list("abcabcab"), rng.normal(size=(8, 3)))
+    blocked = blocked_table(dict.fromkeys(ids[::7], "in test"))
+
+    def ask(some: pa.Table) -> pa.Table:
+        every = pa.array(["a", "b", "c"])
+        return trusted_neighbors(store, index, some, blocked, 4, object_to, 5, every)
+
+    together = ask(failures)
+    apart = pa.concat_tables([ask(failures.slice(i, 1)) for i in range(failures.num_rows)])
+    assert apart.equals(together)
+    assert {UNTRUSTED, "in test", TOO_DEEP, None} == set(together["reason"].to_pylist())

@@ -1,0 +1,37 @@
+"""Which images of a pool's sample are near copies of judging images: once an index and splits."""
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from dcd import keys
+from dcd.index import IndexInfo
+from dcd.leaks import Guard, near_copies
+from dcd.pool_agreement import shared_sample
+from dcd.store import Store
+
+# Raised whenever the same index, splits and distance would give other rows.
+_FORMAT = 1
+_COLUMNS = ["image_id", "weak_label", "shard", "content_hash"]
+
+
+def pool_copies(
+    store: Store, index: IndexInfo, judging: Mapping[str, str], guarded: Callable[[], Guard]
+) -> pa.Table:
+    """image_id, weak_label, shard, content_hash, copy_of of the pool's sample, in its order.
+
+    judging: id of every split that `guarded()` guards, and its distance: what the rows depend on.
+    `guarded` is called only if nobody has asked before. copy_of: the split, or null. The failures
+    have no part in this, so a rerun for new ones reads neither vectors nor the judging images.
+    """
+    key = keys.pool_copies(
+        index.pool,
+        index.encoder_id,
+        index.index_id,
+        keys.digest(_FORMAT, sorted(judging.items())),
+    )
+    if not store.exists(key):
+        sample = shared_sample(store, index)
+        copies = pa.array(near_copies(sample, guarded()), pa.string())
+        store.write_table(key, sample.select(_COLUMNS).append_column("copy_of", copies))
+    return store.read_table(key)
