@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import nn
 
-from dcd import schemas
+from dcd import keys, schemas
 from dcd.checkpoints import Checkpoint
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
 from dcd.datasets import Source, fetch, fetch_all
@@ -20,6 +20,7 @@ from dcd.evaluation import Predicted, predict
 from dcd.finetune import Progress, predict_images
 from dcd.images import Preprocess
 from dcd.index import IndexInfo, vectors_of
+from dcd.kept_heads import kept_head
 from dcd.label_noise import LabelDoubt, joined
 from dcd.models import save_model, with_classes, with_head
 from dcd.retraining import LabelledImages, retrain
@@ -30,6 +31,8 @@ from dcd.store import Store
 from dcd.training import LinearHead, fit_standardizer, hold_out, loss_weights
 from dcd.weak_labels import doubt_of_picks, in_order_of
 
+# Raised whenever the same images would give another head.
+_HEAD_FORMAT = 1
 _SHOWN_IMAGES = 2000  # at most, of each split: a curve has eleven points
 
 
@@ -79,20 +82,15 @@ def starting_head(train: pa.Table, config: TrainingConfig, seed: int) -> LinearH
 def train_on_features(
     store: Store, data: TrainingData, encoder: EncoderConfig, config: TrainingConfig
 ) -> TrainedModel:
-    """Fit a head to the features of train and picks; the encoder stays as it is."""
-    train = data.tables["train"]
-    standardizer = fit_standardizer(schemas.vectors(train))
-    features, labels = [schemas.vectors(train)], train["label"].to_pylist()
-    added_weight = [np.zeros(0)]
-    for picks, table in _picked_features(store, data):
-        features.append(schemas.vectors(in_order_of(picks, table)))
-        labels += picks["label"].to_pylist()
-        added_weight.append(picks["weight"].to_numpy())
-    weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
-    doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
-    head = fit_head(
-        np.concatenate(features), labels, data.classes, standardizer, weight, doubt, config
-    )
+    """Fit a head to the features of train and picks; the encoder stays as it is.
+
+    A head without failures among its picks is kept for the next ones.
+    """
+    _, from_errors = _by_source(data.picks)
+    if from_errors.num_rows:
+        head = _fit_head(store, data, config)
+    else:
+        head = kept_head(store, _head_id(data, config), lambda: _fit_head(store, data, config))
 
     def save(directory: Path) -> None:
         network = with_head(load_network(encoder), head)
@@ -104,6 +102,34 @@ def train_on_features(
         if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save)
+
+
+def _head_id(data: TrainingData, config: TrainingConfig) -> str:
+    return keys.digest(
+        "head",
+        _HEAD_FORMAT,
+        data.index.index_id,
+        data.index.encoder_id,
+        data.splits["train"].id,
+        keys.table_digest(data.picks),
+        config,
+    )
+
+
+def _fit_head(store: Store, data: TrainingData, config: TrainingConfig) -> LinearHead:
+    train = data.tables["train"]
+    standardizer = fit_standardizer(schemas.vectors(train))
+    features, labels = [schemas.vectors(train)], train["label"].to_pylist()
+    added_weight = [np.zeros(0)]
+    for picks, table in _picked_features(store, data):
+        features.append(schemas.vectors(in_order_of(picks, table)))
+        labels += picks["label"].to_pylist()
+        added_weight.append(picks["weight"].to_numpy())
+    weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
+    doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
+    return fit_head(
+        np.concatenate(features), labels, data.classes, standardizer, weight, doubt, config
+    )
 
 
 def train_network(

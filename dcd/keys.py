@@ -97,6 +97,11 @@ def lpips(distances_id: str) -> str:
     return f"lpips/{distances_id}.parquet"
 
 
+def head(head_id: str) -> str:
+    """A classifier on features that new failures do not change."""
+    return f"heads/{head_id}.parquet"
+
+
 def noise(noise_id: str) -> str:
     """How the labels of a pool are estimated to be wrong."""
     return f"noise/{noise_id}.parquet"

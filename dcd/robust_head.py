@@ -1,10 +1,13 @@
 """The classifier on features where labels may be wrong: the losses of `dcd.label_noise`."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import reduce
 
 import numpy as np
 from scipy.optimize import minimize
 
+from dcd.backends import cores
 from dcd.blas import one_blas_thread
 from dcd.label_noise import ImageLosses, LabelDoubt, high_loss, image_losses
 from dcd.training import LinearHead, Standardizer, class_indices, train_head
@@ -12,6 +15,7 @@ from dcd.training_config import TrainingConfig
 
 # From a cross-entropy solution the rest of the way is short.
 _MAX_ITERATIONS = 100
+_BLOCK = 4096  # rows
 
 
 def fit_head(
@@ -84,39 +88,59 @@ def descend(
     These losses are not convex, so where one starts matters; starting at a cross-entropy solution
     makes it deterministic. features: (N, D) float32. weight: (N,).
     """
-    standardised = (features - standardizer.mean) / standardizer.std
+    standardised = features - standardizer.mean
+    standardised /= standardizer.std
     n_classes, dim = start.weight.shape
+    with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
+        rows = Rows(standardised, threads)
 
-    def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        w, b = parameters[:-n_classes].reshape(n_classes, dim), parameters[-n_classes:]
-        return objective(w, b, standardised, losses_of, l2, weight)
+        def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            w, b = parameters[:-n_classes].reshape(n_classes, dim), parameters[-n_classes:]
+            return objective(w, b, rows, losses_of, l2, weight)
 
-    w = start.weight * standardizer.std
-    first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
-    options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4}
-    with one_blas_thread():
+        w = start.weight * standardizer.std
+        first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
+        options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4}
         best = minimize(fun, first.astype(float), jac=True, method="L-BFGS-B", options=options).x
     w = best[:-n_classes].reshape(n_classes, dim) / standardizer.std
     b = best[-n_classes:] - w @ standardizer.mean
     return LinearHead(start.classes, w.astype(np.float32), b.astype(np.float32))
 
 
+class Rows:
+    """Features (N, D) whose products with few columns are taken block by block, side by side.
+
+    BLAS threads only wait for each other on matrices this narrow (`dcd.training.train_head`). The
+    blocks do not depend on the number of threads, so the sums do not either.
+    """
+
+    def __init__(self, features: np.ndarray, threads: Executor):
+        self.dtype = features.dtype
+        self._blocks = [features[i : i + _BLOCK] for i in range(0, len(features), _BLOCK)]
+        self._threads = threads
+
+    def times(self, w: np.ndarray) -> np.ndarray:
+        """features · w' (N, C) for w (C, D)."""
+        return np.concatenate(list(self._threads.map(lambda block: block @ w.T, self._blocks)))
+
+    def summed(self, slopes: np.ndarray) -> np.ndarray:
+        """slopes' · features (C, D) for slopes (N, C)."""
+        parts = [slopes[i : i + _BLOCK] for i in range(0, len(slopes), _BLOCK)]
+        found = self._threads.map(lambda part, block: part.T @ block, parts, self._blocks)
+        return reduce(np.add, found)
+
+
 def objective(
-    w: np.ndarray,
-    b: np.ndarray,
-    standardised: np.ndarray,
-    losses_of: ImageLosses,
-    l2: float,
-    weight: np.ndarray,
+    w: np.ndarray, b: np.ndarray, rows: Rows, losses_of: ImageLosses, l2: float, weight: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Weighted mean loss + l2/2 · ‖W‖², and its gradient (C·D + C,) float64: first by W, then b.
 
-    w: (C, D); b: (C,). The products with the features are in the dtype of `standardised` (N, D).
+    w: (C, D); b: (C,). The products with the features (N, D) are in their dtype.
     """
-    logits = standardised @ w.T.astype(standardised.dtype) + b.astype(standardised.dtype)
+    logits = rows.times(w.astype(rows.dtype)) + b.astype(rows.dtype)
     losses, slopes = losses_of(logits)
     share = weight / weight.sum()
     slopes *= share[:, None].astype(slopes.dtype)
-    by_w = (slopes.T @ standardised).astype(float) + l2 * w
+    by_w = rows.summed(slopes).astype(float) + l2 * w
     value = float(share @ losses.astype(float)) + l2 / 2 * float(np.sum(w * w))
     return value, np.concatenate([by_w.ravel(), slopes.sum(axis=0, dtype=float)])

@@ -133,6 +133,13 @@ PICKS = _schema(
 )
 
 
+HEAD = _schema(
+    ("class", pa.string()),
+    ("weight", pa.binary()),  # of the features, as the bytes of float32s
+    ("bias", pa.float32()),
+)
+
+
 def content_hash(data: bytes) -> bytes:
     """The content hash of encoded image bytes: CONTENT_HASH."""
     return hashlib.blake2b(data, digest_size=16).digest()

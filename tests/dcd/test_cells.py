@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dcd.checkpoints import Checkpoint
 from dcd.errors import DataError
 from dcd.finetune import Progress
 from dcd.models import load_model, save_model
+from dcd.robust_head import fit_head
 from dcd.training import hold_out
 from tests.case import LABELS
 from tests.dcd.cell_case import CellCase
@@ -60,6 +62,39 @@ def test_every_kind_of_method_trains_a_head(case: CellCase, method: str):
     found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
     assert set(found["split"].to_pylist()) == {"test", "error_sample", "debug_val", "debug_heldout"}
     assert run_cell(case.store, case.plan(method)).reused
+
+
+def test_new_failures_train_nothing_that_they_have_no_part_in(case: CellCase, monkeypatch):
+    fitted: list[int] = []
+
+    def fit(features, *rest):
+        fitted.append(len(features))
+        return fit_head(features, *rest)
+
+    monkeypatch.setattr("dcd.cell_training.fit_head", fit)
+    sample = case.store.read_table(keys.split(case.splits["error_sample"].id))
+    case.store.write_table(keys.split("fewer"), sample.slice(1))
+
+    def after_more(method: str) -> tuple[CellInfo, CellInfo]:
+        plan = case.plan(method, l2=0.07)
+        fewer = replace(plan.splits["error_sample"], id="fewer", n_images=sample.num_rows - 1)
+        earlier = replace(plan, splits=plan.splits | {"error_sample": fewer})
+        return run_cell(case.store, earlier), run_cell(case.store, plan)
+
+    earlier, later = after_more("whole_pool")
+    assert len(fitted) == 1
+    before, after = (
+        case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+        for cell in (earlier, later)
+    )
+    assert after.num_rows == before.num_rows + 1
+
+    def others(table: pa.Table) -> pa.Table:
+        return table.filter(pc.not_equal(table["split"], "error_sample"))
+
+    assert others(before).equals(others(after))
+    after_more("error_sample")
+    assert len(fitted) == 3
 
 
 def test_the_weight_of_picks_counts_in_a_head_too(case: CellCase):

@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
 
+from dcd import robust_head
 from dcd.label_noise import LabelDoubt, losses_and_slopes
-from dcd.robust_head import fit_head, objective
+from dcd.robust_head import Rows, fit_head, objective
 from dcd.training import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training_config import TrainingConfig
 
@@ -122,8 +124,28 @@ def test_two_classes_stay_mirror_images():
     np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(robust_head, "_BLOCK", 16)
+
+
+def test_the_number_of_threads_changes_no_bit(small_blocks):
+    rng = np.random.default_rng(1)
+    features, w = rng.normal(size=(100, 7)), rng.normal(size=(3, 7))
+    found = []
+    for n in (1, 4):
+        with ThreadPoolExecutor(n) as threads:
+            rows = Rows(features, threads)
+            found.append((rows.times(w), rows.summed(rows.times(w))))
+    (logits, sums), (same_logits, same_sums) = found
+    assert np.array_equal(logits, same_logits)
+    assert np.array_equal(sums, same_sums)
+    np.testing.assert_allclose(logits, features @ w.T)
+    np.testing.assert_allclose(sums, logits.T @ features)
+
+
 @pytest.mark.parametrize("q", [0.0, 0.7])
-def test_the_gradient_is_that_of_finite_differences(q: float):
+def test_the_gradient_is_that_of_finite_differences(q: float, small_blocks):
     rng = np.random.default_rng(1)
     features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
     share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
@@ -131,7 +153,8 @@ def test_the_gradient_is_that_of_finite_differences(q: float):
     def at(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         w, b = parameters[:15].reshape(3, 5), parameters[15:]
         losses_of = partial(losses_and_slopes, target=target, prediction_share=share, q=q)
-        return objective(w, b, features, losses_of, 0.1, weight)
+        with ThreadPoolExecutor(2) as threads:
+            return objective(w, b, Rows(features, threads), losses_of, 0.1, weight)
 
     point = rng.normal(size=18)
     steps = 1e-6 * np.eye(18)

@@ -1,0 +1,36 @@
+"""Heads that were fitted before are read, not fitted again.
+
+What a head is fitted to does not change with the splits that it is judged on: new failures leave
+`none`, `whole_pool` and `filtered_pool` as they are, and only what they predict is new.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from dcd import keys, schemas
+from dcd.store import Store
+from dcd.training import LinearHead
+
+
+def kept_head(store: Store, head_id: str, fit: Callable[[], LinearHead]) -> LinearHead:
+    """What `fit` gives, called only where no head of that id is kept."""
+    key = keys.head(head_id)
+    if not store.exists(key):
+        store.write_table(key, head_table(fit()))
+    return head_of(store.read_table(key))
+
+
+def head_table(head: LinearHead) -> pa.Table:
+    """schemas.HEAD: a row for each class."""
+    weight = [row.tobytes() for row in np.ascontiguousarray(head.weight, np.float32)]
+    columns = [pa.array(head.classes), pa.array(weight), pa.array(head.bias, pa.float32())]
+    return pa.Table.from_arrays(columns, schema=schemas.HEAD)
+
+
+def head_of(table: pa.Table) -> LinearHead:
+    """The inverse of `head_table`."""
+    table = schemas.conform(table, schemas.HEAD, "head")
+    weight = [np.frombuffer(row, np.float32) for row in table["weight"].to_pylist()]
+    return LinearHead(tuple(table["class"].to_pylist()), np.stack(weight), table["bias"].to_numpy())
