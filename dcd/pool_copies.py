@@ -12,6 +12,7 @@ from dcd.store import Store
 
 # Raised whenever the same index, splits and distance would give other rows.
 _FORMAT = 1
+_ROWS = 10_000  # compared at once: bounds memory
 _COLUMNS = ["image_id", "weak_label", "shard", "content_hash"]
 
 
@@ -32,6 +33,9 @@ def pool_copies(
     )
     if not store.exists(key):
         sample = shared_sample(store, index)
-        copies = pa.array(near_copies(sample, guarded()), pa.string())
-        store.write_table(key, sample.select(_COLUMNS).append_column("copy_of", copies))
+        copies: list[str | None] = []
+        for start in range(0, sample.num_rows, _ROWS):
+            copies += near_copies(sample.slice(start, _ROWS), guarded())
+        column = pa.array(copies, pa.string())
+        store.write_table(key, sample.select(_COLUMNS).append_column("copy_of", column))
     return store.read_table(key)
