@@ -1,6 +1,7 @@
 """The command line `dcd`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,9 @@ from flows.console import (
     JsonPath,
     Verbose,
     check,
-    configure_prefect,
     explained,
     leaving,
+    prefect_server,
 )
 
 app = typer.Typer(
@@ -64,8 +65,9 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
     """Run the whole loop: embed, select, train, evaluate, report."""
     with explained():
         loaded = load_config(config)
-        check(loaded)
-        _run(loaded, json_file, verbose)
+        with prefect_server(verbose) as ready:
+            check(loaded)
+            _run(loaded, json_file, verbose, ready)
 
 
 @app.command()
@@ -85,19 +87,21 @@ def demo(
     """Make the demonstration case (handwritten digits, a noisy pool) and run the loop on it."""
     from dcd.demo import write_demo
 
-    with explained():
+    with explained(), prefect_server(verbose) as ready:
         typer.echo(f"Writing the case to {folder}/ …", err=True)
         config = write_demo(folder)
-        _run(load_config(config), json_file, verbose)
+        _run(load_config(config), json_file, verbose, ready)
     typer.echo(f"Config: {config}")
 
 
-def _run(config: RunConfig, json_file: Path | None, verbose: bool) -> None:
-    configure_prefect(verbose)
+def _run(
+    config: RunConfig, json_file: Path | None, verbose: bool, ready: Callable[[], None]
+) -> None:
     from dcd.runs import read_metrics
     from flows.debug_model import debug_model
     from flows.terminal import live_bars, summary_table
 
+    ready()
     with live_bars(verbose):
         info = debug_model(config)
     console = Console()

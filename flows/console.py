@@ -40,6 +40,16 @@ def configure_prefect(verbose: bool) -> None:
         os.environ.setdefault(name, value)
 
 
+@contextmanager
+def prefect_server(verbose: bool) -> Iterator[Callable[[], None]]:
+    """A Prefect server for the block, as `temporary_server`; enter it before slow imports."""
+    configure_prefect(verbose)
+    from flows.temporary_server import temporary_server  # imports Prefect, after its settings
+
+    with temporary_server() as ready:
+        yield ready
+
+
 def leaving(command: Callable[[], object]) -> NoReturn:
     """Run a command and leave with its exit code, without tearing the interpreter down.
 
