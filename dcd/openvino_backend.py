@@ -39,8 +39,11 @@ def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # tracing is deprecated, but what OpenVINO reads
-            # Traced here, because convert_model would check the trace with two more runs.
-            model = ov.convert_model(torch.jit.trace(network, example, check_trace=False))
+            # Traced here, because convert_model would check the trace with two more runs; as a
+            # function, because torch would build a script module of each module, for as long again.
+            network.requires_grad_(False)
+            traced = torch.jit.trace(lambda images: network(images), example, check_trace=False)
+            model = ov.convert_model(traced)
     except RuntimeError as err:
         raise EncoderError(
             f"{type(network).__name__}: OpenVINO cannot convert this network; "

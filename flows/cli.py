@@ -1,6 +1,7 @@
 """The command line `dcd`."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +42,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The script `dcd`: the command, and out."""
-    leaving(lambda: app(prog_name="dcd"))
+    # OpenVINO takes a --verbose that it finds there for its own: it prints, and traces all memory.
+    arguments, sys.argv[1:] = sys.argv[1:], []
+    leaving(lambda: app(arguments, prog_name="dcd"))
 
 
 app.add_typer(cli_champions.app)
