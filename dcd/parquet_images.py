@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcd.config import DataConfig
@@ -157,12 +159,13 @@ def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Ite
     first_row = 0
     for group in range(file.num_row_groups):
         n_rows = file.metadata.row_group(group).num_rows
-        last = max(_wanted_rows(file, group, columns, shard.name, first_row, wanted), default=-1)
+        rows = first_row + _wanted_rows(file, group, columns, shard.name, first_row, wanted)
         row = first_row
-        for batch in _batches(file, group, columns) if last >= 0 else ():
-            if isinstance(batch, _Damage) or row > last:
+        for batch in _batches(file, group, columns) if rows.size else ():
+            if isinstance(batch, _Damage) or row > rows[-1]:
                 break
-            for image in _rows(batch, columns, shard.name, row, wanted):
+            here = rows[(rows >= row) & (rows < row + batch.num_rows)] - row
+            for image in _rows(batch, columns, shard.name, row, here) if here.size else ():
                 if isinstance(image, RawImage):
                     yield image
             row += batch.num_rows
@@ -200,16 +203,24 @@ def _wanted_rows(
     shard: str,
     first_row: int,
     wanted: Collection[str],
-) -> Iterator[int]:
-    """Row numbers within the file, from the id column alone."""
+) -> np.ndarray:
+    """Row numbers within the row group, ascending, from the id column alone."""
     if columns.id is None:
         rows = range(first_row, first_row + file.metadata.row_group(group).num_rows)
-        yield from (row for row in rows if f"{shard}/{row}" in wanted)
-        return
-    ids = file.read_row_group(group, columns=[columns.id], use_threads=False).column(0)
-    for row, value in enumerate(ids.to_pylist(), first_row):
-        if value is not None and _id_text(value) in wanted:
-            yield row
+        ids = pa.array([f"{shard}/{row}" for row in rows], pa.string())
+    else:
+        column = file.read_row_group(group, columns=[columns.id], use_threads=False).column(0)
+        ids = _id_texts(column)
+    is_wanted = pc.is_in(ids, value_set=pa.array(list(wanted), pa.string()))
+    return np.flatnonzero(is_wanted.to_numpy(zero_copy_only=False))
+
+
+def _id_texts(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """All ids as `_id_text` gives them; null where there is none."""
+    if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
+        return column.cast(pa.string())
+    values = column.to_pylist()
+    return pa.array([None if value is None else _id_text(value) for value in values], pa.string())
 
 
 def _columns(schema: pa.Schema, data: DataConfig, uri: str) -> _Columns:
@@ -274,23 +285,31 @@ def _rows(
     columns: _Columns,
     shard: str,
     first_row: int,
-    wanted: Collection[str] | None = None,
+    only: np.ndarray | None = None,
 ) -> Iterator[RawImage | Reject]:
-    """The rows of a batch; image bytes become Python objects one at a time."""
+    """The rows of a batch, or `only` some; image bytes become Python objects one at a time."""
     image = batch.column(columns.image)
     if pa.types.is_struct(image.type):
         # `field` ignores the struct's own validity; a null struct has null bytes all the same.
         image = image.field("bytes")
-    ids = batch.column(columns.id).to_pylist() if columns.id else [None] * batch.num_rows
-    labels = batch.column(columns.label).to_pylist() if columns.label else [None] * batch.num_rows
-    for offset, (value, label) in enumerate(zip(ids, labels, strict=True)):
+    offsets = range(batch.num_rows) if only is None else only.tolist()
+    ids, labels = (_values(batch, name, only) for name in (columns.id, columns.label))
+    for offset, value, label in zip(offsets, ids, labels, strict=True):
         by_row = f"{shard}/{first_row + offset}"
         if columns.id and value is None:
             yield Reject(by_row, "read", f"no id in column {columns.id!r}")
             continue
         image_id = by_row if value is None else _id_text(value)
-        if wanted is None or image_id in wanted:
-            yield _image(image_id, image[offset], label)
+        yield _image(image_id, image[offset], label)
+
+
+def _values(batch: pa.RecordBatch, name: str | None, only: np.ndarray | None) -> list[object]:
+    """A column as Python values, or `only` some rows of it; None each if there is no column."""
+    if name is None:
+        return [None] * (batch.num_rows if only is None else only.size)
+    column = batch.column(name)
+    # One by one, because Arrow cannot take rows of every type.
+    return column.to_pylist() if only is None else [column[n].as_py() for n in only.tolist()]
 
 
 def _image(image_id: str, scalar: pa.Scalar, label: object) -> RawImage | Reject:

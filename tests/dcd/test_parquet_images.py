@@ -27,6 +27,12 @@ def read(path: Path, **config: str) -> list[RawImage | Reject]:
     return items
 
 
+def fetch(path: Path, *wanted: str) -> list[RawImage]:
+    data = DataConfig(images=str(path))
+    (shard,) = list_shards(data)
+    return list(fetch_images(shard, data, wanted))
+
+
 def image_bytes(n: int, size: int = 2000) -> bytes:
     return n.to_bytes(4, "big") * (size // 4)
 
@@ -45,6 +51,7 @@ def image_bytes(n: int, size: int = 2000) -> bytes:
 def test_image_columns(tmp_path: Path, images: pa.Array):
     path = write(tmp_path / "s.parquet", {"image_id": ["x", "y"], "image": images, "label": [3, 4]})
     assert read(path) == [RawImage("x", b"a", "3"), RawImage("y", b"b", "4")]
+    assert fetch(path, "y") == [RawImage("y", b"b", "4")]
 
 
 def test_img2dataset_columns(tmp_path: Path):
@@ -177,6 +184,45 @@ def bytes_read_by(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(objects.LocalFile, "read", counted)
     return lengths
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array(["a", None, "b", "a", "c", "é"]),
+        pa.array(["a", None, "b", "a", "c", "é"], pa.large_string()),
+        pa.array(["a", None, "b", "a", "c", "é"]).dictionary_encode(),
+        pa.array([b"a", None, b"b", b"a", b"\xff", b"c"]),
+        pa.array([-1, None, 0, -1, 10**12, 7]),
+        pa.array([1, None, 2, 1, 3, 4], pa.uint8()),
+        pa.array([1.5, None, 2.0, 1.5, 1e30, 0.1]),
+    ],
+    ids=lambda ids: str(ids.type),
+)
+@pytest.mark.parametrize("row_group_size", [2, 6])
+def test_what_is_fetched_is_what_is_read(tmp_path: Path, ids: pa.Array, row_group_size: int):
+    images = [image_bytes(n) for n in range(6)]
+    path = write(
+        tmp_path / "s.parquet",
+        {"image_id": ids, "image": images, "label": list("uvwxyz")},
+        row_group_size=row_group_size,
+    )
+    every = [item for item in read(path) if isinstance(item, RawImage)]
+    assert len(every) >= 4  # one has no id, and an id may be there twice
+    for image_id in {image.image_id for image in every}:
+        assert fetch(path, image_id) == [i for i in every if i.image_id == image_id]
+    assert fetch(path, *(image.image_id for image in every)) == every
+    with pytest.raises(DataError, match="2 of 2"):
+        fetch(path, "s/1", "None")
+
+
+def test_images_without_ids_are_fetched_by_row(tmp_path: Path):
+    images = [image_bytes(n) for n in range(6)]
+    path = write(tmp_path / "s.parquet", {"image": images}, row_group_size=2)
+    assert fetch(path, "s/1", "s/4") == [
+        RawImage("s/1", images[1], None),
+        RawImage("s/4", images[4], None),
+    ]
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
