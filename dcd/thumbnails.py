@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from dcd.images import BadImage, decode
 
 _BATCH = 256  # images fetched at once: bounds the memory whatever the size of the originals
 _QUALITY = 75
+_THREADS = 4  # decoding and encoding leave Python's lock
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,24 @@ def album(
     uris: dict[str, str] = {}
     broken: set[str] = set()
     spent = 0
-    for start in range(0, len(uses), _BATCH):
-        batch = uses[start : start + _BATCH]
-        wanted = [i for i in dict.fromkeys(batch) if i not in uris and i not in broken]
-        fetched = image_bytes(wanted) if wanted else {}
-        for image_id in batch:
-            if image_id in broken:
-                continue
-            uri = uris.get(image_id) or _data_uri(fetched.get(image_id), max_side_px)
-            if uri is None:
-                broken.add(image_id)
-                continue
-            spent += len(uri)
-            if spent > max_bytes:
-                return Album(uris, frozenset(broken))
-            uris[image_id] = uri
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(uses), _BATCH):
+            batch = uses[start : start + _BATCH]
+            wanted = [i for i in dict.fromkeys(batch) if i not in uris and i not in broken]
+            fetched = image_bytes(wanted) if wanted else {}
+            made = pool.map(lambda i, of=fetched: _data_uri(of.get(i), max_side_px), wanted)
+            fresh = dict(zip(wanted, made, strict=True))
+            for image_id in batch:
+                if image_id in broken:
+                    continue
+                uri = uris.get(image_id) or fresh[image_id]
+                if uri is None:
+                    broken.add(image_id)
+                    continue
+                spent += len(uri)
+                if spent > max_bytes:
+                    return Album(uris, frozenset(broken))
+                uris[image_id] = uri
     return Album(uris, frozenset(broken))
 
 
