@@ -78,7 +78,7 @@ def test_new_failures_train_nothing_that_they_have_no_part_in(case: CellCase, mo
     def after_more(method: str) -> tuple[CellInfo, CellInfo]:
         plan = case.plan(method, l2=0.07)
         fewer = replace(plan.splits["error_sample"], id="fewer", n_images=sample.num_rows - 1)
-        earlier = replace(plan, splits=plan.splits | {"error_sample": fewer})
+        earlier = replace(plan, splits={**plan.splits, "error_sample": fewer})
         return run_cell(case.store, earlier), run_cell(case.store, plan)
 
     earlier, later = after_more("whole_pool")

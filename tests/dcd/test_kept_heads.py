@@ -7,7 +7,10 @@ from dcd.training import LinearHead
 
 def test_a_head_is_fitted_once_and_kept_to_the_bit(tmp_path):
     rng = np.random.default_rng(0)
-    weight, bias = rng.normal(size=(3, 7)).astype(np.float32), np.float32([0.1, -1e-30, 3])
+    weight, bias = (
+        rng.normal(size=(3, 7)).astype(np.float32),
+        np.array([0.1, -1e-30, 3], np.float32),
+    )
     head = LinearHead(("b", "a", "c"), weight, bias)
     fits = []
 

@@ -39,7 +39,10 @@ def test_a_flow_runs_on_it_and_what_it_recorded_outlives_it(prefect_home):
     with temporary_server() as ready, get_client(sync_client=True) as client:
         ready()
         run_id = state.state_details.flow_run_id
-        assert client.read_flow_run(run_id).state.is_completed()
+        assert run_id is not None
+        recorded = client.read_flow_run(run_id).state
+        assert recorded is not None
+        assert recorded.is_completed()
         found = httpx.post(
             f"{os.environ['PREFECT_API_URL']}/task_runs/filter",
             json={"task_runs": {"flow_run_id": {"any_": [str(run_id)]}}},
