@@ -23,5 +23,6 @@ def test_a_head_is_fitted_once_and_kept_to_the_bit(tmp_path):
         assert found.classes == head.classes
         assert found.weight.tobytes() == weight.tobytes()
         assert found.bias.tobytes() == bias.tobytes()
+        assert found.bias.flags.writeable  # torch warns of arrays that are not
     kept_head(Store(str(tmp_path)), "other", fit)
     assert len(fits) == 2

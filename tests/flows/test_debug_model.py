@@ -66,7 +66,7 @@ def test_another_k_redoes_selection_and_training_only(first):
     again = debug_model(config.model_copy(update={"selection": selection}))
     assert again.run_id != info.run_id
     new = {key.split("/")[0] for key in modified(store) if key not in before}
-    assert new - {"neighbors"} == {"selections", "cells", "runs", "results"}
+    assert new - {"neighbors"} == {"selections", "cells", "heads", "runs", "results"}
     baselines = [key for key in modified(store) if key.startswith("cells/") and key not in before]
     cells = {key.split("/")[1] for key in baselines}
     # These do not draw as many as selected picked.
