@@ -33,4 +33,5 @@ def head_of(table: pa.Table) -> LinearHead:
     """The inverse of `head_table`."""
     table = schemas.conform(table, schemas.HEAD, "head")
     weight = [np.frombuffer(row, np.float32) for row in table["weight"].to_pylist()]
-    return LinearHead(tuple(table["class"].to_pylist()), np.stack(weight), table["bias"].to_numpy())
+    classes, bias = tuple(table["class"].to_pylist()), table["bias"].to_numpy().copy()
+    return LinearHead(classes, np.stack(weight), bias)
