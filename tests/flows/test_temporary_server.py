@@ -24,6 +24,7 @@ def doubled(n: int) -> tuple[int, str | None]:
     return double(n), PREFECT_API_URL.value()
 
 
+@pytest.mark.slow
 def test_a_flow_runs_on_it_and_what_it_recorded_outlives_it(prefect_home):
     with temporary_server() as ready:
         ready()
@@ -97,6 +98,7 @@ with module.temporary_server() as ready:
 """
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_a_process_that_was_killed(prefect_home):
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDER],
