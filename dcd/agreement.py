@@ -61,9 +61,9 @@ def fit_reference(sample: pa.Table) -> Reference:
     )
     return Reference(
         classes=classes,
-        labels=_codes(labels, classes),
+        labels=codes(labels, classes),
         hashes=hashes,
-        content=_codes(sample["content_hash"].combine_chunks(), hashes),
+        content=codes(sample["content_hash"].combine_chunks(), hashes),
         mean=mean,
         directions=directions,
         vectors=_projected(sample, mean, directions),
@@ -80,7 +80,7 @@ def label_agreement(
     """
     label = rows["label" if "label" in rows.column_names else "weak_label"]
     votes = neighbor_labels(reference, rows, n_neighbors)
-    own = _codes(label.combine_chunks(), reference.classes)
+    own = codes(label.combine_chunks(), reference.classes)
     counted = (votes >= 0).sum(axis=1)
     same = (votes == np.where(own < 0, -2, own)[:, None]).sum(axis=1)
     return (same / np.maximum(counted, 1)).astype(np.float32)
@@ -99,7 +99,7 @@ def neighbor_labels(
             f"label agreement: vectors of {dim} numbers, the pool sample has "
             f"{len(reference.mean)}; embed both with one encoder"
         )
-    content = _codes(rows["content_hash"].combine_chunks(), reference.hashes)
+    content = codes(rows["content_hash"].combine_chunks(), reference.hashes)
     by_content = np.argsort(reference.content, kind="stable")
     sorted_content = reference.content[by_content]
     half_norms = np.einsum("rd,rd->r", reference.vectors, reference.vectors) / 2
@@ -123,7 +123,7 @@ def neighbor_labels(
 
 def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np.ndarray:
     """Codes into `voted` as positions in `classes`: int64, -1 for none and for other labels."""
-    return np.where(votes >= 0, _codes(voted, pa.array(classes, pa.string()))[votes], -1)
+    return np.where(votes >= 0, codes(voted, pa.array(classes, pa.string()))[votes], -1)
 
 
 def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -135,6 +135,6 @@ def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.n
     return np.concatenate([np.empty((0, directions.shape[1]), np.float32), *blocks])
 
 
-def _codes(values: pa.Array, value_set: pa.Array) -> np.ndarray:
+def codes(values: pa.Array, value_set: pa.Array) -> np.ndarray:
     """Place of each value in `value_set`: (N,) int64, -1 where it is not there."""
     return pc.fill_null(pc.index_in(values, value_set=value_set), -1).to_numpy().astype(np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcd import keys, schemas
+from dcd.blobs import from_blobs, to_blobs
 from dcd.store import Store
 from dcd.training import LinearHead
 
@@ -24,14 +25,16 @@ def kept_head(store: Store, head_id: str, fit: Callable[[], LinearHead]) -> Line
 
 def head_table(head: LinearHead) -> pa.Table:
     """schemas.HEAD: a row for each class."""
-    weight = [row.tobytes() for row in np.ascontiguousarray(head.weight, np.float32)]
-    columns = [pa.array(head.classes), pa.array(weight), pa.array(head.bias, pa.float32())]
+    weight = to_blobs(head.weight).cast(pa.binary())
+    columns = [pa.array(head.classes), weight, pa.array(head.bias)]
     return pa.Table.from_arrays(columns, schema=schemas.HEAD)
 
 
 def head_of(table: pa.Table) -> LinearHead:
     """The inverse of `head_table`."""
     table = schemas.conform(table, schemas.HEAD, "head")
-    weight = [np.frombuffer(row, np.float32) for row in table["weight"].to_pylist()]
-    classes, bias = tuple(table["class"].to_pylist()), table["bias"].to_numpy().copy()
-    return LinearHead(classes, np.stack(weight), bias)
+    blobs = table["weight"].combine_chunks()
+    weight = from_blobs(blobs, np.float32, len(blobs[0].as_py()))
+    # Copies, because torch warns of arrays that cannot be written to.
+    bias = table["bias"].to_numpy().copy()
+    return LinearHead(tuple(table["class"].to_pylist()), weight.copy(), bias)

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from dcd import keys, schemas
 from dcd.blas import one_blas_thread
 from dcd.config import Split
-from dcd.stages import SplitInfo
+from dcd.stages import SplitInfo, split_table
 from dcd.store import Store
 
 _MODES_FORMAT = 1
@@ -88,7 +88,7 @@ def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequenc
 
 def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
     """The splits of a seed; where no failure has a mode, error_sample and debug splits get some."""
-    errors = store.read_table(keys.split(splits["error_sample"].id))
+    errors = split_table(store, splits["error_sample"])
     if errors["mode"].null_count < errors.num_rows:
         return dict(splits)
     modes: dict[str, LabelModes] | None = None
@@ -101,7 +101,7 @@ def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, S
         if not store.exists(keys.split(new_id)):
             if modes is None:
                 modes = propose(schemas.vectors(errors), errors["label"].to_pylist())
-            data = store.read_table(keys.split(info.id))
+            data = split_table(store, info)
             placed = place(modes, schemas.vectors(data), data["label"].to_pylist())
             at = data.column_names.index("mode")
             data = data.set_column(at, "mode", pa.array(placed.modes, pa.string()))

@@ -54,7 +54,7 @@ class Objector:
     @property
     def depends_on(self) -> list[object]:
         """What decides the answers of `to_targeted`, unless it asks the failures."""
-        return [self._config.min_agreement, sorted(self._guarded_ids.items())]
+        return [self._config.min_agreement, *self._guard_depends_on]
 
     @cached_property
     def guarded(self) -> Guard:
@@ -64,7 +64,7 @@ class Objector:
     @cached_property
     def pool_copies(self) -> pa.Table:
         """The pool's sample, without vectors, and its near copies of judging images."""
-        return pool_copies(self._store, self._index, self._guarded_ids, lambda: self.guarded)
+        return pool_copies(self._store, self._index, self._guard_depends_on, lambda: self.guarded)
 
     def to_targeted(self, rows: pa.Table) -> Objections:
         """Rows: image_id, label, content_hash, embedding."""
@@ -95,9 +95,8 @@ class Objector:
         return rows
 
     @property
-    def _guarded_ids(self) -> dict[str, str]:
-        ids = {str(split): split_id for split, split_id in self._judging.items()}
-        return ids | {"distance": repr(self._config.leak_distance)}
+    def _guard_depends_on(self) -> list[object]:
+        return [self._config.leak_distance, sorted(self._judging.items())]
 
     @cached_property
     def _judge(self) -> Judge:

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import keys
-from dcd.agreement import Reference, fit_reference, label_agreement
+from dcd.agreement import Reference, codes, fit_reference, label_agreement
+from dcd.blobs import from_blobs, to_blobs
 from dcd.index import IndexInfo, index_info, pool_sample
 from dcd.store import Store
 
@@ -49,9 +50,9 @@ def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:
     rows = {
         "label": reference.classes.take(pa.array(reference.labels)),
         "content_hash": reference.hashes.take(pa.array(reference.content)),
-        "vector": _as_bytes(reference.vectors),
+        "vector": to_blobs(reference.vectors),
     }
-    directions = {"mean": pa.array(reference.mean), "direction": _as_bytes(reference.directions)}
+    directions = {"mean": pa.array(reference.mean), "direction": to_blobs(reference.directions)}
     return pa.table(rows), pa.table(directions)
 
 
@@ -60,30 +61,18 @@ def reference_of(rows: pa.Table, directions: pa.Table) -> Reference:
     classes, hashes = pc.unique(rows["label"]), pc.unique(rows["content_hash"])
     return Reference(
         classes=classes,
-        labels=_places(rows["label"], classes),
+        labels=codes(rows["label"].combine_chunks(), classes),
         hashes=hashes,
-        content=_places(rows["content_hash"], hashes),
+        content=codes(rows["content_hash"].combine_chunks(), hashes),
         mean=directions["mean"].to_numpy(),
-        directions=_as_floats(directions["direction"]),
-        vectors=_as_floats(rows["vector"]),
+        directions=_vectors(directions["direction"]),
+        vectors=_vectors(rows["vector"]),
     )
 
 
-def _as_bytes(vectors: np.ndarray) -> pa.FixedSizeBinaryArray:
-    width = pa.binary(4 * vectors.shape[1])
-    data = pa.py_buffer(np.ascontiguousarray(vectors, np.float32))
-    return pa.FixedSizeBinaryArray.from_buffers(width, len(vectors), [None, data])
-
-
-def _as_floats(column: pa.ChunkedArray) -> np.ndarray:
-    joined = column.combine_chunks()
-    dim = joined.type.byte_width // 4
-    floats = np.frombuffer(joined.buffers()[1], np.float32)[joined.offset * dim :]
-    return floats[: len(joined) * dim].reshape(-1, dim)
-
-
-def _places(values: pa.ChunkedArray, value_set: pa.Array) -> np.ndarray:
-    return pc.index_in(values, value_set=value_set).to_numpy().astype(np.int64)
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    blobs = column.combine_chunks()
+    return from_blobs(blobs, np.float32, blobs.type.byte_width)
 
 
 def pool_agreement(store: Store, index: IndexInfo) -> pa.Table:

@@ -1,6 +1,6 @@
 """Which images of a pool's sample are near copies of judging images: once an index and splits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -17,19 +17,19 @@ _COLUMNS = ["image_id", "weak_label", "shard", "content_hash"]
 
 
 def pool_copies(
-    store: Store, index: IndexInfo, judging: Mapping[str, str], guarded: Callable[[], Guard]
+    store: Store, index: IndexInfo, depends_on: Sequence[object], guarded: Callable[[], Guard]
 ) -> pa.Table:
     """image_id, weak_label, shard, content_hash, copy_of of the pool's sample, in its order.
 
-    judging: id of every split that `guarded()` guards, and its distance: what the rows depend on.
-    `guarded` is called only if nobody has asked before. copy_of: the split, or null. The failures
-    have no part in this, so a rerun for new ones reads neither vectors nor the judging images.
+    depends_on: what decides about `guarded()`, which is called only if nobody has asked before.
+    copy_of: the split, or null. The failures have no part in this, so a rerun for new ones reads
+    neither vectors nor the judging images.
     """
     key = keys.pool_copies(
         index.pool,
         index.encoder_id,
         index.index_id,
-        keys.digest(_FORMAT, sorted(judging.items())),
+        keys.digest(_FORMAT, *depends_on),
     )
     if not store.exists(key):
         sample = shared_sample(store, index)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dcd import schemas
 from dcd.index import IndexInfo, vectors_of
+from dcd.pick_filters import refuse
 from dcd.search import in_label_neighbors
 from dcd.store import Store
 from dcd.trust import Trust
@@ -25,7 +26,7 @@ _AHEAD = 2  # so many times k images are looked at first, and so many times more
 # What is wrong with each of some rows (image_id, label or weak_label, content_hash, embedding);
 # None: nothing. `agreement` (N,) is reported where the objector knows it.
 Objections = tuple[list[str | None], np.ndarray | None]
-Objector = Callable[[pa.Table], Objections]
+ObjectTo = Callable[[pa.Table], Objections]
 
 
 def objections(trust: Trust, min_agreement: float, min_trust: float) -> Objections:
@@ -40,7 +41,7 @@ def trusted_neighbors(
     failures: pa.Table,
     blocked: pa.Table,
     k: int,
-    object_to: Objector,
+    object_to: ObjectTo,
     max_depth: int,
     failing_labels: pa.Array | None = None,
 ) -> pa.Table:
@@ -73,11 +74,12 @@ def trusted_neighbors(
         asking = asking.filter(pc.invert(enough))
     every = pa.concat_tables(parts)
     every = every.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
-    return _not_deeper(every, depth)
+    every = refuse(every, every["rank"].to_numpy() > depth, TOO_DEEP)
+    return schemas.conform(every, schemas.NEIGHBORS, "neighbors")
 
 
 def general_sample(
-    sample: pa.Table, blocked: pa.Table, classes: list[str], n: int, object_to: Objector
+    sample: pa.Table, blocked: pa.Table, classes: list[str], n: int, object_to: ObjectTo
 ) -> pa.Table:
     """Of n images of a uniform pool sample those that nothing speaks against, by image_id.
 
@@ -157,14 +159,6 @@ def _first(neighbors: pa.Table, k: int) -> pa.Table:
     starts = np.flatnonzero(np.diff(failure, prepend=-1))
     before -= np.repeat(before[starts], np.diff(np.append(starts, len(kept))))
     return neighbors.filter(pa.array(before < k))
-
-
-def _not_deeper(neighbors: pa.Table, depth: int) -> pa.Table:
-    """With nothing kept beyond a rank."""
-    deep = pc.and_(neighbors["kept"], pc.greater(neighbors["rank"], depth))
-    table = _with(neighbors, "kept", pc.and_(neighbors["kept"], pc.invert(deep)))
-    reason = pc.if_else(deep, pa.scalar(TOO_DEEP), neighbors["reason"])
-    return schemas.conform(_with(table, "reason", reason), schemas.NEIGHBORS, "neighbors")
 
 
 def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -134,7 +134,7 @@ def _settings_for(url: str) -> Iterator[None]:
 
 def _wait(server: subprocess.Popen[bytes], url: str, limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
-    with httpx.Client(base_url=url, timeout=limit_s, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=url, timeout=limit_s, trust_env=False) as client:
         while not _answers(client):
             _refuse_late(server, url, limit_s, deadline)
             time.sleep(0.1)

@@ -23,7 +23,7 @@ def test_the_pools_copies_are_found_once_for_the_same_splits(store):
         asked.append(1)
         return guard({"test": test}, 0.1)
 
-    judging = {"test": "id-1", "distance": "0.1"}
+    judging = [0.1, "id-1"]
     found = pool_copies(store, index, judging, guarded)
     rows = found.select(["image_id", "weak_label", "copy_of"]).to_pylist()
     assert rows == [
@@ -32,6 +32,6 @@ def test_the_pools_copies_are_found_once_for_the_same_splits(store):
     ]
     assert pool_copies(store, index, judging, guarded).equals(found)
     assert len(asked) == 1
-    pool_copies(store, index, judging | {"test": "id-2"}, guarded)
-    pool_copies(store, index, judging | {"distance": "0.2"}, guarded)
+    pool_copies(store, index, [0.1, "id-2"], guarded)
+    pool_copies(store, index, [0.2, "id-1"], guarded)
     assert len(asked) == 3
