@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import Verbose, configure_prefect, explained, refuse
+from flows.console import Verbose, explained, prefect_server, refuse
 
 ComparisonPath = Annotated[
     Path, typer.Argument(help="The comparison's YAML config.", metavar="CONFIG.yaml")
@@ -18,14 +18,15 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
 
     with explained():
         loaded = load_comparison(config)
-        from dcd.lpips_checks import lpips_problems  # imports torch, which --help does not need
+        with prefect_server(verbose) as ready:
+            from dcd.lpips_checks import lpips_problems  # imports torch, which --help does not need
 
-        refuse(lpips_problems(loaded.base, loaded.selections()))
-        configure_prefect(verbose)
-        from flows.compare import compare as run_compare
-        from flows.terminal import live_bars
+            refuse(lpips_problems(loaded.base, loaded.selections()))
+            from flows.compare import compare as run_compare
+            from flows.terminal import live_bars
 
-        with live_bars(verbose):
-            info = run_compare(loaded)
+            ready()
+            with live_bars(verbose):
+                info = run_compare(loaded)
     typer.echo(info.table)
     typer.echo(f"Tables and figures: {info.folder}")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dcd.config import RunConfig, load_config
 from dcd.errors import DataError
-from flows.console import ConfigPath, Verbose, configure_prefect, explained
+from flows.console import ConfigPath, Verbose, explained, prefect_server
 
 app = typer.Typer(
     no_args_is_help=True, help="Failing images: report them, see what became of them."
@@ -47,12 +47,14 @@ def add(
 @app.command()
 def watch(config: ConfigPath, verbose: Verbose = False) -> None:
     """Look into the store's inbox once, as the deployment watch-failures does."""
-    configure_prefect(verbose)
-    from dcd.watch_config import WatchConfig
-    from flows.watch_failures import watch_failures
-
     with explained():
-        arrival = watch_failures(WatchConfig(run=load_config(config)))
+        loaded = load_config(config)
+        with prefect_server(verbose) as ready:
+            from dcd.watch_config import WatchConfig
+            from flows.watch_failures import watch_failures
+
+            ready()
+            arrival = watch_failures(WatchConfig(run=loaded))
     found, waiting = arrival.intake, arrival.waiting
     typer.echo(
         f"{found.n_files} new files: {found.n_new} failures registered, {found.n_bad} refused; "

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dcd.config import EmbedConfig, load_index_config
 from dcd.errors import DataError
-from flows.console import ConfigPath, JsonPath, Verbose, configure_prefect, explained
+from flows.console import ConfigPath, JsonPath, Verbose, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.cost import Cost
@@ -33,10 +33,11 @@ def build(
     """Embed what is new in the pool and index it; new shards are appended."""
     with explained():
         loaded = load_index_config(config)
-        configure_prefect(verbose)
-        from flows.build_index import build_index
+        with prefect_server(verbose) as ready:
+            from flows.build_index import build_index
 
-        index = build_index(loaded.model_copy(update={"compact": compact or loaded.compact}))
+            ready()
+            index = build_index(loaded.model_copy(update={"compact": compact or loaded.compact}))
     typer.echo("\n".join(info_lines(index)))
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(index), indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 
 from dcd.config import EmbedConfig, load_embed_config
 from dcd.errors import ConfigError, DCDError
-from flows.console import EXIT_FAILED, ConfigPath, JsonPath, Verbose, configure_prefect, explained
+from flows.console import EXIT_FAILED, ConfigPath, JsonPath, Verbose, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.pool_status import PoolStatus
@@ -28,12 +28,13 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
     with explained():
         loaded = load_embed_config(config)
         _check_access(loaded)
-        configure_prefect(verbose)
-        from flows.embed_pool import embed_pool, summary
-        from flows.terminal import live_bars
+        with prefect_server(verbose) as ready:
+            from flows.embed_pool import embed_pool, summary
+            from flows.terminal import live_bars
 
-        with live_bars(verbose):
-            embedded = embed_pool(loaded)
+            ready()
+            with live_bars(verbose):
+                embedded = embed_pool(loaded)
     typer.echo(f"{embedded.source.id}: {summary(embedded)}")
     if json_file is not None:
         counts = {

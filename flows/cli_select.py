@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dcd.config import load_config
 from dcd.errors import DataError
-from flows.console import ConfigPath, JsonPath, Verbose, check, configure_prefect, explained
+from flows.console import ConfigPath, JsonPath, Verbose, check, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from flows.select_images import Selected
@@ -21,13 +21,14 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
     """Choose images for the failures and write the tables of picks; nothing is trained."""
     with explained():
         loaded = load_config(config)
-        check(loaded)
-        configure_prefect(verbose)
-        from dcd import keys
-        from dcd.store import Store
-        from flows.select_images import select_images
+        with prefect_server(verbose) as ready:
+            check(loaded)
+            from dcd import keys
+            from dcd.store import Store
+            from flows.select_images import select_images
 
-        selected = select_images(loaded)
+            ready()
+            selected = select_images(loaded)
         store = Store(loaded.store)
         tables = [
             store.uri(f"{keys.selection(one.info.id)}/debug_train.parquet") for one in selected
@@ -63,10 +64,11 @@ def neighbors(
     with explained():
         loaded = load_config(config)
         pictures = {str(path): _read(path) for path in images}
-        configure_prefect(verbose)
-        from flows.find_neighbors import find_neighbors
+        with prefect_server(verbose) as ready:
+            from flows.find_neighbors import find_neighbors
 
-        found = find_neighbors(loaded, pictures, tuple(label or ()), k)
+            ready()
+            found = find_neighbors(loaded, pictures, tuple(label or ()), k)
     rows = found.neighbors.to_pylist()
     table = Table("picture", "rank", "label", "distance", "agreement", "pool image")
     for row in rows:
