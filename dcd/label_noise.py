@@ -32,14 +32,15 @@ are never left out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from dcd.training_config import TrainingConfig
 
-# logits (N, C) -> losses (N,) and their gradients by the logits (N, C), in the logits' dtype.
-ImageLosses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# logits (n, C), which of the N images these are -> losses (n,) and their gradients by the logits
+# (n, C), in the logits' dtype.
+ImageLosses = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray]]
+EVERY = slice(None)
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,10 @@ def image_losses(
 ) -> ImageLosses:
     """The loss that `config` asks for, of images with labels (N,), class indices."""
     if config.loss == "forward":
-        likelihood = likelihoods(labels, doubt, n_classes)
-        return partial(forward_losses_and_slopes, likelihood=likelihood)
-    return partial(
-        losses_and_slopes,
-        target=targets(labels, doubt, n_classes, config),
-        prediction_share=prediction_shares(doubt, config),
-        q=config.q,
-    )
+        likely = likelihoods(labels, doubt, n_classes)
+        return lambda logits, rows: forward_losses_and_slopes(logits, likely[rows])
+    target, share = targets(labels, doubt, n_classes, config), prediction_shares(doubt, config)
+    return lambda logits, rows: losses_and_slopes(logits, target[rows], share[rows], config.q)
 
 
 def likelihoods(labels: np.ndarray, doubt: LabelDoubt, n_classes: int) -> np.ndarray:
@@ -141,7 +138,7 @@ def high_loss(losses: np.ndarray, weak: np.ndarray, share: float) -> np.ndarray:
 def forward_losses_and_slopes(
     logits: np.ndarray, likelihood: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`ImageLosses` of the forward correction. likelihood: (N, C), no row of zeros."""
+    """What `ImageLosses` give, of the forward correction. likelihood: (N, C), no row of zeros."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     # In logarithms, since the only likely class may have a p that rounds to 0.

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import reduce
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
 from dcd.backends import cores
 from dcd.blas import one_blas_thread
-from dcd.label_noise import ImageLosses, LabelDoubt, high_loss, image_losses
+from dcd.label_noise import EVERY, ImageLosses, LabelDoubt, high_loss, image_losses
 from dcd.training import LinearHead, Standardizer, class_indices, train_head
 from dcd.training_config import TrainingConfig
 
 # From a cross-entropy solution the rest of the way is short.
 _MAX_ITERATIONS = 100
-_BLOCK = 4096  # rows
+_BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 
 
 def fit_head(
@@ -36,7 +36,7 @@ def fit_head(
     if config.drop_high_loss == 0 or not doubt.weak.any():
         return head
     losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
-    losses, _ = losses_of(features @ head.weight.T + head.bias)
+    losses, _ = losses_of(features @ head.weight.T + head.bias, EVERY)
     kept = np.flatnonzero(~high_loss(losses, doubt.weak, config.drop_high_loss))
     return _fit(
         features[kept],
@@ -91,12 +91,12 @@ def descend(
     standardised = features - standardizer.mean
     standardised /= standardizer.std
     n_classes, dim = start.weight.shape
+    loss = MeanLoss(standardised, losses_of, weight, l2)
     with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
-        rows = Rows(standardised, threads)
 
         def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:
             w, b = parameters[:-n_classes].reshape(n_classes, dim), parameters[-n_classes:]
-            return objective(w, b, rows, losses_of, l2, weight)
+            return loss.at(w, b, threads)
 
         w = start.weight * standardizer.std
         first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
@@ -107,40 +107,43 @@ def descend(
     return LinearHead(start.classes, w.astype(np.float32), b.astype(np.float32))
 
 
-class Rows:
-    """Features (N, D) whose products with few columns are taken block by block, side by side.
+@dataclass(frozen=True)
+class MeanLoss:
+    """Weighted mean loss + l2/2 · ‖W‖² of a linear classifier.
 
-    BLAS threads only wait for each other on matrices this narrow (`dcd.training.train_head`). The
-    blocks do not depend on the number of threads, so the sums do not either.
+    features: (N, D), standardised. weight: (N,). The products with the features are in their dtype.
     """
 
-    def __init__(self, features: np.ndarray, threads: Executor):
-        self.dtype = features.dtype
-        self._blocks = [features[i : i + _BLOCK] for i in range(0, len(features), _BLOCK)]
-        self._threads = threads
+    features: np.ndarray
+    losses_of: ImageLosses
+    weight: np.ndarray
+    l2: float
 
-    def times(self, w: np.ndarray) -> np.ndarray:
-        """features · w' (N, C) for w (C, D)."""
-        return np.concatenate(list(self._threads.map(lambda block: block @ w.T, self._blocks)))
+    def at(self, w: np.ndarray, b: np.ndarray, threads: Executor) -> tuple[float, np.ndarray]:
+        """The loss, and its gradient (C·D + C,) float64: first by W, then by b.
 
-    def summed(self, slopes: np.ndarray) -> np.ndarray:
-        """slopes' · features (C, D) for slopes (N, C)."""
-        parts = [slopes[i : i + _BLOCK] for i in range(0, len(slopes), _BLOCK)]
-        found = self._threads.map(lambda part, block: part.T @ block, parts, self._blocks)
-        return reduce(np.add, found)
+        w: (C, D); b: (C,). Block by block, so that the features come from memory once and not
+        twice, and side by side, for BLAS's own threads only wait for each other on matrices this
+        narrow (`dcd.training.train_head`). The blocks, and so the sums, do not depend on the number
+        of threads.
+        """
+        dtype = self.features.dtype
+        own_w, own_b = w.astype(dtype), b.astype(dtype)
+        share = self.weight / self.weight.sum()
 
+        def of_block(rows: slice) -> tuple[float, np.ndarray, np.ndarray]:
+            block = self.features[rows]
+            losses, slopes = self.losses_of(block @ own_w.T + own_b, rows)
+            slopes *= share[rows, None].astype(dtype)
+            loss = float(share[rows] @ losses.astype(float))
+            return loss, slopes.T @ block, slopes.sum(axis=0, dtype=float)
 
-def objective(
-    w: np.ndarray, b: np.ndarray, rows: Rows, losses_of: ImageLosses, l2: float, weight: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Weighted mean loss + l2/2 · ‖W‖², and its gradient (C·D + C,) float64: first by W, then b.
+        value, by_w, by_b = self.l2 / 2 * float(np.sum(w * w)), self.l2 * w, np.zeros(len(b))
+        for loss, of_w, of_b in threads.map(of_block, self._blocks()):
+            value, by_w, by_b = value + loss, by_w + of_w, by_b + of_b
+        return value, np.concatenate([by_w.ravel(), by_b])
 
-    w: (C, D); b: (C,). The products with the features (N, D) are in their dtype.
-    """
-    logits = rows.times(w.astype(rows.dtype)) + b.astype(rows.dtype)
-    losses, slopes = losses_of(logits)
-    share = weight / weight.sum()
-    slopes *= share[:, None].astype(slopes.dtype)
-    by_w = rows.summed(slopes).astype(float) + l2 * w
-    value = float(share @ losses.astype(float)) + l2 / 2 * float(np.sum(w * w))
-    return value, np.concatenate([by_w.ravel(), slopes.sum(axis=0, dtype=float)])
+    def _blocks(self) -> list[slice]:
+        n, dim = self.features.shape
+        step = max(1, _BLOCK_BYTES // (dim * self.features.itemsize))
+        return [slice(i, i + step) for i in range(0, n, step)]

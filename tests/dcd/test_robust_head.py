@@ -1,12 +1,11 @@
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import pytest
 
 from dcd import robust_head
 from dcd.label_noise import LabelDoubt, losses_and_slopes
-from dcd.robust_head import Rows, fit_head, objective
+from dcd.robust_head import MeanLoss, fit_head
 from dcd.training import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training_config import TrainingConfig
 
@@ -126,37 +125,47 @@ def test_two_classes_stay_mirror_images():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(robust_head, "_BLOCK", 16)
+    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 16 * 5 * 8)  # 16 rows of 5 float64
+
+
+def mean_loss(q: float) -> MeanLoss:
+    rng = np.random.default_rng(1)
+    features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
+    share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
+    return MeanLoss(
+        features,
+        lambda logits, rows: losses_and_slopes(logits, target[rows], share[rows], q),
+        weight,
+        l2=0.1,
+    )
+
+
+def at(loss: MeanLoss, point: np.ndarray, n_threads: int = 2) -> tuple[float, np.ndarray]:
+    with ThreadPoolExecutor(n_threads) as threads:
+        return loss.at(point[:15].reshape(3, 5), point[15:], threads)
 
 
 def test_the_number_of_threads_changes_no_bit(small_blocks):
-    rng = np.random.default_rng(1)
-    features, w = rng.normal(size=(100, 7)), rng.normal(size=(3, 7))
-    found = []
-    for n in (1, 4):
-        with ThreadPoolExecutor(n) as threads:
-            rows = Rows(features, threads)
-            found.append((rows.times(w), rows.summed(rows.times(w))))
-    (logits, sums), (same_logits, same_sums) = found
-    assert np.array_equal(logits, same_logits)
-    assert np.array_equal(sums, same_sums)
-    np.testing.assert_allclose(logits, features @ w.T)
-    np.testing.assert_allclose(sums, logits.T @ features)
+    point = np.random.default_rng(2).normal(size=18)
+    value, slopes = at(mean_loss(0.7), point, 1)
+    same_value, same_slopes = at(mean_loss(0.7), point, 4)
+    assert value == same_value
+    assert np.array_equal(slopes, same_slopes)
+
+
+def test_blocks_add_up_to_the_whole(monkeypatch):
+    point = np.random.default_rng(2).normal(size=18)
+    whole, whole_slopes = at(mean_loss(0.7), point)
+    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 1)
+    value, slopes = at(mean_loss(0.7), point)
+    np.testing.assert_allclose(value, whole)
+    np.testing.assert_allclose(slopes, whole_slopes, atol=1e-12)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.7])
 def test_the_gradient_is_that_of_finite_differences(q: float, small_blocks):
-    rng = np.random.default_rng(1)
-    features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
-    share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
-
-    def at(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        w, b = parameters[:15].reshape(3, 5), parameters[15:]
-        losses_of = partial(losses_and_slopes, target=target, prediction_share=share, q=q)
-        with ThreadPoolExecutor(2) as threads:
-            return objective(w, b, Rows(features, threads), losses_of, 0.1, weight)
-
-    point = rng.normal(size=18)
+    loss = mean_loss(q)
+    point = np.random.default_rng(2).normal(size=18)
     steps = 1e-6 * np.eye(18)
-    expected = [(at(point + step)[0] - at(point - step)[0]) / 2e-6 for step in steps]
-    np.testing.assert_allclose(at(point)[1], expected, atol=1e-8)
+    expected = [(at(loss, point + step)[0] - at(loss, point - step)[0]) / 2e-6 for step in steps]
+    np.testing.assert_allclose(at(loss, point)[1], expected, atol=1e-8)
