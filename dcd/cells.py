@@ -1,7 +1,7 @@
 """One cell of a comparison: a method at a seed, trained, evaluated and published once."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,6 +86,18 @@ class CellPlan:
             self.training,
             self.start_digest,
         )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the store holds of the cell and of what it was made from: see `keys.part_of`."""
+        splits = [keys.split(info.id) for info in self.splits.values()]
+        selection = keys.selection(self.selection.id)
+        return keys.cell(self.id), self.index.prefix, selection, *splits
+
+
+def parts_of(plans: Iterable[CellPlan]) -> tuple[str, ...]:
+    """The parts of all cells, each once."""
+    return tuple(sorted({part for plan in plans for part in plan.parts}))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Every arm is compared with the reference on the same images: the interval of the
 resamples seeds, then images as pairs, and p-values are corrected for the number of arms (Holm).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,10 +72,11 @@ def write_comparison(
     cells: Sequence[ArmCell],
     pool: Source,
     splits: Mapping[Split, SplitInfo],
+    parts: Sequence[str],
 ) -> ComparisonInfo:
     """Tables and figures below comparisons/{id}; the Markdown table goes last.
 
-    splits: those of the first seed, for the pictures.
+    splits: those of the first seed, for the pictures. parts: of the store, that it is a view of.
     """
     comparison_id = f"{config.name}-{keys.digest(config, [c.cell.id for c in cells])}"
     metrics = cell_metrics(store, config, cells)
@@ -90,6 +92,7 @@ def write_comparison(
         summary_table(summaries),
         metadata=described,
     )
+    write(keys.PARTS, json.dumps(list(parts)).encode())
     write("config.json", config.model_dump_json(indent=2).encode())
     rows = [s.summary for s in summaries]
     write("trade_off.svg", comparison_figures.trade_off(rows).encode())

@@ -132,6 +132,27 @@ def comparison(comparison_id: str, name: str) -> str:
     return f"comparisons/{comparison_id}/{name}"
 
 
+def part_of(key: str) -> str | None:
+    """The cell, selection, index or split that an object belongs to; None for all others."""
+    kind, *rest = key.split("/")
+    depth = _PART_DEPTH.get(kind)
+    return None if depth is None or len(rest) < depth else "/".join([kind, *rest[:depth]])
+
+
+def says_done(part: str) -> str:
+    """The object of a part that is written last: while it is there, the part is whole."""
+    last = _WRITTEN_LAST.get(part.partition("/")[0])
+    return part if last is None else f"{part}/{last}"
+
+
+_PART_DEPTH = {"cells": 1, "index": 3, "selections": 1, "splits": 1}
+_WRITTEN_LAST = {
+    "cells": "predictions.parquet",
+    "index": "index.json",
+    "selections": "debug_train.parquet",
+}
+
+
 def result(task: str, segments: Sequence[str]) -> str:
     """The kept result of a task, as JSON; each segment stands for something it depends on."""
     return "/".join([RESULTS, task, *(slug(segment, 64) for segment in segments)])
@@ -154,6 +175,9 @@ def evaluation(evaluation_id: str) -> str:
 RESULTS = "results"
 CHAMPION = "champion.json"
 RUNS = "runs"
+COMPARISONS = "comparisons"
+PARTS = "parts.json"  # of a run or a comparison: the parts that it is a view of
+INDEXES = "index"
 CHAMPION_CHANGES = "champions"
 
 

@@ -1,5 +1,6 @@
 """A run: the tables of its cells brought together under one id, with lineage and report."""
 
+import json
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +33,10 @@ from dcd.summary import Lineage, MethodSummary, RunRecord, StageCount, summary_r
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the stages of a run made. `rejects` names (source id, shard) pairs that have some."""
+    """What the stages of a run made. `rejects` names (source id, shard) pairs that have some.
+
+    parts: the cells, selections, indexes and splits of the store that the run is a view of.
+    """
 
     pool: Source
     encoder_id: str
@@ -43,6 +47,7 @@ class Evidence:
     selections: Mapping[int, SelectionInfo]
     cells: tuple[CellInfo, ...]
     stages: tuple[StageCount, ...]
+    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     for name, table in tables.items():
         store.write_table(keys.run(run_id, f"{name}.parquet"), table, metadata=described)
     store.write_bytes(keys.run(run_id, "config.json"), config.model_dump_json(indent=2).encode())
+    store.write_bytes(keys.run(run_id, keys.PARTS), json.dumps(evidence.parts).encode())
     gate_json = judged.model_dump_json(indent=2)
     store.write_bytes(keys.run(run_id, "gate.json"), gate_json.encode())
     store.write_bytes(keys.run(run_id, "card.json"), card_json(record, judged).encode())

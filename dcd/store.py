@@ -6,6 +6,7 @@ All writes publish in one step: a reader sees the whole object or none.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ _UPLOAD_PART_BYTES = 50 * 2**20  # s3fs's: an object of two parts or more is upl
 _ARROW_READ_BYTES = 32 * 2**20  # Arrow joins neighbouring columns up to this size
 _FOOTER_READ_BYTES = 64 * 2**10  # Arrow's first read of a file; a larger footer needs another
 _PROBE = b"written and deleted by the start-up probe"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a listing shows it; written: when it was last."""
+
+    key: str
+    n_bytes: int
+    written: datetime
 
 
 class Store:
@@ -78,12 +88,16 @@ class Store:
         names = [path[len(self.root) + 1 :] for path in found]
         return sorted(name for name in names if not _is_temporary(name))
 
+    def objects_under(self, prefix: str = "") -> list[StoredObject]:
+        """All objects below a prefix, by key, without those that are still being written."""
+        return [
+            StoredObject(key, int(entry["size"]), _written(entry))
+            for key, entry in self._entries(prefix).items()
+        ]
+
     def published_at(self, prefix: str) -> dict[str, datetime]:
         """When each object below a prefix was last written, by key."""
-        return {
-            key: entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
-            for key, entry in self._entries(prefix).items()
-        }
+        return {key: _written(entry) for key, entry in self._entries(prefix).items()}
 
     def versions_under(self, prefix: str) -> dict[str, str]:
         """What tells the present objects below a prefix from others under the same keys.
@@ -96,7 +110,7 @@ class Store:
         }
 
     def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
-        path = self.path(prefix)
+        path = self.path(prefix).rstrip("/")
         if self.is_local and not os.path.isdir(path):
             return {}
         with explained(self.uri(prefix), "list"):
@@ -248,6 +262,10 @@ def _temporary_beside(path: str) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _written(entry: dict[str, Any]) -> datetime:
+    return entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
 
 
 def _is_temporary(key: str) -> bool:

@@ -22,6 +22,7 @@ from flows import (
     cli_pool,
     cli_select,
     cli_serve,
+    cli_store,
 )
 from flows.console import (
     ConfigPath,
@@ -61,6 +62,7 @@ app.command()(cli_select.neighbors)
 app.command()(cli_deploy.deploy)
 app.add_typer(cli_cache.app, name="cache")
 app.command()(cli_serve.serve)
+app.add_typer(cli_store.app, name="store")
 
 
 @app.command()

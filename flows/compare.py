@@ -6,6 +6,7 @@ images added. A cell that is in the store is not trained again, whichever compar
 
 from prefect import flow
 
+from dcd.cells import parts_of
 from dcd.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.comparison_config import ComparisonConfig
 from dcd.config import RunConfig, RunnerConfig
@@ -82,7 +83,9 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     ]
     n_reused = sum(cell.cell.reused for cell in cells)
     progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
-    return comparing.write_comparison(base.store, config, cells, pool.source, splits[base.seeds[0]])
+    parts = parts_of([plan for _, _, plan in planned])
+    first = splits[base.seeds[0]]
+    return comparing.write_comparison(base.store, config, cells, pool.source, first, parts)
 
 
 def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int], SelectionInfo]:

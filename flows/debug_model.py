@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prefect import flow
 
 from dcd import failures, keys
-from dcd.cells import CellPlan
+from dcd.cells import CellPlan, parts_of
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, RunnerConfig, Split
 from dcd.datasets import source_of, sources
 from dcd.errors import DataError
@@ -81,6 +81,7 @@ def debug_model(config: RunConfig) -> RunInfo:
             StageCount("gather and select", n_selected, "selections", selected_s, n_known),
             StageCount("train and evaluate", len(cells) - n_reused, "models", trained_s, n_reused),
         ),
+        parts=parts_of(plans),
     )
     run = debugging.write_run(config.store, config, evidence)
     if failures.SOURCE_ID in embedded:

@@ -21,5 +21,6 @@ def write_comparison(
     cells: Sequence[ArmCell],
     pool: Source,
     splits: Mapping[Split, SplitInfo],
+    parts: Sequence[str],
 ) -> ComparisonInfo:
-    return comparison.write_comparison(Store(store), config, cells, pool, splits)
+    return comparison.write_comparison(Store(store), config, cells, pool, splits, parts)

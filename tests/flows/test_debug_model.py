@@ -1,9 +1,11 @@
 import json
+from datetime import UTC, datetime
 
 import pyarrow.compute as pc
 import pytest
 
 from dcd.config import BASELINES, load_config
+from dcd.housekeeping import plan_pruning, prune
 from dcd.store import Store
 from flows.debug_model import debug_model
 from tests.case import LABELS, N_SHARDS, write_case
@@ -80,6 +82,27 @@ def test_embeddings_reconcile_with_the_pool(first):
     keys = [k for k in store.keys_under("embeddings/colours") if k.endswith(".parquet")]
     assert len(keys) == N_SHARDS
     assert sum(store.read_table(key, ["image_id"]).num_rows for key in keys) == 72
+
+
+def test_what_pruning_takes_is_made_again(first):
+    config, info = first
+    store = Store(config.store)
+    metrics = store.read_table(f"runs/{info.run_id}/metrics.parquet")
+    latest = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 4})})
+    last = debug_model(latest)
+    pruning = plan_pruning(store, 1, datetime.now(UTC))
+    assert {part.kind for part in pruning.unneeded} == {"cells", "selections"}
+    prune(store, pruning.unneeded)
+
+    before = modified(store)
+    assert debug_model(latest).run_id == last.run_id
+    changed = {key for key, time in modified(store).items() if before.get(key) != time}
+    assert {key.split("/")[0] for key in changed} <= {"runs", "pools", "results"}
+
+    assert debug_model(config).run_id == info.run_id
+    made = {key.split("/")[0] for key in modified(store) if key not in before}
+    assert {"cells", "selections"} <= made
+    assert store.read_table(f"runs/{info.run_id}/metrics.parquet").equals(metrics)
 
 
 def modified(store: Store) -> dict[str, float]:
