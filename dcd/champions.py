@@ -117,6 +117,17 @@ def rollback(store: Store, reason: str = "by hand") -> Champion:
     )
 
 
+def check_whole(store: Store, champion: Champion) -> None:
+    """Raises DataError if the model or the card of a champion was deleted."""
+    missing = _missing(store, champion.model, champion.card)
+    if missing:
+        raise DataError(
+            f"{store.uri(missing[0])}: no such object, but {champion.run_id} is the champion; run "
+            "its config again, return to the one before with `dcd rollback`, or name another with "
+            "`dcd promote RUN --force`"
+        )
+
+
 def history(store: Store) -> tuple[HistoryRow, ...]:
     """All changes, the latest first."""
     changes = {
@@ -182,9 +193,13 @@ def _put(store: Store, change: Champion) -> Champion:
     return change
 
 
-def _check_files(store: Store, prefix: str, card: str) -> None:
+def _missing(store: Store, prefix: str, card: str) -> list[str]:
     wanted = [*(f"{prefix}/{name}" for name in _MODEL_FILES), card]
-    missing = [key for key in wanted if not store.exists(key)]
+    return [key for key in wanted if not store.exists(key)]
+
+
+def _check_files(store: Store, prefix: str, card: str) -> None:
+    missing = _missing(store, prefix, card)
     if missing:
         raise DataError(
             f"{store.uri(missing[0])}: no such object; a champion needs the model and the card of "

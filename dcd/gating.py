@@ -125,7 +125,7 @@ def champion_predictions(
     """The champion on a run's test and debug_val: schemas.PREDICTIONS, computed once.
 
     A head on the same encoder answers from cached features, as the candidate does; any other
-    champion from the images.
+    champion from the images. Raises DataError if its model is gone.
     """
     judged = [splits[split] for split in _JUDGED]
     evaluation = keys.evaluation(
@@ -137,6 +137,7 @@ def champion_predictions(
         )
     )
     if not store.exists(evaluation):
+        champions.check_whole(store, champion)
         model = read_model(store, champion.model)
         from_features = _is_head_on(store, champion, encoder_id)
         tables = []

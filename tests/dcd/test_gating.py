@@ -12,6 +12,7 @@ from dcd.champions import current, rollback
 from dcd.config import DataConfig, EncoderConfig, RunConfig, Split, parse_config
 from dcd.datasets import Source
 from dcd.encoders import load_network, preprocess_of
+from dcd.errors import DataError
 from dcd.evaluation import predict
 from dcd.finetune import predict_images
 from dcd.gate_record import GateRecord
@@ -265,3 +266,13 @@ def test_a_champion_answers_from_features_only_if_it_is_a_head_on_them(
     for key in store.keys_under("runs/run/model"):
         store.delete(key)
     assert champion_predictions(store, champion, splits, encoder_id).equals(found)
+
+
+def test_a_champion_whose_run_was_deleted_is_named_with_what_to_do(
+    store: Store, splits: Mapping[Split, SplitInfo]
+):
+    champion = promoted(store, write_run(store, "gone"))
+    for key in store.keys_under("runs/gone"):
+        store.delete(key)
+    with pytest.raises(DataError, match=r"gone is the champion; .*promote RUN --force"):
+        champion_predictions(store, champion, splits, "e")
