@@ -1,4 +1,5 @@
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from dcd.comparison_config import load_comparison
 from dcd.errors import ConfigError
+from dcd.housekeeping import plan_pruning
 from dcd.lpips_config import LpipsConfig
 from dcd.store import Store
 from flows.cli import app
@@ -78,6 +80,18 @@ def test_a_second_comparison_trains_nothing_again(done):
     wider = config.model_copy(update={"k": (1,), "name": "narrow"})
     assert compare(wider).comparison_id != info.comparison_id
     assert set(store.keys_under("cells")) == cells
+
+
+@pytest.mark.slow
+def test_pruning_leaves_what_a_comparison_is_a_view_of(done):
+    config, info = done
+    store = Store(config.base.store)
+    unneeded = plan_pruning(store, 1, datetime.now(UTC)).unneeded
+    assert not [part.key for part in unneeded if part.kind in ("cells", "index", "selections")]
+    store.delete(f"comparisons/{info.comparison_id}/parts.json")
+    pruning = plan_pruning(store, 1, datetime.now(UTC))
+    assert pruning.n_silent == 1
+    assert {"cells", "selections"} <= {part.kind for part in pruning.unneeded}
 
 
 @pytest.mark.slow
