@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from dcd import keys
-from dcd.browse import list_runs
+from dcd.finished import list_runs
 from dcd.store import Store
 
 DATA = Path("../shared/data/cifar10n")

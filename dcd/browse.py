@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd import champions, keys
-from dcd.config import RunConfig, parse_config
-from dcd.errors import DataError, ObjectNotFound
+from dcd.errors import ObjectNotFound
 from dcd.failures import Registry, coverages, read_registry
+from dcd.finished import RunEntry
 from dcd.gate_record import Gated, read_record
 from dcd.store import Store
 from dcd.thumbnails import album
@@ -25,14 +25,6 @@ MAX_PICTURES = 24
 MAX_REFUSALS = 500
 _MAX_PICTURE_BYTES = 1_500_000
 _READERS = 16
-
-
-@dataclass(frozen=True)
-class RunEntry:
-    """A finished run as it is listed: its id, and when its report was written."""
-
-    run_id: str
-    written: datetime
 
 
 @dataclass(frozen=True)
@@ -74,25 +66,6 @@ class BatchView:
     labels: tuple[tuple[str, int], ...]
     pictures: tuple[tuple[str, str, str], ...]
     first_run: str | None
-
-
-def list_runs(store: Store) -> list[RunEntry]:
-    """The runs with a report, the newest first."""
-    found = [
-        RunEntry(key.split("/")[1], written)
-        for key, written in store.published_at(keys.RUNS).items()
-        if key.count("/") == 2 and key.endswith("/report.html")
-    ]
-    return sorted(found, key=lambda entry: (entry.written, entry.run_id), reverse=True)
-
-
-def last_config(store: Store) -> RunConfig:
-    """The config of the newest run. Raises DataError if there is none."""
-    runs = list_runs(store)
-    if not runs:
-        raise DataError(f"{store.url}: holds no finished run; give the config with --config")
-    key = keys.run(runs[0].run_id, "config.json")
-    return parse_config(json.loads(store.read_bytes(key)), store.uri(key))
 
 
 def view_run(store: Store, entry: RunEntry) -> RunView:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from dcd import keys
 from dcd.errors import ObjectNotFound, ObjectUnreadable
+from dcd.finished import finished
 from dcd.store import Store, StoredObject
 
 _REQUESTS_AT_ONCE = 16
@@ -144,12 +145,7 @@ def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
     used: set[str] = set()
     n_silent = 0
     for folder, last in ((keys.RUNS, "report.html"), (keys.COMPARISONS, "comparison.md")):
-        written = {
-            key.split("/")[1]: at
-            for key, at in store.published_at(folder).items()
-            if key.count("/") == 2 and key.endswith(f"/{last}")
-        }
-        for found in newest(written, n_kept_runs):
+        for found in newest(finished(store, folder, last), n_kept_runs):
             said = _parts_of(store, f"{folder}/{found}/{keys.PARTS}")
             n_silent += said is None
             used |= said or set()

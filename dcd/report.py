@@ -28,6 +28,7 @@ from dcd.summary import (
     summary_rows,
 )
 from dcd.thumbnails import album
+from dcd.units import filesize
 from dcd.verdict import verdict
 
 __all__ = ["Lineage", "RunRecord", "StageCount", "render", "summary_rows", "verdict"]
@@ -167,15 +168,6 @@ def cost_words(stages: Sequence[StageCount]) -> str:
         f"Cost: {n_new:,} images embedded, {filesize(n_bytes)} of images read for it, "
         f"{n_before:,} embedded before; {seconds:,.1f} s in all stages."
     )
-
-
-def filesize(n_bytes: int) -> str:
-    """31,240 → '31.2 kB'."""
-    size, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.0f} B" if units[0] == "B" else f"{size:,.1f} {units[0]}"
 
 
 def style_sheet() -> tuple[Markup, str]:

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from dcd import browse, champions, keys
 from dcd.errors import DCDError, ObjectNotFound
 from dcd.failures import read_registry
+from dcd.finished import list_runs
 from dcd.report import page_environment, style_sheet
 from dcd.store import Store
 
@@ -51,7 +52,7 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         return _secured(HTMLResponse(html, status))
 
     def home(request: Request) -> Response:
-        entries = browse.list_runs(store)
+        entries = list_runs(store)
         return page(
             "serve_home.html",
             here="runs",
@@ -63,7 +64,7 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
 
     def run(request: Request) -> Response:
         run_id = _name(request.path_params["run_id"])
-        entry = next((e for e in browse.list_runs(store) if e.run_id == run_id), None)
+        entry = next((e for e in list_runs(store) if e.run_id == run_id), None)
         if entry is None:
             raise HTTPException(404, f"There is no run {run_id}.")
         files = [name for name in RUN_FILES if store.exists(keys.run(run_id, name))]

@@ -51,7 +51,7 @@ def estimate(
 
 def estimate_table(found: "Estimate") -> Table:
     """A row a stage."""
-    from dcd.report import filesize
+    from dcd.units import filesize
 
     table = Table(title=f"{found.pool} by {found.encoder_id}", title_justify="left")
     for name in ("stage", "images or rows", "read", "written", "tasks"):

@@ -116,7 +116,7 @@ def _run_config(store: str | None, config: Path | None) -> RunConfig:
         return loaded if store is None else loaded.model_copy(update={"store": store})
     if store is None:
         raise DataError("where to: give --config CONFIG.yaml, or the --store of an earlier run")
-    from dcd.browse import last_config
+    from dcd.finished import last_config
     from dcd.store import Store
 
     return last_config(Store(store)).model_copy(update={"store": store})

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dcd.units import filesize
 from flows.console import StoreUrl, explained
 
 if TYPE_CHECKING:
@@ -79,8 +80,6 @@ def prune(
 
 
 def _usage_table(rows: "Sequence[Usage]") -> Table:
-    from dcd.report import filesize
-
     table = Table("folder", title_justify="left")
     for heading in ("objects", "size"):
         table.add_column(heading, justify="right")
@@ -104,6 +103,4 @@ def _prune_table(found: "Pruning") -> Table:
 
 
 def _size(parts: "Sequence[Part]") -> str:
-    from dcd.report import filesize
-
     return filesize(sum(part.n_bytes for part in parts))
