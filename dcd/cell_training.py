@@ -118,18 +118,17 @@ def _head_id(data: TrainingData, config: TrainingConfig) -> str:
 
 def _fit_head(store: Store, data: TrainingData, config: TrainingConfig) -> LinearHead:
     train = data.tables["train"]
-    standardizer = fit_standardizer(schemas.vectors(train))
-    features, labels = [schemas.vectors(train)], train["label"].to_pylist()
+    rows, labels = [train], train["label"].to_pylist()
     added_weight = [np.zeros(0)]
     for picks, table in _picked_features(store, data):
-        features.append(schemas.vectors(in_order_of(picks, table)))
+        rows.append(in_order_of(picks, table))
         labels += picks["label"].to_pylist()
         added_weight.append(picks["weight"].to_numpy())
+    features = schemas.stacked_vectors(rows)
+    standardizer = fit_standardizer(features[: train.num_rows])
     weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
     doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
-    return fit_head(
-        np.concatenate(features), labels, data.classes, standardizer, weight, doubt, config
-    )
+    return fit_head(features, labels, data.classes, standardizer, weight, doubt, config)
 
 
 def train_network(

@@ -4,6 +4,7 @@ Source of the layout: the design's table of contracts; README, "The store".
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -147,9 +148,22 @@ def content_hash(data: bytes) -> bytes:
 
 def vectors(table: pa.Table) -> np.ndarray:
     """The embedding column of a table: (N, D) float32."""
-    dim = table.schema.field("embedding").type.list_size
-    flat = table["embedding"].combine_chunks().flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(-1, dim).astype(np.float32)
+    return stacked_vectors([table])
+
+
+def stacked_vectors(tables: Sequence[pa.Table]) -> np.ndarray:
+    """The embedding columns of tables, one below the other: (N, D) float32.
+
+    Each number goes to its place at once: there is no second copy of what may be most of memory.
+    """
+    dim = tables[0].schema.field("embedding").type.list_size
+    stacked = np.empty((sum(table.num_rows for table in tables), dim), np.float32)
+    row = 0
+    for chunk in (chunk for table in tables for chunk in table["embedding"].chunks):
+        flat = chunk.flatten().to_numpy(zero_copy_only=False)
+        stacked[row : row + len(chunk)] = flat.reshape(-1, dim)
+        row += len(chunk)
+    return stacked
 
 
 _FAILURE = (

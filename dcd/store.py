@@ -213,7 +213,12 @@ def as_parquet(table: pa.Table) -> pa.Buffer:
     """
     sink = pa.BufferOutputStream()
     shared = [field.name for field in table.schema if not pa.types.is_fixed_size_list(field.type)]
-    pq.write_table(table, sink, compression=COMPRESSION, use_dictionary=shared)
+    pq.write_table(
+        table,
+        sink,
+        compression=COMPRESSION,
+        use_dictionary=shared,  # pyright: ignore[reportArgumentType] - the stub knows bool alone
+    )
     return sink.getvalue()
 
 
