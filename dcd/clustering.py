@@ -44,7 +44,7 @@ WRITING = {
         "image_id": "zstd",
         "shard": "zstd",
         "content_hash": "none",
-        "embedding.list.element": "none",
+        "embedding": "none",
         "code": "none",
     },
     "use_dictionary": ["weak_label", "shard"],
@@ -276,16 +276,20 @@ def _without_known(
 
 
 def _stored(chunk: pa.Table, layout: Layout, observers: Observers) -> pa.Table:
-    """A chunk as its file holds it: codes in place of vectors where there is a codec."""
+    """A chunk as its file holds it: vectors as bytes, or codes where there is a codec.
+
+    Bytes are read as they lie; of a list Parquet counts every number, for ten times as long.
+    """
     label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
     rows = chunk.drop_columns("list")
     observers.sample.take(rows)
     observers.judge.take(label, number, rows)
     if layout.codec is None:
-        return chunk
-    codes = to_blobs(layout.codec.encode(schemas.vectors(chunk)))
+        name, blobs = "embedding", to_blobs(_halves(chunk["embedding"].combine_chunks()))
+    else:
+        name, blobs = "code", to_blobs(layout.codec.encode(schemas.vectors(chunk)))
     at = chunk.schema.get_field_index("embedding")
-    return chunk.set_column(at, pa.field("code", codes.type, nullable=False), codes)
+    return chunk.set_column(at, pa.field(name, blobs.type, nullable=False), blobs)
 
 
 def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:
@@ -351,8 +355,8 @@ def _parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Ite
             while group is not None and (n_rows == 0 or n_rows + _n_rows(group) <= max_rows):
                 offset = 0
                 for chunk in group:
-                    label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
-                    runs.append((label, number, row_group, offset, chunk.num_rows))
+                    label, of_list = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
+                    runs.append((label, of_list, row_group, offset, chunk.num_rows))
                     offset += chunk.num_rows
                 writer.write_table(pa.concat_tables(group).select(written), row_group_size=offset)
                 n_rows += offset

@@ -62,7 +62,7 @@ def index_files(
     every_run = runs if base_directory is None else pa.concat_tables([base_directory, runs])
     n_sampled = min(sample_rows(config, dim), n_rows + (0 if base is None else base.n_rows))
     return IndexFiles(
-        vectors=_vector_files(rows, runs, stored, config.storage == "float16"),
+        vectors=_vector_files(rows, runs, stored),
         layout=_layout_files(rows, lists, n_rows, config) if base is None else (),
         directory=len(as_parquet(every_run)),
         sample=table_bytes(rows, n_sampled),
@@ -86,9 +86,7 @@ def _by_list(counts: Mapping[str, int], lists: Mapping[str, int]) -> dict[tuple[
     return by_list
 
 
-def _vector_files(
-    rows: pa.Table, runs: pa.Table, stored_bytes: int, as_lists: bool
-) -> tuple[int, ...]:
+def _vector_files(rows: pa.Table, runs: pa.Table, stored_bytes: int) -> tuple[int, ...]:
     """Two files of rows like these are written; what one row group adds holds for all others."""
     groups = runs.group_by(["part", "row_group"], use_threads=False).aggregate([("n_rows", "sum")])
     sizes = groups["n_rows_sum"].to_numpy()
@@ -99,9 +97,9 @@ def _vector_files(
         [("weak_label", "ascending"), ("image_id", "ascending")]
     )
     middle = ordered.num_rows // 2
-    first, second = (ordered.slice(start, n) for start in (middle - n, middle))
-    if not as_lists:
-        first, second = _coded(first, stored_bytes), _coded(second, stored_bytes)
+    first, second = (
+        _with_blobs(ordered.slice(start, n), stored_bytes) for start in (middle - n, middle)
+    )
     schema = first.schema
     one, two = _file_bytes([first], schema), _file_bytes([first, second], schema)
     group_bytes, overhead = two - one, _group_overhead(first.slice(0, 1).combine_chunks())
@@ -126,13 +124,13 @@ def _group_overhead(row: pa.Table) -> int:
     return _file_bytes([row, row], schema) - _file_bytes([row], schema) - row.nbytes
 
 
-def _coded(rows: pa.Table, stored_bytes: int) -> pa.Table:
-    """With codes in place of vectors, of zeros: they are not compressed."""
-    codes = pa.FixedSizeBinaryArray.from_buffers(
+def _with_blobs(rows: pa.Table, stored_bytes: int) -> pa.Table:
+    """With bytes in place of vectors, zeros: they are not compressed."""
+    blobs = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(stored_bytes), len(rows), [None, pa.py_buffer(bytes(stored_bytes * len(rows)))]
     )
     at = rows.schema.get_field_index("embedding")
-    return rows.set_column(at, pa.field("code", codes.type, nullable=False), codes)
+    return rows.set_column(at, pa.field("code", blobs.type, nullable=False), blobs)
 
 
 def _file_bytes(groups: Sequence[pa.Table], schema: pa.Schema) -> int:

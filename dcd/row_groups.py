@@ -53,7 +53,7 @@ def row_groups(directory: pa.Table) -> list[RowGroup]:
 
 
 class Reader:
-    """Row groups of an index's files, decoded if they hold codes; one file is open at a time."""
+    """Row groups of an index's files, with vectors as lists; one file is open at a time."""
 
     def __init__(self, store: Store, codec: Codec | None = None):
         self._store = store
@@ -76,14 +76,24 @@ class Reader:
         with explained(self._store.uri(group.part), "read"):
             # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
             table = self._open(group.part).read_row_group(group.number, stored, use_threads=False)
-        if self._codec is None or "code" not in stored:
+        if "embedding" not in columns:
             return table.select(stored)
-        codes = from_blobs(table["code"].combine_chunks(), np.uint8, self._codec.code_bytes)
-        vectors = self._codec.decode(codes).astype(np.float16)
-        kind = schemas.clustered(self._codec.dim).field("embedding")
-        decoded = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind.type)
-        at = table.schema.get_field_index("code")
-        return table.set_column(at, kind, decoded).select(list(columns))
+        return self._with_vectors(table).select(list(columns))
+
+    def _with_vectors(self, table: pa.Table) -> pa.Table:
+        """With lists of float16 in place of their bytes, or of codes."""
+        name = "embedding" if self._codec is None else "code"
+        kept = table[name].combine_chunks()
+        if pa.types.is_fixed_size_list(kept.type):  # as versions before wrote them
+            return table
+        if self._codec is None:
+            vectors = from_blobs(kept, np.float16, kept.type.byte_width)
+        else:
+            codes = from_blobs(kept, np.uint8, self._codec.code_bytes)
+            vectors = self._codec.decode(codes).astype(np.float16)
+        kind = schemas.clustered(vectors.shape[1]).field("embedding")
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind.type)
+        return table.set_column(table.schema.get_field_index(name), kind, lists)
 
     def footer(self, part: str) -> pq.FileMetaData:
         with explained(self._store.uri(part), "read"):

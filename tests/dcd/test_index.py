@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcd import clustering, keys
+from dcd import clustering, keys, schemas
+from dcd.blobs import from_blobs
 from dcd.errors import CountMismatch, DataError, EncoderMismatch, StoreError
 from dcd.index import index_info, pool_rows, pool_sample, vectors_of
 from dcd.index_config import IndexConfig
@@ -107,6 +108,33 @@ def test_same_embeddings_give_the_same_bytes(store, tmp_path, small_groups):
     assert {"index.json", "labels.parquet", "vectors-00000.parquet"} <= set(made)
     renamed = files_of(other, second.index_id)
     assert made == renamed
+
+
+def test_files_of_versions_that_kept_vectors_as_lists_are_read(store, small_groups):
+    made = random_pool(store, n_shards=1)
+    index = build_index(store, POOL, ENCODER, ["s0"], None)
+    found = vectors_of(store, index, pa.array(sorted(made)))
+    kind = schemas.clustered(DIM).field("embedding")
+    for key in store.keys_under(index.prefix):
+        if "/vectors-" in key:
+            with pq.ParquetFile(store.path(key)) as file:
+                groups = [file.read_row_group(n) for n in range(file.num_row_groups)]
+            old = [
+                group.set_column(
+                    group.schema.get_field_index("embedding"), kind, as_lists(group["embedding"])
+                )
+                for group in groups
+            ]
+            with pq.ParquetWriter(store.path(key), old[0].schema) as writer:
+                for group in old:
+                    writer.write_table(group)
+    assert vectors_of(store, index, pa.array(sorted(made))).equals(found)
+
+
+def as_lists(blobs: pa.ChunkedArray) -> pa.FixedSizeListArray:
+    halves = from_blobs(blobs.combine_chunks(), np.float16, 2 * DIM)
+    kind = schemas.clustered(DIM).field("embedding").type
+    return pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel()), type=kind)
 
 
 def test_a_finished_index_is_not_rebuilt_and_changed_shards_make_another(store):
