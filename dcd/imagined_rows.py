@@ -1,7 +1,7 @@
 """More rows like those of a sample, to see what a table of them would take as Parquet.
 
-A few rows compress otherwise than many: the dictionary of the values must be paid first. So rows
-are imagined up to the number of the table, or to a bound beyond which the share hardly changes.
+A few rows compress otherwise than many. So rows are imagined up to the number of the table, or to a
+bound beyond which each takes as much as the one before.
 """
 
 import numpy as np
@@ -24,38 +24,8 @@ def table_bytes(rows: pa.Table, n_rows: int) -> int:
     n = min(n_rows, max(2, _MAX_VECTOR_BYTES // (2 * _dim(rows))))
     if n == n_rows or n_rows <= rows.num_rows:
         return len(as_parquet(imagined(rows, n_rows).sort_by(by_label)))
-    # All values of the whole table first: they decide by how many bits each number is packed.
-    more = imagined(rows, n)
-    values = _with_values(more, _values_of(max(rows, more, key=len), n_rows))
-    whole, half = (
-        len(as_parquet(pa.concat_tables([values, imagined(rows, size).sort_by(by_label)])))
-        for size in (n, n // 2)
-    )
+    whole, half = (len(as_parquet(imagined(rows, size).sort_by(by_label))) for size in (n, n // 2))
     return whole + (whole - half) * (n_rows - n) // (n - n // 2)
-
-
-def _values_of(rows: pa.Table, n_rows: int) -> np.ndarray:
-    """The bits of the values that so many rows have: those of these, and as many as will come.
-
-    The number of distinct values grows as a power of that of rows (Heaps's law).
-    """
-    halves = _halves(rows)
-    n_seen, n_before = (len(np.unique(part)) for part in (halves, halves[: len(halves) // 2]))
-    exponent = np.log2(n_seen / max(1, n_before))
-    n_wanted = round(n_seen * (n_rows / rows.num_rows) ** exponent)
-    seen = np.unique(halves)
-    between = np.setdiff1d(np.arange(seen.min(), seen.max() + 1, dtype=np.uint16), seen)
-    more = max(0, min(n_wanted - n_seen, len(between)))
-    return np.concatenate([seen, np.random.default_rng(0).permutation(between)[:more]])
-
-
-def _with_values(rows: pa.Table, values: np.ndarray) -> pa.Table:
-    """As few of these rows as have room for the values, with them as their numbers."""
-    n = min(rows.num_rows, -(-len(values) // _dim(rows)))
-    taken = rows.slice(0, n)
-    at, field = rows.schema.get_field_index("embedding"), rows.schema.field("embedding")
-    numbers = pa.array(np.resize(values, n * _dim(rows)).view(np.float16))
-    return taken.set_column(at, field, pa.FixedSizeListArray.from_arrays(numbers, type=field.type))
 
 
 def imagined(rows: pa.Table, n_rows: int) -> pa.Table:
