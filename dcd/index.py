@@ -1,10 +1,11 @@
 """The pool's vectors clustered by label, so that a label costs a few contiguous reads.
 
 An index is addressed by what it holds: the embedded shards, the labels and the settings. Its files
-are `vectors-*.parquet` (rows by label, list and image_id), `labels.parquet` (where each label's
-rows are), `sample.parquet` (a uniform sample of the rows), `lists.parquet` and `codec.parquet`
-where there are such, `sources.json` (what it was made of) and, written last, `index.json`. An index
-that was appended to another names the files of that one too: they are its segments.
+are `vectors-*.parquet` (rows by label, list and image_id; vectors as bytes), `labels.parquet`
+(where each label's rows are), `sample.parquet` (a uniform sample of the rows), `lists.parquet` and
+`codec.parquet` where there are such, `sources.json` (what it was made of) and, written last,
+`index.json`. An index that was appended to another names the files of that one too: they are its
+segments.
 """
 
 import json
