@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dcd import keys
-from dcd.errors import ObjectNotFound, ObjectUnreadable
+from dcd.errors import DataError, ObjectNotFound, ObjectUnreadable
 from dcd.finished import finished
 from dcd.store import Store, StoredObject
 
@@ -78,7 +78,8 @@ def plan_pruning(
 
     Nothing goes that was written at `before` or later: a run that is under way needs it. Of every
     pool and encoder the newest index stays, whether a run used it or not.
-    Raises ObjectUnreadable if a list of parts, or an index that is needed, is damaged.
+    Raises DataError if no run and no comparison is finished, ObjectUnreadable if a list of parts,
+    or an index that is needed, is damaged.
     """
     found = parts(store.objects_under() if objects is None else objects)
     used, n_silent = _used(store, n_kept_runs)
@@ -142,14 +143,18 @@ def prune(
 
 def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
     """What the newest runs and comparisons are views of, and how many of them do not say."""
-    used: set[str] = set()
-    n_silent = 0
-    for folder, last in ((keys.RUNS, "report.html"), (keys.COMPARISONS, "comparison.md")):
-        for found in newest(finished(store, folder, last), n_kept_runs):
-            said = _parts_of(store, f"{folder}/{found}/{keys.PARTS}")
-            n_silent += said is None
-            used |= said or set()
-    return used, n_silent
+    found = [
+        f"{folder}/{one}/{keys.PARTS}"
+        for folder, last in ((keys.RUNS, "report.html"), (keys.COMPARISONS, "comparison.md"))
+        for one in newest(finished(store, folder, last), n_kept_runs)
+    ]
+    if not found:
+        raise DataError(
+            f"{store.url}: no finished run and no comparison there, so nothing tells what is "
+            "needed; is this the store?"
+        )
+    said = [_parts_of(store, key) for key in found]
+    return set().union(*(parts for parts in said if parts is not None)), said.count(None)
 
 
 def _parts_of(store: Store, key: str) -> set[str] | None:

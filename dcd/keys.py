@@ -133,10 +133,17 @@ def comparison(comparison_id: str, name: str) -> str:
 
 
 def part_of(key: str) -> str | None:
-    """The cell, selection, index or split that an object belongs to; None for all others."""
+    """The cell, selection, index or split that an object belongs to; None for all others.
+
+    Only names that `digest` gives count: a folder of the user's may be called cells too.
+    """
     kind, *rest = key.split("/")
     depth = _PART_DEPTH.get(kind)
-    return None if depth is None or len(rest) < depth else "/".join([kind, *rest[:depth]])
+    if depth is None or len(rest) < depth:
+        return None
+    if not _DIGEST.fullmatch(rest[depth - 1].removesuffix(".parquet")):
+        return None
+    return "/".join([kind, *rest[:depth]])
 
 
 def says_done(part: str) -> str:
@@ -145,6 +152,7 @@ def says_done(part: str) -> str:
     return part if last is None else f"{part}/{last}"
 
 
+_DIGEST = re.compile("[0-9a-f]{12}")
 _PART_DEPTH = {"cells": 1, "index": 3, "selections": 1, "splits": 1}
 _WRITTEN_LAST = {
     "cells": "predictions.parquet",

@@ -45,7 +45,7 @@ def prune(
         int, typer.Option(min=1, help="The newest runs and comparisons of each name that count.")
     ] = 3,
     older_than_days: Annotated[
-        float, typer.Option(min=0, help="What was written since then stays.")
+        int, typer.Option(min=0, help="What was written since then stays.")
     ] = 7,
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete it; without this it is only shown.")

@@ -7,14 +7,16 @@ from typer.testing import CliRunner
 from dcd.store import Store
 from flows.cli import app
 
+NEEDED, LEFT = "cells/aaaaaaaaaaaa", "cells/bbbbbbbbbbbb"
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A finished run, its cell, and a cell that nothing needs."""
     store = Store(str(tmp_path / "store"))
-    for cell in ("needed", "left"):
-        store.write_bytes(f"cells/{cell}/predictions.parquet", bytes(1_500_000))
-    store.write_bytes("runs/r-1/parts.json", json.dumps(["cells/needed"]).encode())
+    for cell in (NEEDED, LEFT):
+        store.write_bytes(f"{cell}/predictions.parquet", bytes(1_500_000))
+    store.write_bytes("runs/r-1/parts.json", json.dumps([NEEDED]).encode())
     store.write_bytes("runs/r-1/report.html", b"<html>")
     return store
 
@@ -38,10 +40,16 @@ def test_usage_of_an_empty_store(tmp_path: Path):
 def test_pruning_shows_first_and_deletes_only_when_told(store: Store):
     output = dcd("prune", "--store", store.url, "--older-than-days", "0")
     assert "Not needed: 1 part, 1.5 MB. Nothing was deleted" in output
-    assert store.exists("cells/left/predictions.parquet")
+    assert store.exists(f"{LEFT}/predictions.parquet")
     output = dcd("prune", "--store", store.url, "--older-than-days", "0", "--delete")
     assert "Deleted: 1 part, 1.5 MB." in output
-    assert store.keys_under("cells") == ["cells/needed/predictions.parquet"]
+    assert store.keys_under("cells") == [f"{NEEDED}/predictions.parquet"]
+
+
+def test_another_folder_is_refused(tmp_path: Path):
+    result = CliRunner().invoke(app, ["store", "prune", "--store", str(tmp_path), "--delete"])
+    assert result.exit_code == 1
+    assert "is this the store?" in result.output
 
 
 def test_what_is_new_stays_by_default(store: Store):
