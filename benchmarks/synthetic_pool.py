@@ -97,5 +97,4 @@ def _label(number: int) -> str:
 
 
 def _column(vectors: np.ndarray, schema: pa.Schema) -> pa.FixedSizeListArray:
-    flat = pa.array(vectors.astype(np.float16).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type)
+    return schemas.vector_lists(vectors.astype(np.float16), schema.field("embedding").type)

@@ -210,9 +210,7 @@ def _from_wire(batch: pa.RecordBatch, dim: int) -> pa.Table:
     vectors = from_blobs(batch.column("embedding"), np.float16, 2 * dim)
     columns: dict[str, pa.Array] = {name: batch.column(name) for name in batch.schema.names}
     columns["content_hash"] = columns["content_hash"].cast(schemas.CONTENT_HASH)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.ravel()), type=schema.field("embedding").type
-    )
+    columns["embedding"] = schemas.vector_lists(vectors, schema.field("embedding").type)
     if "list" in columns:
         schema = schema.append(pa.field("list", pa.int32(), nullable=False))
     return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -249,9 +249,7 @@ def _embeddings_table(batches: list[_Rows], dim: int) -> pa.Table:
         pa.array([i for rows in batches for i in rows.image_ids], pa.string()),
         pa.array([w for rows in batches for w in rows.weak_labels], pa.string()),
         pa.array([h for rows in batches for h in rows.content_hashes], schemas.CONTENT_HASH),
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(vectors.ravel()), type=schema.field("embedding").type
-        ),
+        schemas.vector_lists(vectors, schema.field("embedding").type),
     ]
     table = pa.table(columns, schema=schema)
     return table.sort_by([("weak_label", "ascending"), ("image_id", "ascending")])

@@ -6,9 +6,9 @@ labels where they are asked for again. Embeddings, runs, comparisons, champions 
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dcd import keys
@@ -71,9 +71,7 @@ def usage(objects: Iterable[StoredObject]) -> list[Usage]:
     return sorted(rows, key=lambda row: (-row.n_bytes, row.folder))
 
 
-def plan_pruning(
-    store: Store, n_kept_runs: int, before: datetime, objects: Sequence[StoredObject] | None = None
-) -> Pruning:
+def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
     """What goes if the newest runs and comparisons of each name are to stay as cheap to repeat.
 
     Nothing goes that was written at `before` or later: a run that is under way needs it. Of every
@@ -81,10 +79,11 @@ def plan_pruning(
     Raises DataError if no run and no comparison is finished, ObjectUnreadable if a list of parts,
     or an index that is needed, is damaged.
     """
-    found = parts(store.objects_under() if objects is None else objects)
+    found = parts(o for folder in keys.PART_FOLDERS for o in store.objects_under(folder))
     used, n_silent = _used(store, n_kept_runs)
     wanted = used | newest_indexes(found)
-    return plan(found, wanted | _segments(store, found, wanted), before, n_silent)
+    pruning = plan(found, wanted | _segments(store, found, wanted), before)
+    return replace(pruning, n_silent=n_silent)
 
 
 def parts(objects: Iterable[StoredObject]) -> list[Part]:
@@ -97,25 +96,22 @@ def parts(objects: Iterable[StoredObject]) -> list[Part]:
     return [Part(key, tuple(grouped[key])) for key in sorted(grouped)]
 
 
-def plan(
-    found: Sequence[Part], needed: Collection[str], before: datetime, n_silent: int = 0
-) -> Pruning:
+def plan(found: Sequence[Part], needed: Collection[str], before: datetime) -> Pruning:
     """Parts that are not needed and were last written before a time go."""
     goes = {part.key for part in found if part.key not in needed and part.written < before}
     return Pruning(
         tuple(part for part in found if part.key in goes),
         tuple(part for part in found if part.key not in goes),
-        n_silent,
     )
 
 
 def newest_indexes(found: Iterable[Part]) -> set[str]:
     """Of every pool and encoder, the finished index that was written last."""
-    finished: dict[str, list[Part]] = defaultdict(list)
+    whole: dict[str, list[Part]] = defaultdict(list)
     for part in found:
         if part.kind == keys.INDEXES and _is_whole(part):
-            finished[part.key.rpartition("/")[0]].append(part)
-    return {max(of_pool, key=lambda p: (p.written, p.key)).key for of_pool in finished.values()}
+            whole[part.key.rpartition("/")[0]].append(part)
+    return {max(of_pool, key=lambda p: (p.written, p.key)).key for of_pool in whole.values()}
 
 
 def newest(written: Mapping[str, datetime], n: int) -> list[str]:
@@ -126,9 +122,7 @@ def newest(written: Mapping[str, datetime], n: int) -> list[str]:
     return sorted(found for ids in by_name.values() for found in ids[:n])
 
 
-def prune(
-    store: Store, unneeded: Sequence[Part], on_deleted: Callable[[Part], None] | None = None
-) -> None:
+def prune(store: Store, unneeded: Sequence[Part]) -> None:
     """Delete parts. The object that says a part is whole goes first: none is ever taken for whole
     that is not, and a crash leaves pieces that the next pruning takes."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
@@ -137,17 +131,14 @@ def prune(
             store.delete(last)
             rest = [found.key for found in part.objects if found.key != last]
             list(requests.map(store.delete, rest))
-            if on_deleted is not None:
-                on_deleted(part)
 
 
 def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
     """What the newest runs and comparisons are views of, and how many of them do not say."""
-    found = [
-        f"{folder}/{one}/{keys.PARTS}"
-        for folder, last in ((keys.RUNS, "report.html"), (keys.COMPARISONS, "comparison.md"))
-        for one in newest(finished(store, folder, last), n_kept_runs)
-    ]
+    runs = newest(finished(store, keys.RUNS, "report.html"), n_kept_runs)
+    comparisons = newest(finished(store, keys.COMPARISONS, "comparison.md"), n_kept_runs)
+    found = [keys.run(one, keys.PARTS) for one in runs]
+    found += [keys.comparison(one, keys.PARTS) for one in comparisons]
     if not found:
         raise DataError(
             f"{store.url}: no finished run and no comparison there, so nothing tells what is "
@@ -187,7 +178,8 @@ def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> s
                     f"{store.uri(key)}: names no segments ({err!r}); delete the folder, and the "
                     "index is built again"
                 ) from err
-            segments |= {f"{part.key.rpartition('/')[0]}/{name}" for name in names}
+            _, pool, encoder_id, _ = part.key.split("/")
+            segments |= {keys.index(pool, encoder_id, name) for name in names}
     return segments
 
 

@@ -69,7 +69,7 @@ def _vectors_like(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Array:
     noise = rng.integers(0, 2**_NOISY_BITS, len(flat), np.uint16) & noisy
     flat = np.where(flat != 0, (flat & ~noisy) | noise, flat)
     kind = rows.schema.field("embedding").type
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.view(np.float16)), type=kind)
+    return schemas.vector_lists(flat.view(np.float16).reshape(n, -1), kind)
 
 
 def _halves(rows: pa.Table) -> np.ndarray:

@@ -154,6 +154,7 @@ def says_done(part: str) -> str:
 
 _DIGEST = re.compile("[0-9a-f]{12}")
 _PART_DEPTH = {"cells": 1, "index": 3, "selections": 1, "splits": 1}
+PART_FOLDERS = tuple(_PART_DEPTH)
 _WRITTEN_LAST = {
     "cells": "predictions.parquet",
     "index": "index.json",

@@ -92,7 +92,7 @@ class Reader:
             codes = from_blobs(kept, np.uint8, self._codec.code_bytes)
             vectors = self._codec.decode(codes).astype(np.float16)
         kind = schemas.clustered(vectors.shape[1]).field("embedding")
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind.type)
+        lists = schemas.vector_lists(vectors, kind.type)
         return table.set_column(table.schema.get_field_index(name), kind, lists)
 
     def footer(self, part: str) -> pq.FileMetaData:

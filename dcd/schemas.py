@@ -151,6 +151,11 @@ def vectors(table: pa.Table) -> np.ndarray:
     return stacked_vectors([table])
 
 
+def vector_lists(vectors: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
+    """Vectors (N, D) as an embedding column of that type; its numbers are not copied."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind)
+
+
 def stacked_vectors(tables: Sequence[pa.Table]) -> np.ndarray:
     """The embedding columns of tables, one below the other: (N, D) float32.
 

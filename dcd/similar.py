@@ -83,7 +83,7 @@ def embed_pictures(config: EncoderConfig, pictures: Mapping[str, bytes]) -> pa.T
         {
             "image_id": pa.array(list(pictures), pa.string()),
             "content_hash": pa.array(hashes, schemas.CONTENT_HASH),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind),
+            "embedding": schemas.vector_lists(vectors, kind),
         }
     ).replace_schema_metadata({"encoder_id": encoder.encoder_id})
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dcd.config import load_run_or_index_config
+from dcd.units import filesize
 from flows.console import ConfigPath, configure_prefect, explained
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -51,8 +52,6 @@ def estimate(
 
 def estimate_table(found: "Estimate") -> Table:
     """A row a stage."""
-    from dcd.units import filesize
-
     table = Table(title=f"{found.pool} by {found.encoder_id}", title_justify="left")
     for name in ("stage", "images or rows", "read", "written", "tasks"):
         table.add_column(name, justify="left" if name == "stage" else "right")

@@ -80,7 +80,7 @@ def prune(
 
 
 def _usage_table(rows: "Sequence[Usage]") -> Table:
-    table = Table("folder", title_justify="left")
+    table = Table("folder")
     for heading in ("objects", "size"):
         table.add_column(heading, justify="right")
     for row in rows:

@@ -180,8 +180,8 @@ def test_pruning_deletes_what_says_that_a_part_is_whole_first(store: Store, monk
     assert deleted[0] == cell_of("r-1") + "/predictions.parquet"
     monkeypatch.undo()
     assert unneeded(store) == [cell_of("r-1")]
-    done = []
-    prune(store, plan_pruning(store, 1, NOW).unneeded, done.append)
+    done = plan_pruning(store, 1, NOW).unneeded
+    prune(store, done)
     assert [part.key for part in done] == [cell_of("r-1")]
     assert not store.keys_under(cell_of("r-1"))
     assert store.exists(cell_of("r-2") + "/model/model.safetensors")
