@@ -31,13 +31,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.embedding_loops import Case, Timing, bare_decode, bare_forward, ours, plain
-from dcd import backends
 from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders import load_encoder, preprocess_of
+from dcd.encoders.encoder import load_encoder, preprocess_of
+from dcd.encoders.weights import has_bundled
 from dcd.errors import DataError
-from dcd.pool import list_shards, read_shard
-from dcd.records import RawImage
-from dcd.weights import has_bundled
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage
+from dcd.sources.shards import read_shard
+from dcd.threads import cores as n_cores
 
 MODELS = ["vit_small_patch16_224.dino", "resnet50", "tf_efficientnet_lite0"]
 PHOTOS = "../shared/data/photos/*.tar"
@@ -94,7 +95,7 @@ def measure(case: Case, rounds: int) -> Row:
         backend=runtime.backend,
         device=runtime.device,
         device_name=_cpu_name() if on_cpu else torch.cuda.get_device_name(),
-        cores=backends.cores(),
+        cores=n_cores(),
         precision=runtime.precision,
         input_size=preprocess_of(case.encoder).input_size,
         n_images=n_images,

@@ -17,14 +17,15 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader, Dataset
 
-from dcd.backends import cores
 from dcd.config import DataConfig, EncoderConfig
-from dcd.embedding import embed_images, publish
-from dcd.encoders import load_encoder, load_network, preprocess_of
+from dcd.embeddings.embed import embed_images, publish
+from dcd.encoders.encoder import load_encoder, load_network, preprocess_of
 from dcd.images import decode, to_input
-from dcd.pool import list_shards, read_shard
-from dcd.records import RawImage
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage
+from dcd.sources.shards import read_shard
 from dcd.store import Store
+from dcd.threads import cores
 
 _PLAIN_BATCH_SIZE = 32
 _FORWARD_S = 10.0

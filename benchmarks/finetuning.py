@@ -1,4 +1,5 @@
-"""Images a second of full fine-tuning, with and without our weight gradient (`dcd.depthwise`).
+"""Images a second of full fine-tuning, with and without our weight gradient
+(`dcd.training.depthwise`).
 
     python -m benchmarks.finetuning [--model tf_efficientnet_lite0] [--input-size 64]
 
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 
 from dcd.config import TrainingConfig
-from dcd.depthwise import fast_depthwise_gradients
-from dcd.finetune import training_mode
+from dcd.training.depthwise import fast_depthwise_gradients
+from dcd.training.finetune import training_mode
 
 BATCH_SIZE = 64
 

@@ -18,12 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.real import missing_data
-from dcd import keys
 from dcd.config import RunConfig, load_config
-from dcd.datasets import read_any_table
 from dcd.errors import DCDError
-from dcd.store import Store
-from flows.console import configure_prefect, leaving
+from dcd.splits.label_table import read_any_table
+from dcd.store import Store, keys
+from flows.cli.console import configure_prefect, leaving
 
 _HOME = Path(__file__).parent
 _NO_DATA = 2

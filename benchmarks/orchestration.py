@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dcd import stages
 from dcd.config import EmbedConfig, EncoderConfig, PoolConfig, RunnerConfig
-from dcd.datasets import source_of
-from dcd.encoders import load_encoder
+from dcd.embeddings.embed import embed_shard
+from dcd.encoders.encoder import load_encoder
+from dcd.sources.source import list_source, source_of
 from dcd.store import Store
-from flows.console import configure_prefect
+from flows.cli.console import configure_prefect
 
 _BAR_MS = 10
 _WORKERS = 2
@@ -100,10 +100,10 @@ def loop(config: EmbedConfig) -> float:
     start = time.perf_counter()
     store, source = Store(config.store), source_of(config.pool)
     encoder_id = load_encoder(config.encoder).encoder_id
-    shards = stages.list_source(store, source)
+    shards = list_source(store, source)
     with ThreadPoolExecutor(_WORKERS) as workers:
         done = workers.map(
-            lambda shard: stages.embed_shard(store, source, shard, config.encoder, encoder_id),
+            lambda shard: embed_shard(store, source, shard, config.encoder, encoder_id),
             shards,
         )
         assert not any(outcome.reused for outcome in done)

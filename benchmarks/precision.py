@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders import load_encoder, load_network
+from dcd.encoders.encoder import load_encoder, load_network
+from dcd.encoders.precision import MIN_COSINE, cosines
 from dcd.errors import DataError, EncoderError
 from dcd.images import Preprocess, decode, to_input
-from dcd.pool import list_shards, read_shard
-from dcd.precision import MIN_COSINE, cosines
-from dcd.records import RawImage
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage
+from dcd.sources.shards import read_shard
 
 IMAGES = "../shared/data/cifar10n/pool-*.parquet"
 _K = 20

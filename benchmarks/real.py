@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.table import headline, table
 from dcd.config import BASELINES, load_config
 from dcd.errors import ConfigError, DCDError
-from flows.console import configure_prefect, leaving
+from flows.cli.console import configure_prefect, leaving
 
 _HOME = Path(__file__).parent
 _NO_DATA = 2
@@ -23,7 +23,7 @@ _NO_DATA = 2
 def run(config_path: Path, json_file: Path | None) -> None:
     """Run the config, write its metrics, print the table and the headline."""
     configure_prefect(verbose=False)
-    from dcd.runs import read_metrics
+    from dcd.runs.run import read_metrics
     from flows.debug_model import debug_model
 
     config = load_config(config_path)

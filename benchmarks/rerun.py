@@ -21,9 +21,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
-from dcd import keys
-from dcd.finished import list_runs
-from dcd.store import Store
+from dcd.runs.finished import list_runs
+from dcd.store import Store, keys
 
 DATA = Path("../shared/data/cifar10n")
 CONFIG = Path("benchmarks/cifar10n.yaml")

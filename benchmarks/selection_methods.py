@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.synthetic_pool import ENCODER, PoolSize
-from dcd import keys, schemas
-from dcd.store import Store
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.vectors import embedding_matrix
 
 Ids = dict[str, list[str]]  # by failure: image ids, nearest first
 
@@ -60,8 +61,8 @@ class Measured:
 
 def ours(case: Case) -> Measured:
     """dcd.search over the index, from opening the store to the ranked table."""
-    from dcd.index import index_info
-    from dcd.search import in_label_neighbors
+    from dcd.index.info import index_info
+    from dcd.index.search import in_label_neighbors
 
     nothing_blocked = pa.table(
         {"content_hash": pa.array([], schemas.CONTENT_HASH), "reason": pa.array([], pa.string())}
@@ -83,7 +84,7 @@ def faiss_flat(case: Case) -> Measured:
     import faiss
 
     failures = pq.read_table(case.failures)
-    queries = schemas.vectors(failures)
+    queries = embedding_matrix(failures)
     wanted = failures["label"].to_pylist()
     pool: list[tuple[np.ndarray, pa.ChunkedArray, pa.ChunkedArray]] = []
 
@@ -132,7 +133,7 @@ def duckdb_join(case: Case) -> Measured:
     def search() -> Ids:
         failures = pq.read_table(case.failures)
         vectors = pa.FixedSizeListArray.from_arrays(
-            pa.array(schemas.vectors(failures).ravel()), case.size.dim
+            pa.array(embedding_matrix(failures).ravel()), case.size.dim
         )
         connection = duckdb.connect()
         connection.execute("SET enable_progress_bar = false")
@@ -199,7 +200,7 @@ def _lancedb(case: Case, exact: bool) -> Measured:
         failures = pq.read_table(case.failures)
         table = lancedb.connect(str(folder)).open_table("pool")
         found: Ids = {}
-        vectors = schemas.vectors(failures)
+        vectors = embedding_matrix(failures)
         rows = zip(
             failures["image_id"].to_pylist(), failures["label"].to_pylist(), vectors, strict=True
         )

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dcd import keys, schemas
-from dcd.records import Shard
-from dcd.store import Store
+from dcd.sources.records import Shard
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.vectors import vector_lists
 
 POOL, ENCODER = "synthetic", "synthetic-encoder"
 _SHARD_ROWS = 50_000
@@ -38,7 +39,7 @@ def make_shards(store: Store, size: PoolSize) -> list[str]:
         if store.exists(keys.embeddings(size.name, ENCODER, name)):
             continue
         # Here, for it brings torch, whose memory is no part of what is measured.
-        from dcd.embedding import EmbeddedShard, ShardStats, publish
+        from dcd.embeddings.embed import EmbeddedShard, ShardStats, publish
 
         shard = Shard(name, f"synthetic://{name}", "webdataset", n_rows, "1")
         table = _rows(size, start, n_rows)
@@ -97,4 +98,4 @@ def _label(number: int) -> str:
 
 
 def _column(vectors: np.ndarray, schema: pa.Schema) -> pa.FixedSizeListArray:
-    return schemas.vector_lists(vectors.astype(np.float16), schema.field("embedding").type)
+    return vector_lists(vectors.astype(np.float16), schema.field("embedding").type)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcd.stats import Interval, over_seeds
+from dcd.evaluation.stats import Interval, over_seeds
 
 Row = Mapping[str, float | int | str | None]
 _MAX_LOSS = 0.005  # of test accuracy against `none`: what keeping test means

@@ -23,7 +23,6 @@ from dcd.config import EncoderConfig
 
 SEEDS = (0, 1, 2)
 ENCODER = EncoderConfig(model="tf_efficientnet_lite0", input_size=64, crop_pct=1.0)
-
 _N_POOL, _N_SHARDS = 3000, 6
 _N_STYLES = 4
 _N_MODES = 4

@@ -28,14 +28,17 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _ORIENTATION = 0x0112
 
+
 # Pillow's remarks on odd files would fill the log of a large pool; what matters is a reject.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 # torchvision announces that its decoders will move to another package: nothing a user can mend.
 warnings.filterwarnings("ignore", r"The image decoding and encoding", DeprecationWarning)
 
+
 # At up to 14 bytes a pixel, several large images at once would burst a worker's memory.
 _one_large_image = threading.Lock()
-
 _INTERPOLATION = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,

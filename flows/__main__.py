@@ -1,5 +1,5 @@
 """`python -m flows`: the command line `dcd` without its script."""
 
-from flows.cli import main
+from flows.cli.app import main
 
 main()

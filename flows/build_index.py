@@ -3,10 +3,10 @@
 from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
-from dcd.index import IndexInfo
-from flows import operated
+from dcd.index.info import IndexInfo
+from flows.deployment import attend as operated
 from flows.embed_pool import embed_pool
-from tasks import debugging
+from tasks import stages as debugging
 
 
 @flow(name="build-index", flow_run_name="index {config.pool.title}")

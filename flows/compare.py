@@ -6,16 +6,16 @@ images added. A cell that is in the store is not trained again, whichever compar
 
 from prefect import flow
 
-from dcd.cells import parts_of
-from dcd.comparison import Arm, ArmCell, ComparisonInfo
-from dcd.comparison_config import ComparisonConfig
-from dcd.config import RunConfig, RunnerConfig
-from dcd.datasets import source_of
-from dcd.methods import methods
-from dcd.selecting import SelectionInfo
-from dcd.start import start_digest
-from flows import operated
-from flows.debug_model import (
+from dcd.cells.cell import parts_of
+from dcd.cells.methods import methods
+from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
+from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
+from dcd.selection.select import SelectionInfo
+from dcd.sources.source import source_of
+from dcd.training.user_model import start_digest
+from flows.deployment import attend as operated
+from flows.runners import runner_of
+from flows.stages import (
     CELLS_AT_ONCE,
     embed_sources,
     gather_splits,
@@ -23,8 +23,9 @@ from flows.debug_model import (
     plan_cell,
     select_all,
 )
-from flows.runners import runner_of
-from tasks import comparing, debugging, progress
+from tasks import progress
+from tasks import stages as comparing
+from tasks import stages as debugging
 
 
 @flow(

@@ -3,30 +3,44 @@
 Singla, Chegini, Moayeri, Feizi: Data-Centric Debugging, arXiv 2211.09859.
 """
 
-from collections.abc import Mapping
+import time
 
 from prefect import flow
 
-from dcd import failures, keys
-from dcd.cells import CellPlan, parts_of
-from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, RunnerConfig, Split
-from dcd.datasets import source_of, sources
-from dcd.errors import DataError
-from dcd.index import IndexInfo
-from dcd.methods import Method, methods
-from dcd.runs import Evidence, RunInfo
-from dcd.selecting import SelectionInfo
-from dcd.stages import SplitInfo
-from dcd.start import start_digest
-from dcd.summary import StageCount
-from flows import operated
-from flows.embed_pool import EmbeddedSource, embed_pool
+from dcd.cells.cell import parts_of
+from dcd.cells.methods import methods
+from dcd.config import RunConfig, RunnerConfig
+from dcd.failures import registry as failures
+from dcd.report.record import StageCount
+from dcd.runs.run import Evidence, RunInfo
+from dcd.sources.source import source_of
+from dcd.training.user_model import start_digest
+from flows.deployment import attend as operated
 from flows.runners import runner_of
-from flows.stopwatch import Stopwatch
-from tasks import debugging, progress, reuse
+from flows.stages import (
+    CELLS_AT_ONCE,
+    embed_sources,
+    embedding_cost,
+    gather_splits,
+    index_pool,
+    plan_cell,
+    select_all,
+)
 from tasks import failures as failure_tasks
+from tasks import progress, reuse
+from tasks import stages as debugging
 
-CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
+
+class Stopwatch:
+    """Each `lap` is the time since the one before."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        return seconds
 
 
 @flow(
@@ -88,108 +102,3 @@ def debug_model(config: RunConfig) -> RunInfo:
         covered = [shard.name for shard in embedded[failures.SOURCE_ID].shards]
         failure_tasks.mark_covered(config.store, config.name, run.run_id, covered)
     return run
-
-
-def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
-    """Embed every distinct image source once, the pool first, new failures last; by source id."""
-    wanted = sources(config)
-    if config.failures and failure_tasks.has_failures(config.store):
-        wanted.append(failures.registry_source(config.store))
-    return {
-        source.id: embed_pool(
-            EmbedConfig(
-                store=config.store,
-                pool=PoolConfig(name=source.id, **source.data.model_dump()),
-                encoder=config.encoder,
-                runner=config.runner,
-            )
-        )
-        for source in wanted
-    }
-
-
-def index_pool(config: RunConfig, embedded: Mapping[str, EmbeddedSource]) -> IndexInfo:
-    """Cluster the embedded pool by label."""
-    pool = embedded[source_of(config.pool).id]
-    return debugging.cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
-    )
-
-
-def embedding_cost(embedded: EmbeddedSource) -> StageCount:
-    """What the embedding of one source cost this run."""
-    return StageCount(
-        f"embed {embedded.source.id}",
-        embedded.n_new_images,
-        "images",
-        embedded.seconds,
-        embedded.n_images - embedded.n_new_images,
-        embedded.n_bytes,
-    )
-
-
-def gather_splits(
-    config: RunConfig, seed: int, embedded: Mapping[str, EmbeddedSource]
-) -> dict[Split, SplitInfo]:
-    """Join every split of a seed with its labels; name failure modes where the data does not."""
-    by_images = {source.data.images: source for source in sources(config)}
-    gathered: dict[Split, SplitInfo] = {}
-    for split in SPLITS:
-        data = config.dataset(split, seed)
-        if data is not None:
-            source = embedded[by_images[data.images].id]
-            gathered[split] = debugging.gather_split(
-                config.store, split, source.source, source.encoder_id, source.shards, data
-            )
-    registry = embedded.get(failures.SOURCE_ID)
-    if registry is not None:
-        gathered["error_sample"] = debugging.add_failures(
-            config.store,
-            gathered.get("error_sample"),
-            registry.source,
-            registry.encoder_id,
-            registry.shards,
-        )
-    if "error_sample" not in gathered:
-        raise DataError(
-            f"error_sample: no failure is registered in {config.store}; put some into its "
-            f"{keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
-        )
-    return gathered
-
-
-def select_all(
-    config: RunConfig, index: IndexInfo, splits: Mapping[Split, SplitInfo]
-) -> dict[str, SelectionInfo]:
-    """Run every selection of the config for one seed; by method name."""
-    pool = source_of(config.pool)
-    return {
-        method.name: debugging.select(config.store, pool, index, splits, method.selection)
-        for method in methods(config)
-        if method.selection is not None
-    }
-
-
-def plan_cell(
-    config: RunConfig,
-    method: Method,
-    seed: int,
-    pool: EmbeddedSource,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    selections: Mapping[str, SelectionInfo],
-    start: str | None,
-) -> CellPlan:
-    """One method at one seed; baselines draw as many images as `selected` picked."""
-    return CellPlan(
-        method=method,
-        seed=seed,
-        pool=pool.source,
-        index=index,
-        splits=splits,
-        selection=selections.get(method.name, selections[config.compare.draw_like]),
-        encoder=config.encoder,
-        training=config.training,
-        compare=config.compare,
-        start_digest=start,
-    )

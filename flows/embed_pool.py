@@ -2,22 +2,17 @@
 
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 
 from prefect import flow
 
 from dcd.config import EmbedConfig
-from dcd.datasets import Source, source_of
+from dcd.embeddings.batches import Batch, batched, max_tasks
 from dcd.errors import EmbeddingFailed
-from dcd.pool import Shard
-from flows import operated
+from dcd.sources.records import Shard
+from dcd.sources.source import Source, source_of
+from flows.deployment import attend as operated
 from flows.runners import started_runner
 from tasks import embedding, progress, reuse
-from tasks.batches import Batch
-
-# A task costs more than a tiny shard, and a Prefect server slows down above about 2,000 task runs
-# in one flow run. Enough tasks a worker keep all of them busy to the end.
-_MIN_TASKS, _TASKS_A_WORKER, _MAX_TASKS = 100, 16, 1000
 
 
 @dataclass(frozen=True)
@@ -100,18 +95,6 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     )
     progress.finished(source.id, summary(result))
     return result
-
-
-def max_tasks(n_workers: int) -> int:
-    """The most embedding tasks that a flow run has."""
-    return min(max(_MIN_TASKS, _TASKS_A_WORKER * n_workers), _MAX_TASKS)
-
-
-def batched(shards: list[Shard], max_batches: int) -> list[list[Shard]]:
-    """The shards in order, in at most `max_batches` batches of nearly equal size."""
-    n = min(len(shards), max_batches)
-    bounds = [len(shards) * i // n for i in range(n + 1)]
-    return [shards[a:b] for a, b in pairwise(bounds)]
 
 
 def summary(embedded: EmbeddedSource) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from prefect import flow
 
 from dcd.config import RunConfig
-from dcd.similar import Similar, look_up
-from flows.debug_model import index_pool
+from dcd.neighbors import Similar, look_up
 from flows.embed_pool import embed_pool
+from flows.stages import index_pool
 
 
 @flow(name="find-neighbors", flow_run_name="neighbors {config.name}")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from prefect import flow
 
 from dcd.config import RunConfig
-from dcd.selecting import SelectionInfo
-from flows.debug_model import embed_sources, gather_splits, index_pool, select_all
+from dcd.selection.select import SelectionInfo
+from flows.stages import embed_sources, gather_splits, index_pool, select_all
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from prefect import flow
 
-from dcd.watch_config import WatchConfig
-from flows import operated
+from dcd.config import WatchConfig
+from flows.deployment import attend as operated
 from tasks import failures
 from tasks.failures import Arrival
 
@@ -14,8 +14,8 @@ from tasks.failures import Arrival
 def watch_failures(config: WatchConfig) -> Arrival:
     """Look into the inbox once, register what is good, announce what waits for a run.
 
-    The event `dcd.failures.arrived` is a wake-up call: `debug-model` takes everything from the
-    registry. One that is lost does no harm, for what still waits is announced again.
+    The event `dcd.failures.arrived` is a wake-up call: `debug-model` takes everything from
+    the registry. One that is lost does no harm, for what still waits is announced again.
     """
     operated.look_after_others()
     arrival = failures.take_in(config.run, None, timedelta(seconds=config.remind_after_s))

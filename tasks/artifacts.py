@@ -14,12 +14,12 @@ import httpx
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 from prefect.exceptions import PrefectException
 
-from dcd import figures, keys
-from dcd.runs import RunInfo
-from dcd.summary import MethodSummary, Score
+from dcd.evaluation.summary import MethodSummary, Score
+from dcd.report import figures
+from dcd.runs.run import RunInfo
+from dcd.store import keys
 
 log = logging.getLogger("dcd.artifacts")
-
 BROWSE_URL = "DCD_BROWSE_URL"  # where `dcd serve` answers, for links that a browser can follow
 
 

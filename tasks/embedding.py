@@ -6,20 +6,19 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from dcd import keys, pool_status, stages
 from dcd.config import EncoderConfig
-from dcd.datasets import Source
-from dcd.embedding import published
-from dcd.encoders import load_encoder
+from dcd.embeddings import status as pool_status
+from dcd.embeddings.batches import Batch
+from dcd.embeddings.embed import ShardOutcome, embed_shard, published
+from dcd.embeddings.status import FailedShard
+from dcd.encoders.encoder import load_encoder
 from dcd.errors import DCDError, StoreError
-from dcd.pool import Shard
-from dcd.pool_status import FailedShard
-from dcd.reuse import ResultKey, embed_key
-from dcd.stages import ShardOutcome
-from dcd.store import Store
-from dcd.store_errors import is_transient
+from dcd.sources.records import Shard
+from dcd.sources.source import Source, list_source
+from dcd.store import Store, keys
+from dcd.store.errors import is_transient
 from tasks import progress, reuse
-from tasks.batches import Batch
+from tasks.result_keys import ResultKey, embed_key
 from tasks.retries import RETRIES, RETRY
 
 
@@ -30,7 +29,7 @@ def encoder_id(config: EncoderConfig) -> str:
 
 @task(name="list-shards", **RETRY)
 def list_shards(store: str, source: Source) -> list[Shard]:
-    return stages.list_source(Store(store), source)
+    return list_source(Store(store), source)
 
 
 @task(name="embed-shards", task_run_name="embed {source.id} {shards[0].name}", **RETRY)
@@ -54,7 +53,7 @@ def embed_shards(
             progress.advanced(source.id, n_images)
 
         try:
-            outcome = stages.embed_shard(Store(store), source, shard, config, encoder_id, tell)
+            outcome = embed_shard(Store(store), source, shard, config, encoder_id, tell)
         except Exception as error:
             progress.advanced(source.id, -told)
             if not isinstance(error, DCDError | OSError):

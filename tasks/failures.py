@@ -7,11 +7,12 @@ from datetime import timedelta
 from prefect import task
 from prefect.events import emit_event
 
-from dcd import failures, intake, keys
 from dcd.config import RunConfig
-from dcd.failures import Pending
-from dcd.intake import Intake
-from dcd.store import Store
+from dcd.failures import intake
+from dcd.failures import registry as failures
+from dcd.failures.intake import Intake
+from dcd.failures.registry import Pending
+from dcd.store import Store, keys
 from tasks.retries import RETRY
 
 ARRIVED = "dcd.failures.arrived"

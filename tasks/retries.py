@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from dcd.store_errors import is_transient
+from dcd.store.errors import is_transient
 
 RETRIES = 5  # waits 2 + 4 + 8 + 16 + 32 s: a store that is away for half a minute is survived
 RETRY_DELAYS_S = exponential_backoff(backoff_factor=2)

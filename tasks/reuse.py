@@ -17,17 +17,15 @@ from prefect.futures import PrefectFuture
 from prefect.serializers import JSONSerializer
 from pydantic import TypeAdapter
 
-from dcd import keys
-from dcd.cells import CellInfo
+from dcd.cells.cell import CellInfo
+from dcd.embeddings.batches import Batch
 from dcd.errors import DCDError
-from dcd.filesystems import S3Settings
-from dcd.requests import Requests
-from dcd.reuse import ResultKey
-from dcd.store import BYTES_READ, MISSED, Store, writing_requests
-from tasks.batches import Batch
+from dcd.store import Store, keys
+from dcd.store.filesystems import S3Settings
+from dcd.store.requests import BYTES_READ, MISSED, Requests, writing_requests
+from tasks.result_keys import ResultKey
 
 T = TypeVar("T", bound=Task[Any, Any])
-
 _RECORDS = {"Batch": Batch, "CellInfo": CellInfo}
 _SERIALIZER = JSONSerializer(
     object_encoder="tasks.reuse.encode", object_decoder="tasks.reuse.decode"

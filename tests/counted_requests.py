@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dcd.requests import Requests, total
+from dcd.store.requests import Requests, total
 from tests.faulty_proxy import FaultyProxy, Request
 
 

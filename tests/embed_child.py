@@ -14,10 +14,11 @@ from typing import Literal
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from dcd import stages
 from dcd.config import EmbedConfig
-from dcd.datasets import source_of
-from dcd.encoders import load_encoder
+from dcd.embeddings import embed
+from dcd.embeddings.embed import embed_shard
+from dcd.encoders.encoder import load_encoder
+from dcd.sources.source import list_source, source_of
 from dcd.store import Store
 from flows.embed_pool import embed_pool
 
@@ -78,10 +79,10 @@ def _run(
 def _loop(config: EmbedConfig) -> None:
     store, source = Store(config.store), source_of(config.pool)
     encoder_id = load_encoder(config.encoder).encoder_id
-    shards = stages.list_source(store, source)
+    shards = list_source(store, source)
     with ThreadPoolExecutor(config.runner.max_workers) as workers:
         done = workers.map(
-            lambda shard: stages.embed_shard(store, source, shard, config.encoder, encoder_id),
+            lambda shard: embed_shard(store, source, shard, config.encoder, encoder_id),
             shards,
         )
         assert len(list(done)) == len(shards)
@@ -90,7 +91,7 @@ def _loop(config: EmbedConfig) -> None:
 def _tell_steps(steps: Connection) -> None:
     """Put a spy around embedding and around every write of a shard's tables."""
     sending = threading.Lock()
-    embed_images, write_bytes = stages.embed_images, Store.write_bytes
+    embed_images, write_bytes = embed.embed_images, Store.write_bytes
 
     def tell(step: Step, shard: str) -> None:
         with sending:
@@ -116,5 +117,5 @@ def _tell_steps(steps: Connection) -> None:
         else:
             write_bytes(store, key, data)
 
-    stages.embed_images = telling_embed
+    embed.embed_images = telling_embed
     Store.write_bytes = telling_write

@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 import yaml
 
-from flows.deploying import DEPLOYMENTS, ROOT
+from flows.deployment.deploy import DEPLOYMENTS, ROOT
 
 T = TypeVar("T")
 PATIENCE_S = 1200  # what takes seconds on a quiet machine may take minutes on a busy one

@@ -7,7 +7,9 @@ import pytest
 
 from dcd.config import load_config
 from dcd.demo import SEEDS, write_demo
-from dcd.pool import RawImage, list_shards, read_shard
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage
+from dcd.sources.shards import read_shard
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 from timm.data.transforms_factory import create_transform
 
 from dcd.images import MAX_PIXELS, BadImage, Preprocess, decode, to_input
-from tests.dcd.hostile import IMAGES, Hostile, encoded, noise, oriented, scene
+from tests.dcd.sources.hostile import IMAGES, Hostile, encoded, noise, oriented, scene
 
 HALF = (0.5, 0.5, 0.5)
 DECODABLE = [case.data for case in IMAGES if case.reason is None]

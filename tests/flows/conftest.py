@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from flows.console import configure_prefect
+from flows.cli.console import configure_prefect
 
 # Prefect reads its settings when it is imported, which collecting the test modules does.
 _HOME = tempfile.mkdtemp(prefix="dcd-prefect-")

@@ -9,15 +9,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from dcd.comparison_config import load_comparison
+from dcd.config import LpipsConfig, load_comparison
 from dcd.errors import ConfigError
-from dcd.housekeeping import plan_pruning
-from dcd.lpips_config import LpipsConfig
+from dcd.runs.pruning import plan_pruning
 from dcd.store import Store
-from flows.cli import app
+from flows.cli.app import app
 from flows.compare import compare
 from tests.case import write_case
-from tests.dcd.lpips_weights import write_alexnet
+from tests.dcd.selection.lpips_weights import write_alexnet
 
 
 def write_comparison_config(folder: Path, **overrides: object) -> Path:

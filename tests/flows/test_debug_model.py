@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import pytest
 
 from dcd.config import BASELINES, load_config
-from dcd.housekeeping import plan_pruning, prune
+from dcd.runs.pruning import plan_pruning, prune
 from dcd.store import Store
 from flows.debug_model import debug_model
 from tests.case import LABELS, N_SHARDS, write_case

@@ -19,7 +19,7 @@ from dcd.errors import EmbeddingFailed
 from dcd.store import Store
 from flows.embed_pool import embed_pool
 from tests.case import LABELS, png
-from tests.dcd.hostile import write_tar
+from tests.dcd.sources.hostile import write_tar
 from tests.embed_child import STEPS_A_SHARD, Child
 from tests.faulty_proxy import FaultyProxy, Request, now_and_then
 from tests.s3_server import SwiftServer

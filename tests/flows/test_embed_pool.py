@@ -5,14 +5,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcd import keys, stages
 from dcd.config import EmbedConfig, EncoderConfig, PoolConfig, RunnerConfig, load_embed_config
+from dcd.embeddings.batches import batched
 from dcd.errors import ConfigError, EmbeddingFailed, StoreUnavailable
-from dcd.label_map import read_pool_labels
-from dcd.pool import Shard
-from dcd.store import Store
-from flows.embed_pool import batched, embed_pool
-from tasks import progress
+from dcd.index.build import cluster_pool
+from dcd.sources.records import Shard
+from dcd.splits.label_map import read_pool_labels
+from dcd.store import Store, keys
+from flows.embed_pool import embed_pool
+from tasks import embedding, progress
 from tests.case import LABELS, write_case
 
 
@@ -58,7 +59,7 @@ def test_what_is_transient_is_tried_again_and_counted_once(
     prefect_home: str, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ):
     config = load_embed_config(write_case(tmp_path))
-    embed_shard, tries = stages.embed_shard, []
+    embed_shard, tries = embedding.embed_shard, []
 
     def interrupted_once(store, source, shard, encoder, encoder_id, on_images):
         tries.append(shard.name)
@@ -67,7 +68,7 @@ def test_what_is_transient_is_tried_again_and_counted_once(
             raise StoreUnavailable("the store is busy")
         return embed_shard(store, source, shard, encoder, encoder_id, on_images)
 
-    monkeypatch.setattr(stages, "embed_shard", interrupted_once)
+    monkeypatch.setattr(embedding, "embed_shard", interrupted_once)
     embedded = embed_pool(config)
     assert sorted(tries) == ["pool-0", "pool-1", "pool-1", "pool-2"]
     assert embedded.n_embedded == heard.total == heard.done == 72
@@ -78,7 +79,7 @@ def test_a_bug_in_one_shard_leaves_the_others_and_is_named(
     prefect_home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = load_embed_config(write_case(tmp_path))
-    embed_shard, tries = stages.embed_shard, []
+    embed_shard, tries = embedding.embed_shard, []
 
     def buggy(store, source, shard, *rest):
         tries.append(shard.name)
@@ -86,7 +87,7 @@ def test_a_bug_in_one_shard_leaves_the_others_and_is_named(
             raise ZeroDivisionError("a bug\nof two lines")
         return embed_shard(store, source, shard, *rest)
 
-    monkeypatch.setattr(stages, "embed_shard", buggy)
+    monkeypatch.setattr(embedding, "embed_shard", buggy)
     with pytest.raises(EmbeddingFailed) as caught:
         embed_pool(config)
     assert caught.value.failures == ["pool-1: ZeroDivisionError: a bug of two lines"]
@@ -129,9 +130,7 @@ def test_a_manifest_with_queries_from_config_to_classes(
         keys.rejects("listed", embedded.encoder_id, "pool-00000")
     ).to_pylist()
     assert rejected == {"image_id": "gone", "stage": "read", "reason": "no such object"}
-    index = stages.cluster_pool(
-        store, embedded.source, embedded.encoder_id, embedded.shards, config.pool
-    )
+    index = cluster_pool(store, embedded.source, embedded.encoder_id, embedded.shards, config.pool)
     assert index.label_counts.keys() == set(LABELS)
     assert (index.n_rows, index.n_unlabelled) == (24, 0)
     assert read_pool_labels(config.pool) is not None

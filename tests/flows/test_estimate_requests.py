@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dcd import keys
 from dcd.config import BuildIndexConfig, RunConfig, load_run_or_index_config
-from dcd.estimate import StageCost
-from dcd.requests import Requests
-from dcd.store import Store
+from dcd.estimate.embedding import StageCost
+from dcd.store import Store, keys
+from dcd.store.requests import Requests
 from flows.build_index import build_index
+from flows.cli.estimating import estimate_of
 from flows.embed_pool import embed_pool
-from flows.estimating import estimate_of
 from tests.case import N_SHARDS, write_case
 from tests.counted_requests import Counted, counted
 from tests.s3_server import client

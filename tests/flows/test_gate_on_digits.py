@@ -5,13 +5,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dcd.champions import current
 from dcd.config import load_config
 from dcd.demo import load_digits, splits, write_demo
-from dcd.gate import decide
-from dcd.gate_record import read_record
-from dcd.keys import run
+from dcd.gate.champions import current
+from dcd.gate.decision import decide
+from dcd.gate.record import read_record
 from dcd.store import Store
+from dcd.store.keys import run
 from flows.debug_model import debug_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -5,13 +5,12 @@ import re
 
 import pytest
 
-from dcd import keys
-from dcd.store import Store
-from dcd.watch_config import WatchConfig
+from dcd.config import WatchConfig
+from dcd.store import Store, keys
 from flows.debug_model import debug_model
 from flows.watch_failures import watch_failures
 from tasks import failures as failure_tasks
-from tests.dcd.failing_images import case_with_registry, inbox, write_failures
+from tests.dcd.failures.failing_images import case_with_registry, inbox, write_failures
 
 
 @pytest.fixture

@@ -6,18 +6,15 @@ import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-from dcd.runs import RunInfo
-from dcd.summary import summary_rows
+from dcd.runs.run import RunInfo
 from tasks import artifacts
-from tests.dcd.run_records import record
+from tests.dcd.report.run_records import record, rows_of
 
 
 @pytest.fixture
 def info(tmp_path) -> RunInfo:
     report = tmp_path / "runs" / "tiny-1" / "report.html"
-    return RunInfo(
-        "tiny-1", str(report), ("It got *better*.",), summary_rows(record()), ("Refused.",)
-    )
+    return RunInfo("tiny-1", str(report), ("It got *better*.",), rows_of(record()), ("Refused.",))
 
 
 def test_a_run_publishes_metrics_figure_and_report(info, prefect_home):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from dcd.config import DataConfig
-from dcd.datasets import Source
 from dcd.errors import StoreUnavailable
-from dcd.pool import Shard
+from dcd.sources.records import Shard
+from dcd.sources.source import Source
 from dcd.store import Store
 from tasks import embedding
-from tests.dcd.vector_pools import ENCODER, POOL, put_shard
+from tests.dcd.index.vector_pools import ENCODER, POOL, put_shard
 
 SOURCE = Source(POOL, DataConfig(images="i"))
 

@@ -4,14 +4,13 @@ import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from dcd.cells import CellInfo
-from dcd.embedding import ShardStats
-from dcd.pool_status import FailedShard
-from dcd.reuse import ResultKey
-from dcd.stages import ShardOutcome
+from dcd.cells.cell import CellInfo
+from dcd.embeddings.batches import Batch
+from dcd.embeddings.embed import ShardOutcome, ShardStats
+from dcd.embeddings.status import FailedShard
 from dcd.store import Store
 from tasks import reuse
-from tasks.batches import Batch
+from tasks.result_keys import ResultKey
 
 CELL = CellInfo("id", "selected", 0, 6, reused=False)
 BATCH = Batch((ShardOutcome(ShardStats("s0", 3, 2, 1), False),), (FailedShard("s1", "why"),))

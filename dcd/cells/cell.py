@@ -1,0 +1,216 @@
+"""One cell of a comparison: a method at a seed, trained, evaluated and published once."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.cells import methods
+from dcd.cells.hardness import Hardness, hardest
+from dcd.cells.methods import Method, PoolLook
+from dcd.cells.train import (
+    TrainedModel,
+    TrainingData,
+    failing_head,
+    train_network,
+    train_on_features,
+)
+from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
+from dcd.errors import LabelError
+from dcd.evaluation.metrics import predictions_table
+from dcd.index.info import IndexInfo
+from dcd.index.read import pool_rows, shared_sample
+from dcd.label_noise.pool_agreement import pool_agreement
+from dcd.selection.select import SelectionInfo
+from dcd.sources.source import Source
+from dcd.splits.split import SplitInfo, blocked_content, split_table
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.rows import without
+from dcd.training.checkpoints import Checkpoint
+from dcd.training.finetune import Progress
+
+
+def free_rows(store: Store, index: IndexInfo, blocked: pa.Table) -> pa.Table:
+    """The pool's rows without blocked content: what the random baselines draw from."""
+    return without(pool_rows(store, index), blocked)
+
+
+_CELL_FORMAT = 4
+_SAVED_METHODS = ("none", "selected")
+
+# On the curve of `selected`, which the report shows, beside what decides.
+_ON_CURVE: tuple[Split, ...] = ("debug_heldout", "test")
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """Everything that decides a cell's figures.
+
+    `selection` is the method's own one, or that of `selected` for baselines that draw as many.
+    `start_digest` stands for the content of `training.start`.
+    """
+
+    method: Method
+    seed: int
+    pool: Source
+    index: IndexInfo
+    splits: Mapping[Split, SplitInfo]
+    selection: SelectionInfo
+    encoder: EncoderConfig
+    training: TrainingConfig
+    compare: CompareConfig
+    start_digest: str | None = None
+
+    @property
+    def drawn_from(self) -> list[object] | None:
+        """What decides which images of the pool the method draws; None if it draws none."""
+        match self.method.draw:
+            case "none":
+                return None
+            case "whole_pool":
+                return [self.index.index_id, self.compare.whole_pool_max_images]
+            case "filtered_pool":
+                return [self.index.index_id, self.compare.filtered_pool_min_agreement]
+            case "uncertainty":
+                return [self.index.index_id, self.selection.id, self.compare.uncertainty]
+            case _:
+                return [self.index.index_id, self.selection.id]
+
+    @property
+    def id(self) -> str:
+        """Digest of what the cell depends on, and of nothing else."""
+        method = self.method
+        # A selection's settings are part of its id; the table's name for it does not count.
+        return keys.digest(
+            "cell",
+            _CELL_FORMAT,
+            [method.draw, method.with_error_sample, method.name in _SAVED_METHODS],
+            self.seed,
+            self.index.encoder_id,
+            sorted([split, info.id] for split, info in self.splits.items()),
+            self.drawn_from,
+            self.training,
+            self.start_digest,
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the store holds of the cell and of what it was made from: see `keys.part_of`."""
+        splits = [keys.split(info.id) for info in self.splits.values()]
+        selection = keys.selection(self.selection.id)
+        return keys.cell(self.id), self.index.prefix, selection, *splits
+
+
+def parts_of(plans: Iterable[CellPlan]) -> tuple[str, ...]:
+    """The parts of all cells, each once."""
+    return tuple(sorted({part for plan in plans for part in plan.parts}))
+
+
+@dataclass(frozen=True)
+class CellInfo:
+    """A finished cell: `id` names its picks, predictions and model in the store."""
+
+    id: str
+    method: str
+    seed: int
+    n_picks: int
+    reused: bool
+
+
+def run_cell(
+    store: Store, plan: CellPlan, on_progress: Callable[[Progress], None] | None = None
+) -> CellInfo:
+    """Train and evaluate one cell, unless it is there; predictions are published last.
+
+    A killed full training goes on from its last checkpoint.
+    """
+    prefix = keys.cell(plan.id)
+    if store.exists(f"{prefix}/predictions.parquet"):
+        picks = store.read_table(f"{prefix}/picks.parquet", ["image_id"])
+        return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
+    data = gather_data(store, plan)
+    checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
+    if plan.training.mode == "head":
+        trained = train_on_features(store, data, plan.encoder, plan.training)
+    else:
+        shown = _ON_CURVE if plan.method.name == "selected" else ()
+        trained = train_network(
+            store, data, plan.encoder, plan.training, plan.seed, checkpoint, shown, on_progress
+        )
+    if plan.method.name in _SAVED_METHODS:
+        with tempfile.TemporaryDirectory() as scratch:
+            trained.save(Path(scratch))
+            for file in sorted(Path(scratch).iterdir()):
+                store.publish_file(file, f"{prefix}/model/{file.name}")
+    predictions = pa.concat_tables(
+        predictions_table(plan.method.name, plan.seed, split, data.tables[split], found)
+        for split, found in trained.predicted.items()
+    )
+    described = {"method": str(asdict(plan.method)), "training": plan.training.model_dump_json()}
+    store.write_table(f"{prefix}/picks.parquet", data.picks, metadata=described)
+    store.write_table(f"{prefix}/curve.parquet", curve_table(trained), metadata=described)
+    store.write_table(f"{prefix}/predictions.parquet", predictions, metadata=described)
+    checkpoint.clear()
+    return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
+
+
+def gather_data(store: Store, plan: CellPlan) -> TrainingData:
+    """The tables of all splits and the picks, less those whose label the model does not know.
+
+    Raises LabelError if the error sample has labels that train does not know.
+    """
+    tables: dict[Split, pa.Table] = {
+        split: split_table(store, info) for split, info in plan.splits.items()
+    }
+    classes = tuple(sorted(set(tables["train"]["label"].to_pylist())))
+    if not set(tables["error_sample"]["label"].to_pylist()) <= set(classes):
+        raise LabelError("error_sample has labels that train does not know; add images of them")
+    picks = draw_picks(store, plan, tables)
+    picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
+    return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes)
+
+
+def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -> pa.Table:
+    """The images that the method adds to train: schemas.PICKS."""
+    method = plan.method
+    if method.draw == "none":
+        picks = schemas.PICKS.empty_table()
+    else:
+        reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
+        blocked = blocked_content(store, plan.splits)
+
+        def rows() -> pa.Table:
+            return free_rows(store, plan.index, blocked)
+
+        def agreement() -> pa.Table:
+            return without(pool_agreement(store, plan.index), blocked)
+
+        def of_hardness(by: Hardness, n: int) -> pa.Table:
+            head = failing_head(tables["train"], plan.training)
+            return hardest(shared_sample(store, plan.index), head, blocked, by, n)
+
+        picks = methods.pool_picks(
+            method,
+            reference,
+            plan.compare,
+            plan.seed,
+            PoolLook(rows, agreement, of_hardness),
+        )
+    if method.with_error_sample:
+        weight = plan.selection.error_sample_weight if method.draw == "selection" else 1.0
+        picks = methods.with_error_sample(picks, tables["error_sample"], weight)
+    return picks
+
+
+def curve_table(trained: TrainedModel) -> pa.Table:
+    """schemas.CURVE; without rows where no ensemble was chosen."""
+    rows = [
+        {"alpha": p.alpha, "split": split, "accuracy": share, "chosen": p.alpha == trained.alpha}
+        for p in trained.curve
+        for split, share in p.accuracy.items()
+    ]
+    return pa.Table.from_pylist(rows, schemas.CURVE)

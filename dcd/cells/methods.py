@@ -1,0 +1,146 @@
+"""The methods of a comparison: what each adds to `train`. Pure: tables in, table out.
+
+Three baselines pick what the failing model finds hard, without an error sample. They come from
+active learning and hard-example mining, where labels are trusted: low_confidence (least confidence:
+Lewis & Gale 1994), uncertainty (margin: Scheffer et al. 2001; entropy), high_loss (Shrivastava et
+al. 2016, "Training region-based object detectors with online hard example mining", CVPR).
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.cells.hardness import Hardness
+from dcd.config import BASELINES, Baseline, CompareConfig, RunConfig, SelectionConfig
+from dcd.selection.picks import random_draw, random_in_label, targeted_picks
+from dcd.tables import schemas
+
+Draw = Literal[
+    "none",
+    "selection",
+    "random",
+    "random_in_label",
+    "whole_pool",
+    "filtered_pool",
+    "low_confidence",
+    "high_loss",
+    "uncertainty",
+]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to enlarge the training set, by the name it carries in tables."""
+
+    name: str
+    draw: Draw
+    selection: SelectionConfig | None = None
+    with_error_sample: bool = False
+
+
+_BASELINES: dict[Baseline, Method] = {
+    "none": Method("none", "none"),
+    "error_sample": Method("error_sample", "none", with_error_sample=True),
+    "random": Method("random", "random"),
+    "random_in_label": Method("random_in_label", "random_in_label"),
+    "whole_pool": Method("whole_pool", "whole_pool"),
+    "filtered_pool": Method("filtered_pool", "filtered_pool"),
+    "low_confidence": Method("low_confidence", "low_confidence"),
+    "high_loss": Method("high_loss", "high_loss"),
+    "uncertainty": Method("uncertainty", "uncertainty"),
+}
+
+
+@dataclass(frozen=True)
+class PoolLook:
+    """Looks at the pool that only some methods need, each taken when it is asked for.
+
+    rows: image_id, label, shard of all images without blocked content. agreement: the same with
+    label_agreement, of the pool's sample. hardest: image_id, label, shard of the n images that the
+    failing model finds hardest (`dcd.cells.hardness`).
+    """
+
+    rows: Callable[[], pa.Table]
+    agreement: Callable[[], pa.Table]
+    hardest: Callable[[Hardness, int], pa.Table]
+
+
+def methods(config: RunConfig) -> list[Method]:
+    """All methods of a run in table order: baselines, `selected`, further selections.
+
+    `none` is always there: it is the model that fails, and every verdict is against it.
+    """
+    names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
+    return [
+        *(_BASELINES[name] for name in names),
+        _selecting("selected", config.selection),
+        *(_selecting(name, one) for name, one in config.compare.selections.items()),
+    ]
+
+
+def _selecting(name: str, config: SelectionConfig) -> Method:
+    return Method(name, "selection", config, config.error_sample_weight > 0)
+
+
+def pool_picks(
+    method: Method,
+    reference: pa.Table,
+    compare: CompareConfig,
+    seed: int,
+    look: PoolLook,
+) -> pa.Table:
+    """The pool images that a method adds: schemas.PICKS.
+
+    reference: schemas.DEBUG_TRAIN of `compare.draw_like`; the random baselines draw as many images
+    as it picked for the failures (in each label), and so do the model-driven ones.
+    """
+    # A stream of its own for every kind of draw: their luck is not to hang together.
+    rng = np.random.default_rng([seed, zlib.crc32(method.draw.encode())])
+    targeted = targeted_picks(reference)
+    match method.draw:
+        case "none":
+            return schemas.PICKS.empty_table()
+        case "selection":
+            drawn = reference
+        case "random":
+            drawn = random_draw(look.rows(), targeted.num_rows, rng)
+        case "random_in_label":
+            counts = targeted.group_by("label").aggregate([([], "count_all")]).to_pylist()
+            drawn = random_in_label(look.rows(), {c["label"]: c["count_all"] for c in counts}, rng)
+        case "whole_pool":
+            rows = look.rows()
+            n = compare.whole_pool_max_images or rows.num_rows
+            drawn = random_draw(rows, min(n, rows.num_rows), rng)
+        case "filtered_pool":
+            rows = look.agreement()
+            drawn = rows.filter(
+                pc.greater_equal(rows["label_agreement"], compare.filtered_pool_min_agreement)
+            )
+        case "low_confidence":
+            drawn = look.hardest("confidence", targeted.num_rows)
+        case "high_loss":
+            drawn = look.hardest("loss", targeted.num_rows)
+        case "uncertainty":
+            drawn = look.hardest(compare.uncertainty, targeted.num_rows)
+    return _picks(drawn, "pool")
+
+
+def with_error_sample(picks: pa.Table, error_sample: pa.Table, weight: float = 1.0) -> pa.Table:
+    """The picks and every error-sample image beside them, with this weight in the loss."""
+    n = error_sample.num_rows
+    weights = pa.repeat(pa.scalar(weight, pa.float32()), n)
+    weighted = error_sample.select(["image_id", "label", "shard"]).append_column("weight", weights)
+    return pa.concat_tables([picks, _picks(weighted, "error_sample")])
+
+
+def _picks(rows: pa.Table, source: str) -> pa.Table:
+    n = rows.num_rows
+    table = rows.append_column("source", pa.repeat(source, n))
+    if "weight" not in rows.column_names:
+        table = table.append_column("weight", pa.array(np.ones(n, np.float32)))
+    return schemas.conform(table, schemas.PICKS, "picks")

@@ -1,0 +1,62 @@
+"""Configuration: frozen pydantic models, one a stage, and how YAML becomes one of them.
+
+Of files it reads a config alone; every fault is a line that names the place and the mend.
+Uses pydantic and YAML; hands out the models, which are the flows' parameters, and their loaders.
+"""
+
+from dcd.config.base import Frozen
+from dcd.config.comparison import ComparisonConfig, load_comparison
+from dcd.config.data import SPLITS, UNJUDGED_SPLITS, DataConfig, PoolConfig, Split
+from dcd.config.encoder import EncoderConfig
+from dcd.config.index import IndexConfig
+from dcd.config.load import (
+    load_config,
+    load_embed_config,
+    load_index_config,
+    load_run_or_index_config,
+    parse_config,
+)
+from dcd.config.run import (
+    BASELINES,
+    Baseline,
+    BuildIndexConfig,
+    CompareConfig,
+    EmbedConfig,
+    GateConfig,
+    RunConfig,
+    RunnerConfig,
+    WatchConfig,
+)
+from dcd.config.selection import LpipsConfig, SelectionConfig
+from dcd.config.training import StartConfig, TrainingConfig
+
+__all__ = [
+    "BASELINES",
+    "SPLITS",
+    "UNJUDGED_SPLITS",
+    "Baseline",
+    "BuildIndexConfig",
+    "CompareConfig",
+    "ComparisonConfig",
+    "DataConfig",
+    "EmbedConfig",
+    "EncoderConfig",
+    "Frozen",
+    "GateConfig",
+    "IndexConfig",
+    "LpipsConfig",
+    "PoolConfig",
+    "RunConfig",
+    "RunnerConfig",
+    "SelectionConfig",
+    "Split",
+    "StartConfig",
+    "TrainingConfig",
+    "WatchConfig",
+    "load_comparison",
+    "load_config",
+    "load_embed_config",
+    "load_index_config",
+    "load_run_or_index_config",
+    "parse_config",
+]

@@ -1,0 +1,37 @@
+"""The encoder's section of a config: which network, weights, size and precision."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dcd.config.base import Frozen, Uri
+
+
+class EncoderConfig(Frozen):
+    """The network whose penultimate layer measures likeness, and that is retrained."""
+
+    model: str = Field(default="tf_efficientnet_lite0", description="Any timm model name.")
+    weights: Literal["auto", "bundled", "pretrained", "random"] = Field(
+        default="auto",
+        description="bundled: from an installed package; pretrained: timm's hub; random: "
+        "untrained. auto: bundled where it exists, else pretrained.",
+    )
+    checkpoint: Uri | None = Field(
+        default=None, description="Weights file (.safetensors, .pt, .pth); goes before `weights`."
+    )
+    input_size: int | None = Field(
+        default=None, ge=16, le=2048, description="Pixels a side; default: the size of the weights."
+    )
+    crop_pct: float | None = Field(
+        default=None, gt=0, le=1, description="Centre-crop share; default: that of the weights."
+    )
+    precision: Literal["auto", "fp32", "mixed", "bf16"] = Field(
+        default="auto",
+        description="auto: the fastest that keeps the embeddings, by a measurement at loading. "
+        "mixed: fp32 in the early layers, bf16 in the others (openvino).",
+    )
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Default: from the memory at hand."
+    )

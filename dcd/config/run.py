@@ -1,0 +1,231 @@
+"""Configuration: frozen pydantic models, one per stage, nested per flow.
+
+They are the flow parameters as well, so the Prefect UI draws their forms from the field
+descriptions. Nothing here touches a file; `dcd.validation.run` checks what needs a look at the
+data.
+"""
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from dcd.config.base import Frozen, Uri
+from dcd.config.data import DataConfig, PoolConfig, Split
+from dcd.config.encoder import EncoderConfig
+from dcd.config.index import IndexConfig
+from dcd.config.selection import SelectionConfig
+from dcd.config.training import TrainingConfig
+
+Baseline = Literal[
+    "none",
+    "error_sample",
+    "random",
+    "random_in_label",
+    "whole_pool",
+    "filtered_pool",
+    "low_confidence",
+    "high_loss",
+    "uncertainty",
+]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)  # in table order
+_DEFAULT_BASELINES: tuple[Baseline, ...] = (
+    "none",
+    "error_sample",
+    "random",
+    "random_in_label",
+    "whole_pool",
+    "filtered_pool",
+)
+
+
+class CompareConfig(Frozen):
+    """What is trained and evaluated beside the selection."""
+
+    baselines: tuple[Baseline, ...] = Field(
+        default=_DEFAULT_BASELINES, description=f"Baselines to run, of {', '.join(BASELINES)}."
+    )
+    draw_like: str = Field(
+        default="selected",
+        description="The random and model-driven baselines draw as many images as this selection "
+        "picked for the failures: selected, or one of `selections`.",
+    )
+    whole_pool_max_images: int | None = Field(
+        default=None, ge=1, description="whole_pool: a random draw of this many; default: all."
+    )
+    filtered_pool_min_agreement: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="filtered_pool: the least share of an image's 20 nearest pool neighbours that "
+        "must carry its label. Of a large pool a sample of 100,000 images is filtered.",
+    )
+    uncertainty: Literal["margin", "entropy"] = Field(
+        default="margin",
+        description="uncertainty: images with the least margin between the failing model's two "
+        "likeliest classes, or with the most entropy.",
+    )
+    selections: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig] = Field(
+        default_factory=dict, description="Further selections, by method name."
+    )
+
+
+class GateConfig(Frozen):
+    """When a retrained model replaces the champion."""
+
+    policy: Literal["auto", "decide", "off"] = Field(
+        default="auto",
+        description="auto: promote what passes; decide: only say it, `dcd promote` does it; off.",
+    )
+    margin_points: float = Field(
+        default=0.5, gt=0, lt=100, description="Test accuracy that may be lost, in points."
+    )
+    candidate: Literal["first_seed", "best_seed"] = Field(
+        default="first_seed",
+        description="first_seed: the model of the first seed, at 95 %. best_seed: the one that "
+        "gains most on debug_val, at a level stricter by the number of seeds.",
+    )
+
+
+class RunnerConfig(Frozen):
+    """How many shards are worked on at once, and where."""
+
+    kind: Literal["thread", "process", "ray", "dask"] = Field(
+        default="thread", description="ray and dask need the extra of that name."
+    )
+    max_workers: int = Field(
+        default=2, ge=1, description="Shards in flight; ray and dask: local CPUs."
+    )
+    address: str | None = Field(
+        default=None, description="ray, dask: an existing cluster; default: one on this machine."
+    )
+
+    @model_validator(mode="after")
+    def _address_has_a_cluster(self) -> Self:
+        if self.address is not None and self.kind not in ("ray", "dask"):
+            raise ValueError(f"address: a {self.kind} runner has no cluster; remove it")
+        return self
+
+
+class EmbedConfig(Frozen):
+    """One `embed-pool` run."""
+
+    store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
+    pool: PoolConfig
+    encoder: EncoderConfig = EncoderConfig()
+    runner: RunnerConfig = RunnerConfig()
+
+
+class BuildIndexConfig(EmbedConfig):
+    """One `build-index` run: the pool is embedded where it is not yet, then indexed."""
+
+    index: IndexConfig = IndexConfig()
+    compact: bool = Field(
+        default=False, description="Rewrite an index that was appended to as one whole."
+    )
+
+
+class RunConfig(Frozen):
+    """One `debug-model` run: the whole loop."""
+
+    name: str = Field(
+        default="run", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of the run id."
+    )
+    store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
+    pool: PoolConfig
+    train: DataConfig
+    test: DataConfig
+    error_sample: DataConfig | None = Field(
+        default=None, description="May be left out where `failures` is true."
+    )
+    failures: bool = Field(
+        default=False,
+        description="Add all failures that are registered in the store to the error sample.",
+    )
+    debug_val: DataConfig | None = None
+    not_like_this: DataConfig | None = Field(
+        default=None,
+        description="Images of the kind that selection should not bring: what is nearer to one of "
+        "them than to any failure of its label is not picked. Labels are needed, but not used.",
+    )
+    debug_heldout: DataConfig
+    encoder: EncoderConfig = EncoderConfig()
+    index: IndexConfig = IndexConfig()
+    selection: SelectionConfig = SelectionConfig()
+    training: TrainingConfig = TrainingConfig()
+    compare: CompareConfig = CompareConfig()
+    gate: GateConfig = GateConfig()
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    runner: RunnerConfig = RunnerConfig()
+
+    @model_validator(mode="after")
+    def _has_failures(self) -> Self:
+        if self.error_sample is None and not self.failures:
+            raise ValueError(
+                "error_sample: is missing; name the failing images, or take those registered in "
+                "the store with failures: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} repeats a seed; give each once")
+        taken = {*BASELINES, "selected"} & set(self.compare.selections)
+        if taken:
+            raise ValueError(
+                f"compare.selections: {sorted(taken)} are names of built-in methods; rename them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lpips_has_enough_candidates(self) -> Self:
+        chosen = self.selections().items()
+        faults = [f"{place}.{s.lpips_fault}" for place, s in chosen if s.lpips_fault]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @model_validator(mode="after")
+    def _draw_like_is_a_selection(self) -> Self:
+        known = ["selected", *self.compare.selections]
+        if self.compare.draw_like not in known:
+            raise ValueError(
+                f"compare.draw_like: {self.compare.draw_like!r} is no selection; take one of "
+                f"{known}"
+            )
+        return self
+
+    def dataset(self, split: Split, seed: int) -> DataConfig | None:
+        """The data set of a split for one seed; None where the config names none."""
+        data: DataConfig | None = getattr(self, split)
+        return data and data.at_seed(seed)
+
+    def selections(self) -> dict[str, SelectionConfig]:
+        """All selections of the run by their place in the config."""
+        further = self.compare.selections.items()
+        return {"selection": self.selection} | {f"compare.selections.{n}": s for n, s in further}
+
+    def embedding(self) -> EmbedConfig:
+        """The part of this run that embeds the pool."""
+        return EmbedConfig(
+            store=self.store, pool=self.pool, encoder=self.encoder, runner=self.runner
+        )
+
+    def indexing(self) -> BuildIndexConfig:
+        """The part of this run that embeds and indexes the pool."""
+        return BuildIndexConfig(**dict(self.embedding()), index=self.index)
+
+
+class WatchConfig(Frozen):
+    """One look into the inbox of a store: what is new is registered and announced."""
+
+    run: RunConfig = Field(
+        description="The `debug-model` run that the failures are for: it names the store, and the "
+        "data sets that a failure must not be in."
+    )
+    remind_after_s: float = Field(
+        default=600,
+        ge=0,
+        description="Failures that no finished run has covered are announced again after this "
+        "long, then after twice as long, and so on up to a day.",
+    )

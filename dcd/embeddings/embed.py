@@ -1,0 +1,303 @@
+"""One shard of images and an encoder → a table of embeddings and a table of rejects.
+
+Every worker thread decodes a batch and runs it through the encoder by itself, one worker a core:
+decoding of one batch overlaps the forward pass of another, no core waits, and batches hold the
+same images in the same order however the threads run.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from dcd.config import EncoderConfig
+from dcd.encoders.encoder import Encoder, load_encoder
+from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
+from dcd.images import BadImage, decode, to_input
+from dcd.sources.records import RawImage, Reject, Shard
+from dcd.sources.shards import read_shard
+from dcd.sources.source import Source
+from dcd.store import Store, keys
+from dcd.store.requests import METADATA_READ, MISSED, Requests, writing_requests
+from dcd.tables import schemas
+from dcd.tables.vectors import vector_lists
+from dcd.threads import cores
+
+# Raised whenever the same shard and encoder would give other tables.
+CODE_FORMAT = 1
+_REQUESTS_AT_ONCE = 16
+_MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """What became of a shard's images: n_images = n_embedded + n_rejected."""
+
+    shard: str
+    n_images: int
+    n_embedded: int
+    n_rejected: int
+
+
+@dataclass(frozen=True)
+class EmbeddedShard:
+    """The tables of one shard: `schemas.embeddings` and `schemas.REJECTS`, sorted."""
+
+    embeddings: pa.Table
+    rejects: pa.Table
+    stats: ShardStats
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Embeddings of one batch, in the order of the source."""
+
+    image_ids: list[str]
+    weak_labels: list[str | None]
+    content_hashes: list[bytes]
+    vectors: np.ndarray  # (n, D) float16
+    rejects: list[Reject]
+
+
+def embed_images(
+    shard: str,
+    images: Iterable[RawImage | Reject],
+    encoder: Encoder,
+    on_images: Callable[[int], None] | None = None,
+) -> EmbeddedShard:
+    """Decode and embed images; each becomes one row of embeddings or one of rejects.
+
+    Reads ahead by a few batches only, so memory is bounded whatever the size of the shard. The
+    result depends on the images and the encoder, not on the timing of threads. `on_images` is
+    called with the number of images done since the last call.
+    """
+    report = on_images or (lambda _: None)
+    n_images = 0
+    rejects: list[Reject] = []
+    done: list[_Rows] = []
+    pending: deque[Future[_Rows]] = deque()
+
+    def finish_oldest() -> None:
+        rows = pending.popleft().result()
+        done.append(rows)
+        report(len(rows.image_ids) + len(rows.rejects))
+
+    try:
+        for batch in _batches(images, encoder.batch_size):
+            found = [item for item in batch if isinstance(item, RawImage)]
+            refused = [item for item in batch if isinstance(item, Reject)]
+            n_images += len(batch)
+            rejects += refused
+            report(len(refused))
+            pending.append(_workers().submit(_embed_batch, found, encoder))
+            if len(pending) > cores() + 1:
+                finish_oldest()
+        while pending:
+            finish_oldest()
+    finally:
+        for future in pending:
+            future.cancel()
+    rejects += [reject for rows in done for reject in rows.rejects]
+    embeddings = _embeddings_table(done, encoder.dim)
+    stats = ShardStats(shard, n_images, embeddings.num_rows, len(rejects))
+    return EmbeddedShard(embeddings, _rejects_table(rejects), stats)
+
+
+def publish(
+    store: Store, pool: str, encoder_id: str, shard: Shard, embedded: EmbeddedShard
+) -> ShardStats:
+    """Publish a shard's tables, each in one step: rejects first, embeddings last.
+
+    The embeddings mark the shard as done. Raises CountMismatch, and publishes nothing, unless
+    every image of the shard is either embedded or rejected.
+    """
+    stats = embedded.stats
+    n_rows = embedded.embeddings.num_rows + embedded.rejects.num_rows
+    if stats.n_images != n_rows or shard.n_images not in (None, n_rows):
+        announced = "" if shard.n_images is None else f", {shard.n_images} announced"
+        raise CountMismatch(
+            f"{shard.uri}: {stats.n_images} images read{announced}, but "
+            f"{embedded.embeddings.num_rows} embedded + {embedded.rejects.num_rows} rejected; "
+            "if the source was changed meanwhile, list its shards again"
+        )
+    described = footer_of(encoder_id, shard, stats)
+    rejects_key = keys.rejects(pool, encoder_id, shard.name)
+    store.write_table(rejects_key, embedded.rejects, metadata=described)
+    embeddings_key = keys.embeddings(pool, encoder_id, shard.name)
+    store.write_table(embeddings_key, embedded.embeddings, metadata=described)
+    return stats
+
+
+def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str]:
+    """What the tables of a shard say about themselves."""
+    return {
+        "code_format": str(CODE_FORMAT),
+        "encoder_id": encoder_id,
+        "source_uri": shard.uri,
+        "source_etag": shard.etag,
+        "n_images": str(stats.n_images),
+        "n_embedded": str(stats.n_embedded),
+        "n_rejected": str(stats.n_rejected),
+    }
+
+
+def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardStats | None:
+    """The counts of a shard that is done; None if it must be (re)done.
+
+    Done means: there, and made from the same source etag, by the same encoder, in this format.
+    """
+    key = keys.embeddings(pool, encoder_id, shard.name)
+    try:
+        found = store.read_metadata(key)
+    except (ObjectNotFound, ObjectUnreadable):
+        return None
+    wanted = {
+        "code_format": str(CODE_FORMAT),
+        "encoder_id": encoder_id,
+        "source_etag": shard.etag,
+    }
+    if any(found.get(name) != value for name, value in wanted.items()):
+        return None
+    counts = (int(found[name]) for name in ("n_images", "n_embedded", "n_rejected"))
+    return ShardStats(shard.name, *counts)
+
+
+def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
+    """What one shard costs the store: `published` and, unless n_bytes is None, `publish`.
+
+    n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
+    """
+    looked = METADATA_READ if is_there else MISSED
+    return looked if n_bytes is None else looked + writing_requests(0) + writing_requests(n_bytes)
+
+
+def published_of(
+    store: Store, pool: str, encoder_id: str, shards: Sequence[Shard]
+) -> list[ShardStats | None]:
+    """`published` of every shard, in their order; only what a listing shows is looked at."""
+    there = set(store.keys_under(keys.embeddings_of(pool, encoder_id)))
+
+    def look(shard: Shard) -> ShardStats | None:
+        if keys.embeddings(pool, encoder_id, shard.name) not in there:
+            return None
+        return published(store, pool, encoder_id, shard)
+
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+        return list(requests.map(look, shards))
+
+
+def _batches(
+    images: Iterable[RawImage | Reject], batch_size: int
+) -> Iterator[list[RawImage | Reject]]:
+    """Batches of up to `batch_size` images, cut earlier where they are heavy."""
+    batch: list[RawImage | Reject] = []
+    n_images = n_bytes = 0
+    for item in images:
+        batch.append(item)
+        if isinstance(item, RawImage):
+            n_images += 1
+            n_bytes += len(item.data)
+        if n_images == batch_size or n_bytes >= _MAX_BATCH_BYTES:
+            yield batch
+            batch, n_images, n_bytes = [], 0, 0
+    if batch:
+        yield batch
+
+
+@lru_cache(maxsize=1)
+def _workers() -> ThreadPoolExecutor:
+    """One thread a core for the whole process, shared by the shards in flight."""
+    return ThreadPoolExecutor(cores(), "embed", initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _embed_batch(images: list[RawImage], encoder: Encoder) -> _Rows:
+    size = encoder.preprocess.input_size
+    pixels = np.empty((len(images), size, size, 3), np.uint8)
+    good: list[RawImage] = []
+    rejects: list[Reject] = []
+    for image in images:
+        try:
+            pixels[len(good)] = to_input(decode(image.data), encoder.preprocess)
+            good.append(image)
+        except BadImage as err:
+            rejects.append(Reject(image.image_id, "decode", err.reason))
+    vectors = np.empty((0, encoder.dim), np.float16)
+    if good:
+        with np.errstate(over="ignore"):  # too large for float16 becomes inf, rejected below
+            vectors = encoder.embed(pixels[: len(good)]).astype(np.float16)
+    finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+    kept = [image for image, ok in zip(good, finite, strict=True) if ok]
+    rejects += [
+        Reject(image.image_id, "embed", "the embedding is not finite in float16")
+        for image, ok in zip(good, finite, strict=True)
+        if not ok
+    ]
+    return _Rows(
+        image_ids=[image.image_id for image in kept],
+        weak_labels=[image.weak_label for image in kept],
+        content_hashes=[schemas.content_hash(image.data) for image in kept],
+        vectors=vectors[finite],
+        rejects=rejects,
+    )
+
+
+def _embeddings_table(batches: list[_Rows], dim: int) -> pa.Table:
+    schema = schemas.embeddings(dim)
+    vectors = np.concatenate([np.empty((0, dim), np.float16), *(rows.vectors for rows in batches)])
+    columns = [
+        pa.array([i for rows in batches for i in rows.image_ids], pa.string()),
+        pa.array([w for rows in batches for w in rows.weak_labels], pa.string()),
+        pa.array([h for rows in batches for h in rows.content_hashes], schemas.CONTENT_HASH),
+        vector_lists(vectors, schema.field("embedding").type),
+    ]
+    table = pa.table(columns, schema=schema)
+    return table.sort_by([("weak_label", "ascending"), ("image_id", "ascending")])
+
+
+def _rejects_table(rejects: list[Reject]) -> pa.Table:
+    rows = sorted((reject.image_id, reject.stage, reject.reason) for reject in rejects)
+    columns = list(zip(*rows, strict=True)) if rows else [[], [], []]
+    return pa.table([pa.array(c, pa.string()) for c in columns], schema=schemas.REJECTS)
+
+
+@dataclass(frozen=True)
+class ShardOutcome:
+    """One embedded shard; `reused` when it was already published.
+
+    n_bytes: of encoded images that were read for it now.
+    """
+
+    stats: ShardStats
+    reused: bool
+    n_bytes: int = 0
+
+
+def embed_shard(
+    store: Store,
+    source: Source,
+    shard: Shard,
+    config: EncoderConfig,
+    encoder_id: str,
+    on_images: Callable[[int], None] | None = None,
+) -> ShardOutcome:
+    """Embed one shard and publish it, unless it is there for the same etag and encoder."""
+    done = published(store, source.id, encoder_id, shard)
+    if done is not None:
+        return ShardOutcome(done, reused=True)
+    encoder = load_encoder(config)
+    n_bytes = 0
+
+    def counted() -> Iterator[RawImage | Reject]:
+        nonlocal n_bytes
+        for image in read_shard(shard, source.data):
+            n_bytes += len(image.data) if isinstance(image, RawImage) else 0
+            yield image
+
+    embedded = embed_images(shard.name, counted(), encoder, on_images)
+    stats = publish(store, source.id, encoder.encoder_id, shard, embedded)
+    return ShardOutcome(stats, reused=False, n_bytes=n_bytes)

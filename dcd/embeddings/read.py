@@ -1,0 +1,129 @@
+"""The embedded shards of a pool, as an index takes them in."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcd.errors import CountMismatch, DataError, EncoderMismatch
+from dcd.store import Store, keys
+from dcd.store.errors import explained
+from dcd.store.requests import FOUND, METADATA_READ, Requests, column_requests, footer_requests
+from dcd.tables import schemas
+from dcd.tables.vectors import not_finite
+
+_READ_BATCH_ROWS = 8192
+_METADATA_READERS = 16
+SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
+
+
+@dataclass(frozen=True)
+class EmbeddedShard:
+    """A published shard. `identity` changes whenever its rows may have changed."""
+
+    name: str
+    key: str
+    dim: int
+    identity: str
+    n_embedded: int
+
+
+def find_embedded(
+    store: Store, pool: str, encoder_id: str, names: Sequence[str]
+) -> list[EmbeddedShard]:
+    """The embedded shards of these names, by name; reads no rows.
+
+    Raises DataError if there are none or one is not embedded, EncoderMismatch if another encoder
+    made one of them.
+    """
+    if not names:
+        raise DataError(f"pool {pool}: it has no shards; expected at least one to index")
+    with ThreadPoolExecutor(_METADATA_READERS) as readers:
+        found = list(readers.map(lambda n: _find(store, pool, encoder_id, n), sorted(names)))
+    for shard in found:
+        if shard.dim != found[0].dim:
+            raise EncoderMismatch(
+                f"{store.uri(shard.key)}: vectors of {shard.dim} numbers, those of shard "
+                f"{found[0].name} have {found[0].dim}; embed the pool with one encoder"
+            )
+    return found
+
+
+def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
+    """`schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
+
+    Raises CountMismatch if rows are missing, DataError for vectors that are not finite.
+    """
+    for shard in shards:
+        schema = schemas.embeddings(shard.dim)
+        uri = store.uri(shard.key)
+        n_rows = 0
+        for batch in _batches(store, shard, schema.names):
+            rows = schemas.conform(pa.table(batch), schema, uri)
+            _refuse_non_finite(rows, uri)
+            n_rows += rows.num_rows
+            yield from (
+                rows.append_column("shard", pa.repeat(shard.name, rows.num_rows))
+                .combine_chunks()
+                .to_batches()
+            )
+        if n_rows != shard.n_embedded:
+            raise CountMismatch(
+                f"{uri}: {n_rows} rows, its metadata announces {shard.n_embedded}; delete it and "
+                "embed the shard again"
+            )
+
+
+def row_requests(n_bytes: int) -> Requests:
+    """What `read_rows` or `read_labels` sends for a shard, of so many bytes in their columns."""
+    return FOUND + footer_requests(0) + column_requests(n_bytes)
+
+
+def identity_of(code_format: int | str, etag: str) -> str:
+    """Changes whenever the rows of a shard may have changed."""
+    return f"{code_format}:{etag}"
+
+
+def read_labels(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
+    """weak_label of all rows, without anything else."""
+    for shard in shards:
+        yield from _batches(store, shard, ["weak_label"])
+
+
+def _find(store: Store, pool: str, encoder_id: str, name: str) -> EmbeddedShard:
+    key = keys.embeddings(pool, encoder_id, name)
+    if not store.exists(key):
+        raise DataError(f"{store.uri(key)}: shard {name} is not embedded; embed the pool first")
+    with explained(store.uri(key), "read"):
+        schema = pq.read_schema(store.path(key), filesystem=store.arrow())
+    metadata = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
+    found = metadata.get("encoder_id")
+    if found != encoder_id:
+        raise EncoderMismatch(
+            f"{store.uri(key)}: made by encoder {found}, expected {encoder_id}; embed it again"
+        )
+    identity = identity_of(metadata["code_format"], metadata["source_etag"])
+    dim = schema.field("embedding").type.list_size
+    return EmbeddedShard(name, key, dim, identity, int(metadata["n_embedded"]))
+
+
+def _batches(
+    store: Store, shard: EmbeddedShard, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    with (
+        explained(store.uri(shard.key), "read"),
+        store.arrow().open_input_file(store.path(shard.key)) as source,
+        pq.ParquetFile(source) as file,
+    ):
+        yield from file.iter_batches(_READ_BATCH_ROWS, columns=list(columns), use_threads=False)
+
+
+def _refuse_non_finite(rows: pa.Table, uri: str) -> None:
+    bad = not_finite(rows)
+    if len(bad):
+        raise DataError(
+            f"{uri}: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
+            f"{bad[0].as_py()!r}; delete it and embed the shard again"
+        )

@@ -1,0 +1,123 @@
+"""Where a network runs: OpenVINO or torch on CPUs, torch on CUDA.
+
+All take uint8 images as they come from the resize and normalise them inside the graph. An
+`Embed` may be called from several threads at once and with any number of images.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from dcd.config import EncoderConfig
+from dcd.encoders import openvino_backend, torch_backend
+from dcd.encoders.precision import Embed, Precision, fastest_within_tolerance
+from dcd.errors import EncoderError
+from dcd.images import Preprocess
+from dcd.threads import cores
+
+_MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}  # larger ones gain nothing
+_MEMORY_SHARE = 0.25  # of all memory, for the activations of the batches in flight
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a network runs on, decided for this machine; "auto" is left for `settle`."""
+
+    backend: Literal["openvino", "torch"]
+    device: Literal["cpu", "cuda"]
+    precision: Literal["auto", "fp32", "mixed", "bf16"]
+
+
+def resolve(config: EncoderConfig) -> Runtime:
+    """What the config asks for. Raises EncoderError for what this machine cannot do."""
+    cuda = torch.cuda.is_available()
+    device = config.device if config.device != "auto" else ("cuda" if cuda else "cpu")
+    if device == "cuda" and not cuda:
+        raise EncoderError("encoder.device is cuda, but torch sees no CUDA device; use auto or cpu")
+    backend = config.backend
+    if backend == "auto":
+        backend = "torch" if device == "cuda" else "openvino"
+    if backend == "openvino" and device == "cuda":
+        raise EncoderError("encoder.backend openvino runs on the CPU; for cuda use torch or auto")
+    has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else openvino_backend.has_bf16()
+    if config.precision in ("bf16", "mixed") and not has_bf16:
+        raise EncoderError(f"encoder.precision: this {device} has no bf16; use auto or fp32")
+    if config.precision == "mixed" and backend != "openvino":
+        raise EncoderError("encoder.precision mixed needs the backend openvino; use auto")
+    return Runtime(backend, device, config.precision if has_bf16 else "fp32")
+
+
+def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
+    """The largest power of two whose activations fit the memory, up to where gains end.
+
+    activation_bytes: of the network's largest layer, for one image. Counts all memory of the
+    machine, not what happens to be free: the batch size, and with it the last bits of the
+    embeddings, is the same on every run.
+    """
+    if runtime.device == "cuda":
+        memory_bytes, n_in_flight = torch.cuda.get_device_properties(0).total_memory, 1
+    else:
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        n_in_flight = cores()
+    image_bytes = 4 * n_in_flight * activation_bytes  # a layer's input and output, twice over
+    batch_size = _MAX_BATCH_SIZE[runtime.device]
+    while batch_size > 1 and batch_size * image_bytes > _MEMORY_SHARE * memory_bytes:
+        batch_size //= 2
+    return batch_size
+
+
+def build(
+    network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> tuple[Runtime, Embed]:
+    """An `Embed` for a headless network, compiled when the first batch comes.
+
+    A precision of "auto" is settled here, by a measurement on a few images; see
+    `dcd.encoders.precision`.
+    """
+    compile_for = _compiler(network, preprocess, runtime, batch_size)
+    if runtime.precision == "auto":
+        precision = fastest_within_tolerance(
+            compile_for if runtime.backend == "openvino" else _eager(network, preprocess, runtime),
+            ("bf16", "mixed") if runtime.backend == "openvino" else ("bf16",),
+            preprocess.input_size,
+        )
+    else:
+        precision = runtime.precision
+    compiling = threading.Lock()
+    compiled: list[Embed] = []
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        with compiling:
+            if not compiled:
+                compiled.append(compile_for(precision))
+        return compiled[0](images)
+
+    return replace(runtime, precision=precision), embed
+
+
+def _compiler(
+    network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
+) -> Callable[[Precision], Embed]:
+    if runtime.backend == "openvino":
+        graph = lru_cache(lambda: openvino_backend.convert(network, preprocess))
+        return lambda precision: openvino_backend.embed_with(graph(), precision, cores())
+    if runtime.device == "cpu":
+        return _eager(network, preprocess, runtime)
+    return lambda precision: torch_backend.embed_on_cuda(
+        network, preprocess, precision == "bf16", batch_size
+    )
+
+
+def _eager(
+    network: nn.Module, preprocess: Preprocess, runtime: Runtime
+) -> Callable[[Precision], Embed]:
+    return lambda precision: torch_backend.embed_eagerly(
+        network, preprocess, precision == "bf16", runtime.device
+    )

@@ -1,0 +1,84 @@
+"""Per-image predictions and the accuracies drawn from them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.evaluation.stats import bootstrap_mean
+from dcd.tables import schemas
+from dcd.training.predictions import Predicted
+
+
+def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:
+    """Share of picks whose label is right; None without picks or without true labels.
+
+    Error-sample labels are true by definition. true_labels: image_id, label.
+    """
+    from_pool = picks.filter(pc.equal(picks["source"], "pool"))
+    if picks.num_rows == 0 or (true_labels is None and from_pool.num_rows):
+        return None
+    n_right = picks.num_rows - from_pool.num_rows
+    if true_labels is not None and from_pool.num_rows:
+        truth = true_labels["label"].take(
+            pc.index_in(from_pool["image_id"], value_set=true_labels["image_id"].combine_chunks())
+        )
+        known = pc.is_valid(truth)
+        if not pc.all(known).as_py():
+            return None
+        n_right += pc.sum(pc.equal(truth, from_pool["label"])).as_py()
+    return n_right / picks.num_rows
+
+
+def predictions_table(
+    model: str, seed: int, split: str, data: pa.Table, predicted: Predicted
+) -> pa.Table:
+    """schemas.PREDICTIONS for the rows of `data` (image_id, label, mode), in their order."""
+    n = data.num_rows
+    table = pa.table(
+        {
+            "model": pa.repeat(model, n),
+            "seed": pa.repeat(pa.scalar(seed, pa.int64()), n),
+            "split": pa.repeat(split, n),
+            "image_id": data["image_id"],
+            "label": data["label"],
+            "predicted": pa.array(predicted.labels, pa.string()),
+            "confidence": pa.array(predicted.confidence, pa.float32()),
+            "mode": data["mode"],
+        }
+    )
+    return schemas.conform(table, schemas.PREDICTIONS, f"predictions of {model} on {split}")
+
+
+def metrics_table(predictions: pa.Table, n_picks: int, label_precision: float | None) -> pa.Table:
+    """Accuracies of schemas.PREDICTIONS as schemas.METRICS, as shares of 1, with 95 % intervals.
+
+    One row for each (model, seed, split) over all images (mode null), then one for each mode.
+    """
+    keys = ["model", "seed", "split", "mode"]
+    correct = pc.equal(predictions["label"], predictions["predicted"])
+    outcomes = predictions.select(keys).append_column("correct", correct)
+    everywhere = outcomes.set_column(3, "mode", pa.nulls(outcomes.num_rows, pa.string()))
+    by_mode = outcomes.filter(outcomes["mode"].is_valid())
+    groups = (
+        pa.concat_tables([everywhere, by_mode])
+        .group_by(keys, use_threads=False)
+        .aggregate([("correct", "list")])
+        .sort_by([(k, "ascending") for k in keys])
+    )
+    rows = []
+    for group in groups.to_pylist():
+        outcomes_of_group = np.array(group.pop("correct_list"))
+        interval = bootstrap_mean(outcomes_of_group)
+        rows.append(
+            {
+                **group,
+                "metric": "accuracy",
+                "value": interval.value,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "n": len(outcomes_of_group),
+                "n_picks": n_picks,
+                "label_precision": label_precision,
+            }
+        )
+    return pa.Table.from_pylist(rows, schemas.METRICS)

@@ -1,0 +1,217 @@
+"""A user's model, in any of its forms, and what it answers for the images of a data set."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import timm
+import torch
+from torch import nn
+
+from dcd.config import DataConfig, EncoderConfig
+from dcd.encoders import weights
+from dcd.encoders.encoder import preprocess_of
+from dcd.errors import DataError, EncoderError, LabelError
+from dcd.gate import champions
+from dcd.images import BadImage, Preprocess, decode, to_input
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage, Shard
+from dcd.sources.shards import read_shard
+from dcd.splits.label_table import read_labels
+from dcd.store import Store, keys
+from dcd.tables.schemas import content_hash
+from dcd.training.batches import normalised
+from dcd.training.saved_models import SavedModel, linear_classifier, load_model, read_model
+
+_BATCH = 64
+_DECODERS = 2
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of N labelled images.
+
+    rows: image_id, label, shard, content (binary digest), predicted, confidence. features: (N, D)
+    float16, penultimate layer. Not in it: n_rejected broken images, n_unlabelled ones, and
+    n_unknown whose label the model does not know.
+    """
+
+    rows: pa.Table
+    features: np.ndarray
+    n_rejected: int
+    n_unlabelled: int
+    n_unknown: int
+
+
+def open_model(
+    model: str, store: str, seed: int | None, architecture: str | None, classes: Path | None
+) -> SavedModel:
+    """A model given as a folder, a run id (or "champion") of a store, or a timm checkpoint.
+
+    A checkpoint needs its architecture and the file of its class names, in the order of the
+    outputs: a JSON list or one a line. Raises EncoderError, LabelError, DataError, StoreError.
+    """
+    if architecture is not None:
+        if classes is None:
+            raise LabelError(f"{model}: a checkpoint has no class names; give them with --classes")
+        return _from_checkpoint(model, architecture, read_classes(classes))
+    if Path(model).is_dir():
+        return load_model(Path(model))
+    if "/" in model or Path(model).is_file():
+        raise EncoderError(
+            f"{model}: no folder of a saved model; for a checkpoint file give --architecture and "
+            "--classes"
+        )
+    place = Store(store)
+    if model == "champion":
+        now = champions.current(place)
+        if now is None:
+            raise DataError(f"{place.uri(keys.CHAMPION)}: there is no champion yet")
+        return read_model(place, now.model)
+    seeds = champions.model_seeds(place, model)
+    if not seeds or (seed is not None and seed not in seeds):
+        raise DataError(
+            f"{place.uri(keys.run(model, 'model'))}: has models of the seeds {seeds}; give a "
+            "folder, a run of this store, or a checkpoint with --architecture and --classes"
+        )
+    return read_model(place, keys.run(model, f"model/seed{seeds[0] if seed is None else seed}"))
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names from a JSON list or a text file, one a line. Raises LabelError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as err:
+        raise LabelError(f"{path}: cannot be read as class names ({err})") from err
+    cleaned = [str(name).strip() for name in names if str(name).strip()]
+    if not isinstance(names, list) or len(set(cleaned)) != len(cleaned) or len(cleaned) < 2:
+        raise LabelError(f"{path}: expected a list of at least two distinct class names")
+    return tuple(cleaned)
+
+
+def answer(
+    model: SavedModel, data: DataConfig, on_images: Callable[[int], None] | None = None
+) -> Answers:
+    """Ask the model about every labelled image of a data set, shard by shard.
+
+    Raises DataError if there are no images, LabelError if none has a label that the model knows.
+    """
+    table = read_labels(data, "dataset")
+    given = None
+    if table is not None:
+        given = dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = model.network.to(device).eval()
+    classes = set(model.classes)
+    rows: list[dict[str, object]] = []
+    features: list[np.ndarray] = []
+    counts = {"rejected": 0, "unlabelled": 0, "unknown": 0}
+
+    def asked(shard: Shard) -> Iterator[tuple[RawImage, str]]:
+        for image in read_shard(shard, data):
+            if not isinstance(image, RawImage):
+                counts["rejected"] += 1
+                continue
+            label = image.weak_label if given is None else given.get(image.image_id)
+            if label is None:
+                # Images that a labels table leaves out are none of this data set.
+                counts["unlabelled"] += given is None
+            elif label not in classes:
+                counts["unknown"] += 1
+            else:
+                yield image, label
+
+    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="dcd-decode") as threads:
+        for shard in list_shards(data):
+            labelled = asked(shard)
+            while window := list(islice(labelled, _BATCH)):
+                inputs = threads.map(lambda item: _input(item[0], model.preprocess), window)
+                whole = [
+                    (*item, x) for item, x in zip(window, inputs, strict=True) if x is not None
+                ]
+                counts["rejected"] += len(window) - len(whole)
+                if whole:
+                    pixels = np.stack([x for _, _, x in whole])
+                    vectors, probability = _ask(network, pixels, model.preprocess, device)
+                    features.append(vectors)
+                    rows += _rows(whole, shard, probability, model.classes)
+                if on_images:
+                    on_images(len(window))
+    if not rows:
+        raise LabelError(
+            f"{data.images}: no image has a label that the model knows ({counts['unlabelled']} "
+            f"without a label, {counts['unknown']} with another than {sorted(classes)[:5]}…, "
+            f"{counts['rejected']} broken); check the data set and the class names"
+        )
+    found = pa.Table.from_pylist(rows)
+    if len(set(found["image_id"].to_pylist())) < found.num_rows:
+        raise DataError(f"{data.images}: an image_id stands in two shards; make the ids unique")
+    return Answers(
+        found,
+        np.concatenate(features),
+        counts["rejected"],
+        counts["unlabelled"],
+        counts["unknown"],
+    )
+
+
+def _from_checkpoint(uri: str, architecture: str, classes: tuple[str, ...]) -> SavedModel:
+    preprocess = preprocess_of(EncoderConfig(model=architecture))
+    network: Any = timm.create_model(architecture, num_classes=len(classes))
+    expected = network.state_dict()
+    fitted = weights.fit_names(weights.read_checkpoint(uri), expected)
+    if problem := weights.differences(fitted, expected):
+        raise EncoderError(
+            f"{uri}: does not fit {architecture} with {len(classes)} classes: {problem}"
+        )
+    network.load_state_dict(fitted)
+    network.pretrained_cfg = {**network.pretrained_cfg, "architecture": architecture}
+    return SavedModel(network.eval(), classes, preprocess)
+
+
+def _input(image: RawImage, preprocess: Preprocess) -> np.ndarray | None:
+    try:
+        return to_input(decode(image.data), preprocess)
+    except BadImage:
+        return None
+
+
+@torch.inference_mode()
+def _ask(
+    network: nn.Module, pixels: np.ndarray, preprocess: Preprocess, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """pixels: (B, S, S, 3) uint8. Returns features (B, D) float16 and probabilities (B, C)."""
+    asked: Any = network
+    x = normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocess, device)
+    vectors = asked.forward_head(asked.forward_features(x), pre_logits=True)
+    logits = linear_classifier(network)(vectors)
+    return (
+        vectors.half().cpu().numpy(),
+        logits.softmax(dim=1).cpu().numpy(),
+    )
+
+
+def _rows(
+    whole: list[tuple[RawImage, str, np.ndarray]],
+    shard: Shard,
+    probability: np.ndarray,
+    classes: tuple[str, ...],
+) -> list[dict[str, object]]:
+    return [
+        {
+            "image_id": image.image_id,
+            "label": label,
+            "shard": shard.name,
+            "content": content_hash(image.data),
+            "predicted": classes[int(p.argmax())],
+            "confidence": float(p.max()),
+        }
+        for (image, label, _), p in zip(whole, probability, strict=True)
+    ]

@@ -1,0 +1,177 @@
+"""The registry of failures: pictures that the model gets wrong, as users report them.
+
+The registry is a set of immutable objects, and its state is their union: `batches` hold the
+registered images, `receipts` say which files were looked through. Batches are named by what they
+hold and written before the receipt of their files. So a crash loses nothing (the files are looked
+through again), and watchers that race register nothing twice: equal batches are one object, and of
+a picture that stands in two batches the first counts.
+"""
+
+import json
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.config import DataConfig
+from dcd.errors import ObjectNotFound
+from dcd.sources.source import Source
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.rows import one_row_a_content
+
+SOURCE_ID = "failures"
+_READERS = 16
+_MAX_LOOSE_OBJECTS = 32  # more than this are gathered in a view
+_MAX_REMINDER = timedelta(days=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Registry:
+    """failures: schemas.FAILURES and `batch`, one row a picture. receipts: schemas.RECEIPTS."""
+
+    failures: pa.Table
+    receipts: pa.Table
+
+    def seen(self) -> set[tuple[str, str]]:
+        """(uri, etag) of the files that need not be looked through again."""
+        columns = (self.receipts[name].to_pylist() for name in ("uri", "etag"))
+        return set(zip(*columns, strict=True))
+
+    def rejects(self) -> pa.Table:
+        """The refused images, without those of files that have changed since."""
+        latest = self.receipts.group_by("uri", use_threads=False).aggregate([("seen", "max")])
+        at = pc.index_in(self.receipts["uri"], value_set=latest["uri"].combine_chunks())
+        current = pc.equal(self.receipts["seen"], latest["seen_max"].combine_chunks().take(at))
+        return self.receipts.filter(pc.and_(current, pc.is_valid(self.receipts["reason"])))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The batches that one finished run took its failures from."""
+
+    run_id: str
+    batches: tuple[str, ...]
+    finished: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Failures that no finished run of a name has covered."""
+
+    batches: tuple[str, ...]
+    n_failures: int
+
+    @property
+    def id(self) -> str:
+        """The batch, or a digest of several."""
+        return self.batches[0] if len(self.batches) == 1 else keys.digest(list(self.batches))
+
+
+def registry_source(store_url: str) -> Source:
+    """The registered failures as an image source: one shard a batch."""
+    images = f"{store_url.rstrip('/')}/{keys.FAILURE_BATCHES}/*.parquet"
+    return Source(SOURCE_ID, DataConfig(images=images, label_column="label"))
+
+
+def has_failures(store: Store) -> bool:
+    return bool(store.keys_under(keys.FAILURE_BATCHES))
+
+
+def read_registry(store: Store) -> Registry:
+    """Everything that is registered and everything that was refused; reads no image."""
+    batches = _read_log(store, keys.FAILURE_BATCHES, keys.FAILURES_VIEW, schemas.FAILURES)
+    receipts = _read_log(store, keys.FAILURE_RECEIPTS, keys.RECEIPTS_VIEW, schemas.RECEIPTS)
+    return Registry(
+        _first_of_each(batches.rename_columns([*schemas.FAILURES.names, "batch"])),
+        receipts.select(schemas.RECEIPTS.names),
+    )
+
+
+def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str]) -> None:
+    """Note that a run is finished and which batches it covered: the last thing a run does."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    coverage = Coverage(run_id, tuple(sorted(batches)), now)
+    document = json.dumps(asdict(coverage), indent=1)
+    store.write_bytes(keys.covered_failures(name, run_id), document.encode())
+
+
+def coverages(store: Store, name: str) -> list[Coverage]:
+    """What the finished runs of a name covered, the oldest first."""
+    found = store.keys_under(keys.covered_failures(name))
+    with ThreadPoolExecutor(_READERS) as readers:
+        documents = [json.loads(data) for data in readers.map(store.read_bytes, found)]
+    every = [Coverage(d["run_id"], tuple(d["batches"]), d["finished"]) for d in documents]
+    return sorted(every, key=lambda coverage: coverage.finished)
+
+
+def pending(store: Store, name: str, registry: Registry) -> Pending:
+    """What a run of this name would take that no finished one has."""
+    covered = {batch for each in coverages(store, name) for batch in each.batches}
+    left = registry.failures.filter(
+        pc.invert(pc.is_in(registry.failures["batch"], value_set=pa.array(covered, pa.string())))
+    )
+    return Pending(tuple(sorted(set(left["batch"].to_pylist()))), left.num_rows)
+
+
+def due(store: Store, name: str, waiting: Pending, remind_after: timedelta) -> bool:
+    """Whether waiting failures are to be announced: not yet done, or the reminder is due."""
+    if not waiting.batches:
+        return False
+    try:
+        last = json.loads(store.read_bytes(keys.announced_failures(name)))
+    except ObjectNotFound:
+        return True
+    if last["id"] != waiting.id:
+        return True
+    wait = min(remind_after * 2 ** (last["times"] - 1), _MAX_REMINDER)
+    return datetime.now(UTC) >= datetime.fromisoformat(last["at"]) + wait
+
+
+def note_announced(store: Store, name: str, waiting: Pending) -> None:
+    """Note that waiting failures were announced, and how often."""
+    key = keys.announced_failures(name)
+    times = 1
+    if store.exists(key):
+        last = json.loads(store.read_bytes(key))
+        times = last["times"] + 1 if last["id"] == waiting.id else 1
+    noted = {"id": waiting.id, "times": times, "at": datetime.now(UTC).isoformat()}
+    store.write_bytes(key, json.dumps(noted).encode())
+
+
+def _first_of_each(failures: pa.Table) -> pa.Table:
+    """One row a picture, that of its earliest batch; in the order of their registration."""
+    order = [("registered", "ascending"), ("batch", "ascending"), ("image_id", "ascending")]
+    return one_row_a_content(failures.sort_by(order))
+
+
+def _read_log(store: Store, prefix: str, view_key: str, schema: pa.Schema) -> pa.Table:
+    """The rows of all objects below a prefix, with the column `object` (their names).
+
+    A view of them saves reading most; objects are never changed, so it is only ever short of some.
+    """
+    names = [key[len(prefix) + 1 : -len(".parquet")] for key in store.keys_under(prefix)]
+    full = schema.append(pa.field("object", pa.string(), nullable=False))
+    if not names:
+        return full.empty_table()
+    try:
+        view = schemas.conform(store.read_table(view_key), full, store.uri(view_key))
+    except ObjectNotFound:
+        view = full.empty_table()
+    view = view.filter(pc.is_in(view["object"], value_set=pa.array(names)))
+    loose = sorted(set(names) - set(view["object"].to_pylist()))
+
+    def read(name: str) -> pa.Table:
+        key = f"{prefix}/{name}.parquet"
+        rows = schemas.conform(store.read_table(key, schema.names), schema, store.uri(key))
+        rows = rows.replace_schema_metadata(None)
+        return rows.append_column("object", pa.repeat(name, rows.num_rows)).cast(full)
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        table = pa.concat_tables([view.replace_schema_metadata(None), *readers.map(read, loose)])
+    if len(loose) > _MAX_LOOSE_OBJECTS:
+        store.write_table(view_key, table)
+    return table

@@ -1,0 +1,217 @@
+"""The champion: which run's model is trusted now, and which were before.
+
+`champion.json` is complete in itself and replaced in one step, after everything that it points
+at. Every change is first noted below `champions/`, in an object that nobody changes again. So a
+crash leaves the old champion or the new one, and at worst a note of a change that never was.
+
+Two changes at the same moment: both are noted, and the one that is written last stands. Neither
+can leave a mixture. Conditional writes would let the first one stand instead, but not every
+object store has them, or keeps its word about them under a race.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from dcd.config import Frozen
+from dcd.errors import ChampionChanged, DataError, ObjectNotFound, ObjectUnreadable
+from dcd.store import Store, keys
+
+_MODEL_FILES = ("model.safetensors", "config.json")
+Place = Literal["now", "before", "never"]
+
+
+class Champion(Frozen):
+    """One change of the champion, and the model that it put in place.
+
+    model: prefix of the model's files; card: key of its lineage card. classes: in the order of the
+    outputs. previous: the change that a rollback returns to; replaced: the one it took over from.
+    """
+
+    id: str
+    action: Literal["promotion", "rollback"]
+    at: datetime
+    run_id: str
+    seed: int
+    model: str
+    card: str
+    classes: tuple[str, ...]
+    reasons: tuple[str, ...]
+    previous: str | None
+    replaced: str | None
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """A noted change: in force now, before, or never (a crash, or another change beat it)."""
+
+    champion: Champion
+    place: Place
+
+
+def current(store: Store) -> Champion | None:
+    """The champion, or None. Raises ObjectUnreadable if champion.json is no champion."""
+    return _read(store, keys.CHAMPION) if store.exists(keys.CHAMPION) else None
+
+
+def promote(
+    store: Store, run_id: str, seed: int, reasons: Sequence[str], expected: str | None
+) -> Champion:
+    """Make a run's model the champion; it stays as it is if it is that model already.
+
+    expected: id of the change that is in force as far as the caller knows, None for no champion.
+    Raises ChampionChanged if it is another one, DataError if the run has no such model or card.
+    """
+    before = current(store)
+    if before is not None and (before.run_id, before.seed) == (run_id, seed):
+        return before
+    found = None if before is None else before.id
+    if found != expected:
+        raise ChampionChanged(
+            f"{store.uri(keys.CHAMPION)}: expected {expected or 'no champion'}, found "
+            f"{found or 'none'}: it was changed meanwhile; compare with the champion of now"
+        )
+    prefix, card = keys.run(run_id, f"model/seed{seed}"), keys.run(run_id, "card.json")
+    _check_files(store, prefix, card)
+    return _put(
+        store,
+        Champion(
+            id=_new_id(at := datetime.now(UTC)),
+            action="promotion",
+            at=at,
+            run_id=run_id,
+            seed=seed,
+            model=prefix,
+            card=card,
+            classes=classes_of(store, prefix),
+            reasons=tuple(reasons),
+            previous=found,
+            replaced=found,
+        ),
+    )
+
+
+def rollback(store: Store, reason: str = "by hand") -> Champion:
+    """Return to the champion before. Raises DataError if there is none, or its model is gone."""
+    now = current(store)
+    if now is None:
+        raise DataError(f"{store.uri(keys.CHAMPION)}: there is no champion to roll back")
+    if now.previous is None:
+        raise DataError(
+            f"{store.uri(keys.CHAMPION)}: {now.run_id} (seed {now.seed}) is the first champion; "
+            "there is none before it to return to"
+        )
+    back = _read(store, keys.champion_change(now.previous))
+    _check_files(store, back.model, back.card)
+    at = datetime.now(UTC)
+    changed = {"id": _new_id(at), "action": "rollback", "at": at}
+    return _put(
+        store, back.model_copy(update={**changed, "reasons": (reason,), "replaced": now.id})
+    )
+
+
+def check_whole(store: Store, champion: Champion) -> None:
+    """Raises DataError if the model or the card of a champion was deleted."""
+    missing = _missing(store, champion.model, champion.card)
+    if missing:
+        raise DataError(
+            f"{store.uri(missing[0])}: no such object, but {champion.run_id} is the champion; run "
+            "its config again, return to the one before with `dcd rollback`, or name another with "
+            "`dcd promote RUN --force`"
+        )
+
+
+def history(store: Store) -> tuple[HistoryRow, ...]:
+    """All changes, the latest first."""
+    changes = {
+        change.id: change
+        for change in (_read(store, key) for key in store.keys_under(keys.CHAMPION_CHANGES))
+    }
+    now = current(store)
+    if now is not None:
+        changes.setdefault(now.id, now)
+    in_force: set[str] = set()
+    at = None if now is None else now.replaced
+    while at in changes and at not in in_force:
+        in_force.add(at)
+        at = changes[at].replaced
+
+    def place(change: Champion) -> Place:
+        if now is not None and change.id == now.id:
+            return "now"
+        return "before" if change.id in in_force else "never"
+
+    ordered = sorted(changes.values(), key=lambda change: change.id, reverse=True)
+    return tuple(HistoryRow(change, place(change)) for change in ordered)
+
+
+def was_rolled_back(store: Store, run_id: str, seed: int) -> bool:
+    """Whether somebody returned from this model to the one before it."""
+    changes = [row.champion for row in history(store)]
+    by_id = {change.id: change for change in changes}
+    left = [by_id.get(c.replaced or "") for c in changes if c.action == "rollback"]
+    return any(c is not None and (c.run_id, c.seed) == (run_id, seed) for c in left)
+
+
+def model_seeds(store: Store, run_id: str) -> list[int]:
+    """The seeds whose model a run has saved whole."""
+    prefix = keys.run(run_id, "model/seed")
+    files = set(store.keys_under(keys.run(run_id, "model")))
+    seeds = {key.removeprefix(prefix).partition("/")[0] for key in files if key.startswith(prefix)}
+    return sorted(
+        int(seed)
+        for seed in seeds
+        if seed.isdecimal() and all(f"{prefix}{seed}/{name}" in files for name in _MODEL_FILES)
+    )
+
+
+def classes_of(store: Store, prefix: str) -> tuple[str, ...]:
+    """The classes of a saved model. Raises DataError if its config names none."""
+    key = f"{prefix}/config.json"
+    try:
+        return tuple(json.loads(store.read_bytes(key))["label_names"])
+    except (ValueError, KeyError, TypeError) as err:
+        raise DataError(f"{store.uri(key)}: names no classes (label_names): {err}") from err
+
+
+def _new_id(at: datetime) -> str:
+    """Ids sort by time."""
+    return f"{at:%Y%m%dT%H%M%S%f}-{uuid4().hex[:6]}"
+
+
+def _put(store: Store, change: Champion) -> Champion:
+    data = change.model_dump_json(indent=2).encode()
+    store.write_bytes(keys.champion_change(change.id), data)
+    store.write_bytes(keys.CHAMPION, data)
+    return change
+
+
+def _missing(store: Store, prefix: str, card: str) -> list[str]:
+    wanted = [*(f"{prefix}/{name}" for name in _MODEL_FILES), card]
+    return [key for key in wanted if not store.exists(key)]
+
+
+def _check_files(store: Store, prefix: str, card: str) -> None:
+    missing = _missing(store, prefix, card)
+    if missing:
+        raise DataError(
+            f"{store.uri(missing[0])}: no such object; a champion needs the model and the card of "
+            "a finished run: run it again, or name another run or seed"
+        )
+
+
+def _read(store: Store, key: str) -> Champion:
+    try:
+        return Champion.model_validate_json(store.read_bytes(key))
+    except ObjectNotFound as err:
+        raise DataError(f"{store.uri(key)}: no such object; the history was altered") from err
+    except ValidationError as err:
+        raise ObjectUnreadable(
+            f"{store.uri(key)}: not a champion's record ({err.error_count()} faults, first: "
+            f"{err.errors()[0]['loc']}: {err.errors()[0]['msg']}); restore it from champions/"
+        ) from err

@@ -1,0 +1,166 @@
+"""The promotion gate: a candidate replaces the champion only if nothing got worse.
+
+Two tests on the same images, by default both at 95 %: on `test` the candidate must be non-inferior
+within a margin; on `debug_val` it must be better. A candidate that is merely different passes the
+second test, and so the gate, with probability at most 5 %.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.errors import DataError
+from dcd.evaluation.stats import PairedCounts, lower_bound, mcnemar, non_inferiority, paired_counts
+
+LEVEL = 0.05
+_MAX_CLASSES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One test: counts on the same images, one-sided p-value, and whether it was passed."""
+
+    counts: PairedCounts
+    p_value: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Accuracy of a class on test, before and after, over its n images."""
+
+    label: str
+    n: int
+    champion: float
+    candidate: float
+
+    @property
+    def difference(self) -> float:
+        return self.candidate - self.champion
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gate's answer. `reasons` are whole sentences; `classes` go from the worst change up."""
+
+    promoted: bool
+    test: PairedTest
+    debug_val: PairedTest
+    classes: tuple[ClassChange, ...]
+    reasons: tuple[str, ...]
+
+
+def decide(
+    champion: pa.Table, candidate: pa.Table, margin: float = 0.005, level: float = LEVEL
+) -> Decision:
+    """Compare two models' predictions (schemas.PREDICTIONS, one model and seed each).
+
+    Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part.
+    margin: how much test accuracy may be lost, as a share. level: of each of the two tests.
+    Raises DataError if a split is empty or the two models were not evaluated on the same images
+    with the same labels.
+    """
+    if not 0 < margin < 1:
+        raise DataError(f"gate: the margin is a share of 1 above 0, found {margin}; try 0.005")
+    on_test = _paired(champion, candidate, "test")
+    on_val = _paired(champion, candidate, "debug_val")
+    test_counts = paired_counts(on_test.candidate, on_test.champion)
+    val_counts = paired_counts(on_val.candidate, on_val.champion)
+    p_inferior, p_no_better = non_inferiority(test_counts, margin), mcnemar(val_counts)
+    test = PairedTest(test_counts, p_inferior, p_inferior <= level)
+    debug_val = PairedTest(val_counts, p_no_better, p_no_better <= level)
+    classes = _class_changes(on_test)
+    reasons = (
+        _test_reason(test, margin, level),
+        *_class_reason(test, classes),
+        _val_reason(debug_val),
+    )
+    return Decision(test.passed and debug_val.passed, test, debug_val, classes, reasons)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Outcomes (N,) bool of both models on the same images, and the images' true labels."""
+
+    labels: np.ndarray
+    champion: np.ndarray
+    candidate: np.ndarray
+
+
+def _paired(champion: pa.Table, candidate: pa.Table, split: str) -> _Pairs:
+    before, after = (
+        table.filter(pc.equal(table["split"], split)).sort_by("image_id")
+        for table in (champion, candidate)
+    )
+    if before.num_rows == 0:
+        raise DataError(f"gate: the champion has no predictions on {split}; evaluate it there")
+    if not before.select(["image_id", "label"]).equals(after.select(["image_id", "label"])):
+        raise DataError(
+            f"gate: champion ({before.num_rows} images) and candidate ({after.num_rows}) were not "
+            f"evaluated on the same {split} images and labels; evaluate both on the same ones"
+        )
+    return _Pairs(
+        np.array(before["label"].to_pylist()),
+        pc.equal(before["label"], before["predicted"]).to_numpy(),
+        pc.equal(after["label"], after["predicted"]).to_numpy(),
+    )
+
+
+def _class_changes(pairs: _Pairs) -> tuple[ClassChange, ...]:
+    changes = []
+    for label in np.unique(pairs.labels):
+        of_class = pairs.labels == label
+        changes.append(
+            ClassChange(
+                str(label),
+                int(of_class.sum()),
+                float(pairs.champion[of_class].mean()),
+                float(pairs.candidate[of_class].mean()),
+            )
+        )
+    return tuple(sorted(changes, key=lambda change: change.difference * change.n))
+
+
+def _test_reason(test: PairedTest, margin: float, level: float) -> str:
+    counts = test.counts
+    sure = 1 - level
+    changed = (
+        f"Test accuracy changed by {_points(counts.difference)} on {counts.n} images "
+        f"({counts.gained} newly right, {counts.lost} newly wrong)"
+    )
+    bound = f"{100 * sure:.3g} % sure to have lost less than {_lost(lower_bound(counts, sure))}"
+    if test.passed:
+        return f"{changed}: {bound}, within the margin of {100 * margin:g}."
+    if -counts.difference >= margin:
+        return f"{changed}: more is lost than the margin of {100 * margin:g} points allows."
+    return f"{changed}: it is only {bound}, and the margin is {100 * margin:g}."
+
+
+def _class_reason(test: PairedTest, classes: tuple[ClassChange, ...]) -> tuple[str, ...]:
+    worse = [change for change in classes if change.difference < 0][:_MAX_CLASSES_NAMED]
+    if test.passed or not worse:
+        return ()
+    named = ", ".join(
+        f"{c.label} ({100 * c.champion:.1f} % → {100 * c.candidate:.1f} % of {c.n})" for c in worse
+    )
+    return (f"Most is lost on {named}.",)
+
+
+def _val_reason(debug_val: PairedTest) -> str:
+    counts = debug_val.counts
+    verdict = "an improvement" if debug_val.passed else "no proof of an improvement"
+    return (
+        f"On debug_val {counts.gained} of {counts.n} images are newly right and {counts.lost} "
+        f"newly wrong ({_points(counts.difference)}): {verdict} (McNemar p = "
+        f"{debug_val.p_value:.2g})."
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f} points"
+
+
+def _lost(bound: float) -> str:
+    return f"{max(0.0, -100 * bound):.2f} points"

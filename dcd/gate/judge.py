@@ -1,0 +1,197 @@
+"""The gate of a run: which model is the candidate, what it is compared with, and what follows.
+
+The candidate is `selected` against the champion, where there is one for the same classes, else
+against `none`. Of several seeds either the first is the candidate, named before any figure is
+seen, or the best on debug_val is. Picking the best of S on the images that judge it gives a null
+candidate S chances; the seeds share images, so they cannot count as independent. Testing each at
+5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.config import RunConfig, Split
+from dcd.errors import ChampionChanged
+from dcd.evaluation.metrics import predictions_table
+from dcd.gate import champions
+from dcd.gate.champions import Champion
+from dcd.gate.decision import LEVEL, Decision, decide
+from dcd.gate.record import Gated, GateRecord, read_record
+from dcd.sources.source import fetch
+from dcd.splits.split import SplitInfo, split_table
+from dcd.store import Store, keys
+from dcd.tables.vectors import embedding_matrix
+from dcd.training.finetune import predict_images
+from dcd.training.head import LinearHead
+from dcd.training.predictions import Predicted, predict
+from dcd.training.saved_models import SavedModel, linear_classifier, read_model
+
+Splits = Mapping[Split, SplitInfo]
+_EVALUATION_FORMAT = 1
+_JUDGED: tuple[Split, Split] = ("test", "debug_val")
+_CANDIDATE = "selected"
+
+
+def judge(
+    store: Store,
+    config: RunConfig,
+    run_id: str,
+    predictions: pa.Table,
+    splits: Mapping[int, Splits],
+    encoder_id: str,
+) -> GateRecord:
+    """Decide about a run whose models are saved. predictions: of all its methods and seeds."""
+    if config.gate.policy == "off":
+        return GateRecord(outcome="not_judged", reasons=("gate.policy is off.",))
+    if config.debug_val is None:
+        return GateRecord(
+            outcome="not_judged",
+            reasons=(
+                "The config names no debug_val, so nothing can be promoted: the gate needs "
+                "labelled images like the failures that no training has seen. Add a debug_val "
+                "section.",
+            ),
+        )
+    champion = champions.current(store)
+    if champion is not None and champion.run_id == run_id:
+        found = read_record(store, run_id)
+        if found is not None and found.seed == champion.seed:
+            return found  # what a finished run was promoted for, not its comparison with itself
+    obstacle = None
+    if champion is not None:
+        obstacle = _other_classes(store, champion, keys.run(run_id, f"model/seed{config.seeds[0]}"))
+    against = None if obstacle else champion
+
+    def rival(seed: int) -> pa.Table:
+        if against is None:
+            return _of(predictions, "none", seed)
+        return champion_predictions(store, against, splits[seed], encoder_id)
+
+    picks_best = config.gate.candidate == "best_seed"
+    seeds = config.seeds if picks_best else config.seeds[:1]
+    level, margin = LEVEL / len(seeds), config.gate.margin_points / 100
+    decisions = {
+        seed: decide(rival(seed), _of(predictions, _CANDIDATE, seed), margin, level)
+        for seed in seeds
+    }
+    chosen = max(seeds, key=lambda seed: decisions[seed].debug_val.counts.difference)
+    decision = decisions[chosen]
+    name = "none, the model that fails"
+    if against is not None:
+        name = f"the champion, {against.run_id} (seed {against.seed})"
+    return GateRecord(
+        outcome="passed" if decision.promoted else "refused",
+        reasons=(*decision.reasons, *_about_seeds(chosen, decisions, level)),
+        seed=chosen,
+        rival=name,
+        champion=None if champion is None else champion.id,
+        obstacle=obstacle,
+        margin_points=config.gate.margin_points,
+        level=level,
+        decision=decision,
+    )
+
+
+def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> Gated:
+    """Promote what passed, if the policy says so and the champion is still the one compared with.
+
+    The run's model, card and gate.json are in the store already.
+    """
+    now = champions.current(store)
+    if now is not None and (now.run_id, now.seed) == (run_id, record.seed):
+        return Gated(record, promoted=True)
+    if record.outcome != "passed" or record.obstacle:
+        return Gated(record, promoted=False)
+    if config.gate.policy != "auto" or record.seed is None:
+        held_back = record.model_copy(update={"obstacle": "gate.policy is decide"})
+        return Gated(held_back, promoted=False)
+    if champions.was_rolled_back(store, run_id, record.seed):
+        undone = "it was rolled back before; `dcd promote` makes it the champion again"
+        return Gated(record.model_copy(update={"obstacle": undone}), promoted=False)
+    try:
+        champions.promote(store, run_id, record.seed, record.reasons, record.champion)
+    except ChampionChanged:
+        beaten = "the champion was changed meanwhile; run again to compare with the new one"
+        return Gated(record.model_copy(update={"obstacle": beaten}), promoted=False)
+    return Gated(record, promoted=True)
+
+
+def champion_predictions(
+    store: Store, champion: Champion, splits: Splits, encoder_id: str
+) -> pa.Table:
+    """The champion on a run's test and debug_val: schemas.PREDICTIONS, computed once.
+
+    A head on the same encoder answers from cached features, as the candidate does; any other
+    champion from the images. Raises DataError if its model is gone.
+    """
+    judged = [splits[split] for split in _JUDGED]
+    evaluation = keys.evaluation(
+        keys.digest(
+            "evaluation",
+            _EVALUATION_FORMAT,
+            [champion.run_id, champion.seed, encoder_id],
+            [[info.split, info.id] for info in judged],
+        )
+    )
+    if not store.exists(evaluation):
+        champions.check_whole(store, champion)
+        model = read_model(store, champion.model)
+        from_features = _is_head_on(store, champion, encoder_id)
+        tables = []
+        for info in judged:
+            data = split_table(store, info)
+            if from_features:
+                found = predict(_head(model), embedding_matrix(data))
+            else:
+                found = _from_images(store, model, info, data)
+            tables.append(predictions_table("champion", champion.seed, info.split, data, found))
+        store.write_table(evaluation, pa.concat_tables(tables))
+    return store.read_table(evaluation)
+
+
+def _is_head_on(store: Store, champion: Champion, encoder_id: str) -> bool:
+    card = json.loads(store.read_bytes(champion.card))
+    mode = card["config"]["training"]["mode"]
+    return mode == "head" and card["lineage"]["encoder_id"] == encoder_id
+
+
+def _head(model: SavedModel) -> LinearHead:
+    layer = linear_classifier(model.network)
+    return LinearHead(model.classes, layer.weight.detach().numpy(), layer.bias.detach().numpy())
+
+
+def _from_images(store: Store, model: SavedModel, info: SplitInfo, data: pa.Table) -> Predicted:
+    images = fetch(store, info.source, data)
+    encoded = [images[image_id] for image_id in data["image_id"].to_pylist()]
+    return predict_images(model.network, encoded, model.classes, model.preprocess)
+
+
+def _of(predictions: pa.Table, method: str, seed: int) -> pa.Table:
+    return predictions.filter(
+        pc.and_(pc.equal(predictions["model"], method), pc.equal(predictions["seed"], seed))
+    )
+
+
+def _other_classes(store: Store, champion: Champion, model: str) -> str | None:
+    """Why a candidate cannot take over from this champion: it answers for other classes."""
+    mine, theirs = set(champions.classes_of(store, model)), set(champion.classes)
+    if mine == theirs:
+        return None
+    differing = sorted(mine ^ theirs)
+    return (
+        f"the champion, {champion.run_id}, knows other classes ({', '.join(differing[:5])}"
+        f"{', …' if len(differing) > 5 else ''}); use another store, or `dcd promote` by hand"
+    )
+
+
+def _about_seeds(chosen: int, decisions: Mapping[int, Decision], level: float) -> Sequence[str]:
+    if len(decisions) == 1:
+        return ()
+    passed = sum(decision.promoted for decision in decisions.values())
+    return (
+        f"Seed {chosen} gained most on debug_val of {len(decisions)} seeds, of which {passed} "
+        f"passed; as it was picked by those images, each seed was tested at {100 * level:.3g} %.",
+    )

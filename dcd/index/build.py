@@ -1,0 +1,304 @@
+"""Building an index of the pool: from nothing, or by appending new shards to an older index.
+
+Appending writes the rows of the new shards and nothing else: what the older index holds stays where
+it is, and its lists and codec go on to be used. Compaction writes all rows as one whole again.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.config import IndexConfig, PoolConfig
+from dcd.embeddings.read import EmbeddedShard, find_embedded, read_labels, read_rows
+from dcd.errors import CountMismatch, DataError
+from dcd.index.info import IndexInfo, ListInfo, write_info
+from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
+from dcd.index.parts import part_key
+from dcd.index.plan import (
+    Sources,
+    distinct_labels,
+    plan_index,
+    read_sources,
+    sources_key,
+    sources_of,
+)
+from dcd.index.read import codec_of, pool_sample, read_directory
+from dcd.index.recall import RECALL_K, Judge
+from dcd.index.row_groups import DIRECTORY, read_pieces
+from dcd.index.sample import BottomRows
+from dcd.index.sort import Observers, Tally, cluster, labelled
+from dcd.index.work import counts_labels
+from dcd.sources.records import Shard
+from dcd.sources.source import Source
+from dcd.splits.label_map import read_pool_labels
+from dcd.store import Store, keys
+from dcd.tables import schemas
+
+
+def build_index(
+    store: Store,
+    pool: str,
+    encoder_id: str,
+    shards: Sequence[str],
+    labels: pa.Table | None,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
+    compact: bool = False,
+) -> IndexInfo:
+    """Cluster the embeddings of `shards` by label, unless such an index exists already.
+
+    labels: image_id, label or weak_label, label; replaces the weak labels, images absent from it
+    drop out, an image with several labels gets a row for each. Where an index of some of the shards
+    exists, of the same labels and settings, the others are appended to it, unless `compact` asks
+    for one whole: that one is the same, byte for byte, for the same embeddings. The process stays
+    under `config.max_memory_bytes`; what does not fit is sorted on disk. Raises DataError if a
+    shard is not embedded or its rows cannot be read, EncoderMismatch if another encoder made it,
+    CountMismatch if rows were lost.
+    """
+    embedded = find_embedded(store, pool, encoder_id, shards)
+    if labels is not None:
+        labels = distinct_labels(labels)
+    identities = [(shard.name, shard.identity) for shard in embedded]
+    sources = sources_of(pool, encoder_id, identities, labels, config)
+    n_images = sum(shard.n_embedded for shard in embedded)
+    planned = plan_index(store, pool, encoder_id, sources, n_images, compact)
+    if planned.base is None:
+        return _build(store, pool, encoder_id, embedded, labels, config, sources)
+    if planned.work == "none":
+        return planned.base
+    return _append(store, planned.base, embedded, labels, config, sources)
+
+
+def _build(
+    store: Store,
+    pool: str,
+    encoder_id: str,
+    embedded: Sequence[EmbeddedShard],
+    labels: pa.Table | None,
+    config: IndexConfig,
+    sources: Sources,
+) -> IndexInfo:
+    dim, index_id = embedded[0].dim, sources.index_id
+
+    def rows(tally: Tally) -> Iterator[pa.Table]:
+        read = read_rows(store, embedded)
+        return labelled(read, labels, dim, config.max_memory_bytes, tally)
+
+    counts = _planned_counts(store, embedded, labels, dim, config)
+    layout = plan(counts, dim, config, lambda: rows(Tally()))
+    prefix = keys.index(pool, encoder_id, index_id)
+    write_layout(store, prefix, layout)
+    n_sample = sample_rows(config, dim)
+    observers = Observers(
+        Tally(),
+        BottomRows(n_sample, schemas.clustered(dim)),
+        Judge(layout.heldout, layout.codec),
+    )
+    directory = _write_parts(
+        store, prefix, rows(observers.tally), layout, dim, config, _nothing, observers
+    )
+    lists = {
+        label: _list_info(label, layout, observers.judge, config.recall_target)
+        for label in sorted(layout.centroids)
+    }
+    info = IndexInfo(
+        pool,
+        encoder_id,
+        index_id,
+        dim,
+        n_images=sum(shard.n_embedded for shard in embedded),
+        label_counts=_label_counts(directory),
+        segments=(index_id,),
+        storage=config.storage,
+        code_recall=observers.judge.code_recall(),
+        lists=lists,
+        **asdict(observers.tally),
+    )
+    info = replace(info, explanation=_explanation(info, config, observers.judge.n_queries()))
+    _publish(store, info, directory, observers.sample, sources)
+    return info
+
+
+def _append(
+    store: Store,
+    base: IndexInfo,
+    embedded: Sequence[EmbeddedShard],
+    labels: pa.Table | None,
+    config: IndexConfig,
+    sources: Sources,
+) -> IndexInfo:
+    there = set(read_sources(store, base.prefix).shards)
+    new = [shard for shard in embedded if (shard.name, shard.identity) not in there]
+    index_id = keys.digest("appended", base.index_id, [[s.name, s.identity] for s in new])
+    prefix = keys.index(base.pool, base.encoder_id, index_id)
+    centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
+    layout = Layout(codec_of(store, base), centroids)
+    n_sample = sample_rows(config, base.dim)
+    observers = Observers(
+        Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
+        BottomRows(n_sample, schemas.clustered(base.dim)),
+        Judge({}, None),
+    )
+    observers.sample.take(pool_sample(store, base))
+    of_base = read_directory(store, base)
+
+    def known(label: str) -> pa.Table | None:
+        runs = of_base.filter(pc.equal(of_base["label"], label))
+        pieces = read_pieces(store, runs, ["image_id", "shard", "content_hash"])
+        found = [piece.drop_columns("list") for piece in pieces]
+        return pa.concat_tables(found).combine_chunks() if found else None
+
+    rows = labelled(
+        read_rows(store, new), labels, base.dim, config.max_memory_bytes, observers.tally
+    )
+    added = _write_parts(store, prefix, rows, layout, base.dim, config, known, observers)
+    directory = pa.concat_tables([of_base, added])
+    info = replace(
+        base,
+        index_id=index_id,
+        n_images=base.n_images + sum(shard.n_embedded for shard in new),
+        label_counts=_label_counts(directory),
+        segments=(*base.segments, index_id),
+        explanation=f"{base.explanation} Since then {len(base.segments)} times appended to; "
+        "recall as measured before.",
+        **asdict(observers.tally),
+    )
+    _publish(store, info, directory, observers.sample, sources)
+    return info
+
+
+def _write_parts(
+    store: Store,
+    prefix: str,
+    rows: Iterator[pa.Table],
+    layout: Layout,
+    dim: int,
+    config: IndexConfig,
+    known: Callable[[str], pa.Table | None],
+    observers: Observers,
+) -> pa.Table:
+    """Publish the files of vectors; which rows of them hold which label."""
+    runs = [DIRECTORY.empty_table()]
+    parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers)
+    for number, part in enumerate(parts):
+        key = part_key(prefix, number)
+        store.publish_file(part.path, key)
+        runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
+    return pa.concat_tables(runs)
+
+
+def _publish(
+    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomRows, sources: Sources
+) -> None:
+    _reconcile(info)
+    store.write_table(f"{info.prefix}/labels.parquet", directory)
+    store.write_table(f"{info.prefix}/sample.parquet", sample.table())
+    store.write_bytes(sources_key(info.prefix), json.dumps(asdict(sources)).encode())
+    write_info(store, info)
+
+
+def _nothing(label: str) -> None:
+    return None
+
+
+def _planned_counts(
+    store: Store,
+    embedded: Sequence[EmbeddedShard],
+    labels: pa.Table | None,
+    dim: int,
+    config: IndexConfig,
+) -> dict[str, int]:
+    """Rows by label, repeated images included; {} where no label can be too large to scan."""
+    n_images = sum(shard.n_embedded for shard in embedded)
+    if not counts_labels(labels is None, n_images, dim, config):
+        return {}
+    counted = labels
+    if counted is None or "image_id" not in counted.column_names:
+        weak = [pa.table(batch).select(["weak_label"]) for batch in read_labels(store, embedded)]
+        counted = pa.concat_tables(weak).drop_null()
+        if labels is None:
+            counted = counted.rename_columns(["label"])
+        else:
+            counted = counted.join(labels, "weak_label", join_type="inner")
+    counts = counted.group_by("label", use_threads=False).aggregate([("label", "count")])
+    return dict(zip(counts["label"].to_pylist(), counts["label_count"].to_pylist(), strict=True))
+
+
+def _list_info(label: str, layout: Layout, judge: Judge, recall_target: float) -> ListInfo:
+    centroids = layout.centroids[label]
+    recall = judge.list_recall(label, centroids)
+    n_probed = next((n for n, share in recall.items() if share >= recall_target), len(centroids))
+    return ListInfo(
+        len(centroids),
+        n_probed,
+        layout.n_train[label],
+        judge.n_queries(label),
+        {str(n): share for n, share in recall.items()},
+    )
+
+
+def _explanation(info: IndexInfo, config: IndexConfig, n_heldout: int) -> str:
+    """Why the index is laid out as it is, in a few sentences."""
+    flat = {label: n for label, n in info.label_counts.items() if label not in info.lists}
+    limit = f"max_scan_bytes = {config.max_scan_bytes:,}"
+    said = []
+    if flat:
+        largest = max(flat, key=lambda label: flat[label])
+        said.append(
+            f"{len(flat)} labels are scanned, exactly: the largest, {largest!r}, has "
+            f"{flat[largest]:,} rows of {2 * info.dim} bytes, not more than {limit}."
+        )
+    for label, found in info.lists.items():
+        said.append(
+            f"{label!r} has {info.label_counts.get(label, 0):,} rows, more than {limit}: "
+            f"{found.n_probed} of {found.n_lists} lists are probed, recall@{RECALL_K} "
+            f"{found.recall[str(found.n_probed)]} on {found.n_heldout} held-out images (target "
+            f"{config.recall_target})."
+        )
+    if info.code_recall is not None:
+        said.append(
+            f"Vectors are stored as {config.storage}: recall@{RECALL_K} {info.code_recall} against "
+            f"float16 on {n_heldout} held-out images."
+        )
+    return " ".join(said)
+
+
+def _label_counts(directory: pa.Table) -> dict[str, int]:
+    sums = directory.group_by("label", use_threads=False).aggregate([("n_rows", "sum")])
+    pairs = zip(sums["label"].to_pylist(), sums["n_rows_sum"].to_pylist(), strict=True)
+    return dict(sorted(pairs))
+
+
+def _reconcile(info: IndexInfo) -> None:
+    kept = info.n_images - info.n_unlabelled - info.n_duplicates + info.n_extra_labels
+    in_labels = sum(info.label_counts.values())
+    if not kept == info.n_rows == in_labels:
+        raise CountMismatch(
+            f"index {info.index_id} of pool {info.pool}: {info.n_images} images embedded - "
+            f"{info.n_unlabelled} unlabelled - {info.n_duplicates} duplicates + "
+            f"{info.n_extra_labels} extra labels = {kept}, but {info.n_rows} rows written and "
+            f"{in_labels} listed by label; nothing was published, report this"
+        )
+
+
+def cluster_pool(
+    store: Store,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    pool: PoolConfig,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
+    compact: bool = False,
+) -> IndexInfo:
+    """Rewrite the pool's embeddings clustered by label, as its labels table and label map say."""
+    labels = read_pool_labels(pool)
+    names = [shard.name for shard in shards]
+    index = build_index(store, source.id, encoder_id, names, labels, config, compact)
+    if index.n_rows == 0:
+        raise DataError(
+            f"pool: none of the images of {pool.images} could be embedded and has a label; "
+            "see the rejects and check `labels`, `where` and `label_map`"
+        )
+    return index

@@ -1,0 +1,93 @@
+"""index.json: what an index is made of, what it counts, and which indexes a pool has."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from dcd.index.quantizers import Storage
+from dcd.store import Store, keys
+
+INDEX_FILES = 5  # of an index, at least: vectors, labels, sample, sources, index.json
+
+
+@dataclass(frozen=True)
+class ListInfo:
+    """How a label too large to scan is searched. recall: of the 50 nearest, by lists probed."""
+
+    n_lists: int
+    n_probed: int
+    n_train: int
+    n_heldout: int
+    recall: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """A finished index and its counts.
+
+    Of n_images embedded ones, n_unlabelled have no label and n_duplicates rows repeated an image of
+    another shard: both are left out. An image with several labels has a row for each:
+    n_rows = n_images - n_unlabelled - n_duplicates + n_extra_labels = sum of label_counts.
+    segments: the indexes whose files hold the rows, this one last. code_recall: recall@50 of the
+    codes against float16, None for float16. explanation: why it is laid out as it is.
+    """
+
+    pool: str
+    encoder_id: str
+    index_id: str
+    dim: int
+    n_images: int
+    n_rows: int
+    n_unlabelled: int
+    n_extra_labels: int
+    n_duplicates: int
+    label_counts: Mapping[str, int]
+    segments: tuple[str, ...]
+    storage: Storage = "float16"
+    code_recall: float | None = None
+    lists: Mapping[str, ListInfo] = field(default_factory=dict)
+    explanation: str = ""
+
+    @property
+    def prefix(self) -> str:
+        return keys.index(self.pool, self.encoder_id, self.index_id)
+
+    @property
+    def layout_prefix(self) -> str:
+        """Where lists.parquet and codec.parquet are: with the first segment."""
+        return keys.index(self.pool, self.encoder_id, self.segments[0])
+
+
+def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> IndexInfo:
+    """The counts of a finished index. Raises StoreError if there is none."""
+    found = json.loads(store.read_bytes(info_key(pool, encoder_id, index_id)))
+    found["lists"] = {label: ListInfo(**info) for label, info in found["lists"].items()}
+    found["segments"] = tuple(found["segments"])
+    return IndexInfo(**found)
+
+
+def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:
+    """The finished indexes of a pool, of this format."""
+    found = store.keys_under(keys.index(pool, encoder_id, "").rstrip("/"))
+    by_name = [key.rsplit("/", 2)[-2:] for key in found]
+    of_format = {index_id for index_id, name in by_name if name == "sources.json"}
+    return sorted(i for i, name in by_name if name == "index.json" and i in of_format)
+
+
+def indexes(store: Store, pool: str, encoder_id: str) -> list[IndexInfo]:
+    """All finished indexes of a pool, of this format."""
+    found = index_ids(store, pool, encoder_id)
+    return [index_info(store, pool, encoder_id, index_id) for index_id in found]
+
+
+def write_info(store: Store, info: IndexInfo) -> None:
+    """Publish `index.json`: from then on the index is there."""
+    store.write_bytes(info_key(info.pool, info.encoder_id, info.index_id), info_text(info))
+
+
+def info_text(info: IndexInfo) -> bytes:
+    return json.dumps(asdict(info), indent=1, ensure_ascii=False).encode()
+
+
+def info_key(pool: str, encoder_id: str, index_id: str) -> str:
+    return f"{keys.index(pool, encoder_id, index_id)}/index.json"

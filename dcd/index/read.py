@@ -1,0 +1,105 @@
+"""The pool's vectors clustered by label, so that a label costs a few contiguous reads.
+
+An index is addressed by what it holds: the embedded shards, the labels and the settings. Its files
+are `vectors-*.parquet` (rows by label, list and image_id; vectors as bytes), `labels.parquet`
+(where each label's rows are), `sample.parquet` (a uniform sample of the rows), `lists.parquet` and
+`codec.parquet` where there are such, `sources.json` (what it was made of) and, written last,
+`index.json`. An index that was appended to another names the files of that one too: they are its
+segments.
+"""
+
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.errors import DataError
+from dcd.index.info import IndexInfo, index_info
+from dcd.index.layout import read_codec
+from dcd.index.quantizers import Codec
+from dcd.index.row_groups import Reader, row_groups
+from dcd.store import Store
+from dcd.tables import schemas
+
+
+def codec_of(store: Store, index: IndexInfo) -> Codec | None:
+    """What decodes the vectors of an index; None where they are float16."""
+    return None if index.storage == "float16" else read_codec(store, index.layout_prefix)
+
+
+def pool_rows(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
+    """image_id, label, shard, content_hash of all rows, or of some labels, by label and image_id.
+
+    Reads no vectors.
+    """
+    columns = ["image_id", "weak_label", "shard", "content_hash"]
+    schema = schemas.clustered(index.dim)
+    parts = [pa.schema([schema.field(name) for name in columns]).empty_table()]
+    with Reader(store) as reader:
+        for group in row_groups(read_directory(store, index, labels)):
+            parts.append(group.rows_of(reader.read(group, columns)))
+    table = pa.concat_tables(parts).rename_columns(["image_id", "label", "shard", "content_hash"])
+    if index.lists or len(index.segments) > 1:
+        table = table.sort_by([("label", "ascending"), ("image_id", "ascending")])
+    return table.combine_chunks()
+
+
+def vectors_of(
+    store: Store,
+    index: IndexInfo,
+    image_ids: pa.Array | pa.ChunkedArray,
+    labels: pa.Array | None = None,
+) -> pa.Table:
+    """image_id, label, content_hash, embedding of these images, by image_id, then label.
+
+    An image with several labels has several rows. `labels` names the labels to look under and
+    saves reading the ids of the others. Raises DataError if an image is not there.
+    """
+    wanted = pc.unique(image_ids)
+    columns = ["image_id", "weak_label", "content_hash", "embedding"]
+    schema = schemas.clustered(index.dim)
+    found = [pa.schema([schema.field(name) for name in columns]).empty_table()]
+    with Reader(store, codec_of(store, index)) as reader:
+        for group in row_groups(read_directory(store, index, labels)):
+            ids = group.rows_of(reader.read(group, ["image_id"]))["image_id"]
+            mask = pc.is_in(ids, value_set=wanted)
+            if pc.any(mask).as_py():
+                found.append(group.rows_of(reader.read(group, columns)).filter(mask))
+    names = ["image_id", "label", "content_hash", "embedding"]
+    table = pa.concat_tables(found).rename_columns(names)
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=pc.unique(table["image_id"]))))
+    if len(missing):
+        raise DataError(
+            f"index {index.index_id} of pool {index.pool}: {len(missing)} of {len(wanted)} images "
+            f"are not in it, such as {missing[0].as_py()!r}; select again on this index"
+        )
+    return table.sort_by([("image_id", "ascending"), ("label", "ascending")]).combine_chunks()
+
+
+def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
+    """A uniform sample of the pool: schemas.clustered, by label and image_id.
+
+    At most 100,000 rows (256 MiB of vectors), the whole pool where it is smaller; always the same
+    for the same pool. See `dcd.index.sample`.
+    """
+    sample = store.read_table(f"{index.prefix}/sample.parquet")
+    return schemas.conform(sample, schemas.clustered(index.dim), "pool sample")
+
+
+def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
+    """Where the rows of some labels (None: of all) are: the columns of `DIRECTORY`, in order."""
+    directory = store.read_table(f"{index.prefix}/labels.parquet")
+    if labels is None:
+        return directory
+    return directory.filter(pc.is_in(directory["label"], value_set=pc.unique(labels)))
+
+
+def shared_sample(store: Store, index: IndexInfo) -> pa.Table:
+    """`dcd.index.read.pool_sample`, read once for all selections and models of a run, and held."""
+    return _sample(store.url, index.pool, index.encoder_id, index.index_id)
+
+
+@lru_cache(maxsize=1)
+def _sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
+    store = Store(url)
+    return pool_sample(store, index_info(store, pool, encoder_id, index_id))

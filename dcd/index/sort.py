@@ -1,0 +1,269 @@
+"""Shard embeddings → one order by label, in row groups that a label can be read by.
+
+An external sort in DuckDB bounds the memory, whatever the size of the pool. Vectors travel through
+it as bytes: DuckDB has no float16 and would double them.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.errors import DataError
+from dcd.index.layout import Layout
+from dcd.index.parts import MAX_GROUP_BYTES, MAX_PART_BYTES, MIN_GROUP_BYTES, Part, _parts, grouped
+from dcd.index.recall import Judge
+from dcd.index.sample import BottomRows
+from dcd.tables import schemas
+from dcd.tables.sql import clustered, connect, relabelled
+from dcd.tables.vectors import embedding_matrix, from_blobs, to_blobs, vector_lists
+
+_SORT_BATCH_ROWS = 8192
+
+
+@dataclass
+class Tally:
+    """Counts of one pass, complete once all parts are taken.
+
+    n_images = n_rows + n_unlabelled + n_duplicates - n_extra_labels.
+    """
+
+    n_rows: int = 0
+    n_unlabelled: int = 0
+    n_extra_labels: int = 0
+    n_duplicates: int = 0
+
+
+@dataclass(frozen=True)
+class Observers:
+    """What sees the rows pass by; complete once all parts are taken."""
+
+    tally: Tally
+    sample: BottomRows
+    judge: Judge
+
+
+def cluster(
+    rows: Iterator[pa.Table],
+    layout: Layout,
+    dim: int,
+    max_memory_bytes: int,
+    known: Callable[[str], pa.Table | None],
+    observers: Observers,
+) -> Iterator[Part]:
+    """Write the rows in the order (weak_label, list, image_id) to files, one after the other.
+
+    rows: schemas.clustered(dim), in any order. known: image_id, shard and content_hash of the rows
+    of a label that the index has already. Every file lives until the next one is asked for. The
+    same rows give the same bytes, in whatever order they come. An image that two shards hold counts
+    once (unless its vectors differ so much that they fall in two lists); raises DataError if its
+    bytes differ.
+    """
+    tally = observers.tally
+    stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
+    with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
+        folder = Path(scratch)
+        # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
+        with connect(max_memory_bytes // 4, folder) as connection:
+            wire = (_to_wire(batch, layout) for batch in rows)
+            schema = _wire_schema(dim)
+            ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
+            batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
+            chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
+            new_chunks = _without_known(chunks, known, tally)
+            stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
+            groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
+            yield from _parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
+
+
+def labelled(
+    rows: Iterator[pa.RecordBatch],
+    labels: pa.Table | None,
+    dim: int,
+    max_memory_bytes: int,
+    tally: Tally,
+) -> Iterator[pa.Table]:
+    """schemas.clustered(dim): the rows with a label, in any order.
+
+    rows: schemas.embeddings(dim) plus `shard`. labels: image_id, label or weak_label, label; None:
+    the weak labels.
+    """
+    schema = schemas.clustered(dim)
+    if labels is None:
+        for batch in rows:
+            tally.n_unlabelled += batch.column("weak_label").null_count
+            known = batch.filter(pc.is_valid(batch.column("weak_label")))
+            yield schemas.conform(pa.table(known), schema, "pool")
+        return
+    with (
+        TemporaryDirectory(prefix="dcd-labels-") as scratch,
+        connect(max_memory_bytes // 4, Path(scratch)) as connection,
+    ):
+        wire = (_to_unlabelled_wire(batch) for batch in rows)
+        for batch in relabelled(
+            connection, _unlabelled_schema(dim), wire, labels, _SORT_BATCH_ROWS
+        ):
+            tally.n_unlabelled += batch.column("weak_label").null_count
+            tally.n_extra_labels += pc.sum(batch.column("extra_label"), min_count=0).as_py()
+            known = batch.filter(pc.is_valid(batch.column("weak_label")))
+            yield _from_wire(known, dim)
+
+
+def _wire_schema(dim: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("weak_label", pa.string()),
+            ("list", pa.int32()),
+            ("image_id", pa.string()),
+            ("shard", pa.string()),
+            ("content_hash", schemas.CONTENT_HASH),
+            ("embedding", pa.binary(2 * dim)),
+        ]
+    )
+
+
+def _to_wire(rows: pa.Table, layout: Layout) -> pa.RecordBatch:
+    dim = rows.schema.field("embedding").type.list_size
+    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+    columns["list"] = layout.lists_of(rows)
+    columns["embedding"] = to_blobs(_halves(rows["embedding"].combine_chunks()))
+    schema = _wire_schema(dim)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _unlabelled_schema(dim: int) -> pa.Schema:
+    schema = _wire_schema(dim)
+    return schema.remove(schema.get_field_index("list"))
+
+
+def _to_unlabelled_wire(rows: pa.RecordBatch) -> pa.RecordBatch:
+    schema = _unlabelled_schema(rows.schema.field("embedding").type.list_size)
+    columns = [rows.column(name) for name in schema.names[:-1]]
+    return pa.record_batch([*columns, to_blobs(_halves(rows.column("embedding")))], schema=schema)
+
+
+def _halves(vectors: pa.FixedSizeListArray) -> np.ndarray:
+    return vectors.flatten().to_numpy().reshape(len(vectors), -1 if len(vectors) else 1)
+
+
+def _from_wire(batch: pa.RecordBatch, dim: int) -> pa.Table:
+    """schemas.clustered(dim), and `list` where the batch has it."""
+    schema = schemas.clustered(dim)
+    vectors = from_blobs(batch.column("embedding"), np.float16, 2 * dim)
+    columns: dict[str, pa.Array] = {name: batch.column(name) for name in batch.schema.names}
+    columns["content_hash"] = columns["content_hash"].cast(schemas.CONTENT_HASH)
+    columns["embedding"] = vector_lists(vectors, schema.field("embedding").type)
+    if "list" in columns:
+        schema = schema.append(pa.field("list", pa.int32(), nullable=False))
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _distinct(batches: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
+    """Without the rows that repeat the one before: an image that stands in two shards."""
+    last: pa.Table | None = None
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        joined = batch if last is None else pa.concat_tables([last, batch])
+        above, below = joined.slice(0, joined.num_rows - 1), joined.slice(1)
+        repeated = pc.and_(
+            pc.equal(above["image_id"], below["image_id"]),
+            pc.equal(above["weak_label"], below["weak_label"]),
+        )
+        if pc.any(repeated).as_py():
+            _refuse_contradictions(above.filter(repeated), below.filter(repeated))
+            tally.n_duplicates += pc.sum(repeated).as_py()
+            below = below.filter(pc.invert(repeated))
+        if last is None:
+            below = pa.concat_tables([joined.slice(0, 1), below])
+        tally.n_rows += below.num_rows
+        yield below
+        last = batch.slice(batch.num_rows - 1)
+
+
+def _refuse_contradictions(above: pa.Table, below: pa.Table) -> None:
+    differ = pc.not_equal(above["content_hash"], below["content_hash"])
+    if pc.any(differ).as_py():
+        at = pc.index(differ.combine_chunks(), True).as_py()
+        raise DataError(
+            f"pool: image_id {above['image_id'][at].as_py()!r} names different images in the "
+            f"shards {above['shard'][at].as_py()} and {below['shard'][at].as_py()}; make the "
+            "ids unique"
+        )
+
+
+def _without_known(
+    chunks: Iterator[pa.Table], known: Callable[[str], pa.Table | None], tally: Tally
+) -> Iterator[pa.Table]:
+    """Without the rows that the index has already under the same label."""
+    label, there = None, None
+    for chunk in chunks:
+        if chunk["weak_label"][0].as_py() != label:
+            label = chunk["weak_label"][0].as_py()
+            there = known(label)
+        if there is not None:
+            at = pc.index_in(
+                chunk["image_id"], value_set=there["image_id"].combine_chunks()
+            ).combine_chunks()
+            repeated = pc.is_valid(at)
+            _refuse_contradictions(there.take(at.filter(repeated)), chunk.filter(repeated))
+            n_repeated = pc.sum(repeated, min_count=0).as_py()
+            tally.n_duplicates += n_repeated
+            tally.n_rows -= n_repeated
+            chunk = chunk.filter(pc.invert(repeated))
+        if chunk.num_rows:
+            yield chunk
+
+
+def _stored(chunk: pa.Table, layout: Layout, observers: Observers) -> pa.Table:
+    """A chunk as its file holds it: vectors as bytes, or codes where there is a codec.
+
+    Bytes are read as they lie; of a list Parquet counts every number, for ten times as long.
+    """
+    label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
+    rows = chunk.drop_columns("list")
+    observers.sample.take(rows)
+    observers.judge.take(label, number, rows)
+    if layout.codec is None:
+        name, blobs = "embedding", to_blobs(_halves(chunk["embedding"].combine_chunks()))
+    else:
+        name, blobs = "code", to_blobs(layout.codec.encode(embedding_matrix(chunk)))
+    at = chunk.schema.get_field_index("embedding")
+    return chunk.set_column(at, pa.field(name, blobs.type, nullable=False), blobs)
+
+
+def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:
+    """Pieces of one label and list, of `max_rows` rows; only the last of a list may be shorter."""
+    open_rows: list[pa.Table] = []
+    n_open, open_label = 0, None
+    for batch in batches:
+        for label, rows in _by_list(batch):
+            if label != open_label and n_open:
+                yield pa.concat_tables(open_rows)
+                open_rows, n_open = [], 0
+            open_label = label
+            while rows.num_rows:
+                taken = rows.slice(0, max_rows - n_open)
+                open_rows.append(taken)
+                n_open += taken.num_rows
+                rows = rows.slice(taken.num_rows)
+                if n_open == max_rows:
+                    yield pa.concat_tables(open_rows)
+                    open_rows, n_open = [], 0
+    if n_open:
+        yield pa.concat_tables(open_rows)
+
+
+def _by_list(batch: pa.Table) -> Iterator[tuple[tuple[str, int], pa.Table]]:
+    """Cut a sorted batch where the label or the list changes."""
+    labels = pc.run_end_encode(batch["weak_label"].combine_chunks()).run_ends.to_numpy()
+    lists = pc.run_end_encode(batch["list"].combine_chunks()).run_ends.to_numpy()
+    start = 0
+    for end in np.union1d(labels, lists).tolist():
+        label, number = batch["weak_label"][start].as_py(), batch["list"][start].as_py()
+        yield (label, number), batch.slice(start, end - start)
+        start = end

@@ -1,0 +1,135 @@
+"""Label agreement: does the pool around an image carry the image's own label?
+
+A wrong weak label seldom has company: the images most like a picture that is called a cat by
+mistake are mostly called something else. The share of an image's nearest pool neighbours, over
+all labels, that carry its own weak label is thus evidence for that label, and no true label is
+needed. Wilson, "Asymptotic properties of nearest neighbor rules using edited data" (1972), removes
+examples this way; Bahri, Jiang, Gupta, "Deep k-NN for noisy labels" (ICML 2020), do it on a
+network's features and give bounds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.errors import DataError, EncoderMismatch
+from dcd.tables.rows import codes
+from dcd.tables.vectors import principal_directions, unit_vectors
+
+N_NEIGHBORS = 20
+_MAX_DIM = 256  # of 1,280 numbers they keep 77 % of the variance and all of the agreement's use
+_FIT_ROWS = 10_000  # of which the directions are learnt
+_BLOCK_BYTES = 2**26  # of distances at once
+_PROJECTED_ROWS = 4096  # at once
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Pool images among which neighbours are looked for; see `fit_reference`.
+
+    labels: (R,) codes into `classes`. content: (R,) codes into `hashes`. mean: (D,) float32.
+    directions: (D, d) float32, orthonormal. vectors: (R, d) float32.
+    """
+
+    classes: pa.Array
+    labels: np.ndarray
+    hashes: pa.Array
+    content: np.ndarray
+    mean: np.ndarray
+    directions: np.ndarray
+    vectors: np.ndarray
+
+
+def fit_reference(sample: pa.Table) -> Reference:
+    """Prepare a sample of the pool, blocked images included: their weak labels are evidence too.
+
+    sample: weak_label, content_hash, embedding. Vectors are brought to length 1, so that l2 ranks
+    by cosine (which finds wrong labels better: see docs/selection.md), and projected on their
+    first 256 principal directions. Raises DataError if there is no row.
+    """
+    if sample.num_rows == 0:
+        raise DataError("label agreement: the pool sample has no image; index the pool again")
+    labels = sample["weak_label"].combine_chunks()
+    hashes = pc.unique(sample["content_hash"])
+    classes = pc.unique(labels)
+    step = -(-sample.num_rows // _FIT_ROWS)
+    mean, directions = principal_directions(
+        unit_vectors(sample.take(np.arange(0, sample.num_rows, step))), _MAX_DIM
+    )
+    return Reference(
+        classes=classes,
+        labels=codes(labels, classes),
+        hashes=hashes,
+        content=codes(sample["content_hash"].combine_chunks(), hashes),
+        mean=mean,
+        directions=directions,
+        vectors=_projected(sample, mean, directions),
+    )
+
+
+def label_agreement(
+    reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
+) -> np.ndarray:
+    """Share of each row's nearest reference images that carry its label: (N,) float32 in 0…1.
+
+    rows: label or weak_label, content_hash, embedding. An image never counts as its own neighbour,
+    nor do copies of it (equal content). Raises EncoderMismatch if the vectors have another size.
+    """
+    label = rows["label" if "label" in rows.column_names else "weak_label"]
+    votes = neighbor_labels(reference, rows, n_neighbors)
+    own = codes(label.combine_chunks(), reference.classes)
+    counted = (votes >= 0).sum(axis=1)
+    same = (votes == np.where(own < 0, -2, own)[:, None]).sum(axis=1)
+    return (same / np.maximum(counted, 1)).astype(np.float32)
+
+
+def neighbor_labels(
+    reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
+) -> np.ndarray:
+    """Labels of each row's nearest reference images: (N, n) int codes into `classes`.
+
+    n is `n_neighbors`, less where the reference is smaller; -1 stands for no neighbour.
+    """
+    dim = rows.schema.field("embedding").type.list_size
+    if dim != len(reference.mean):
+        raise EncoderMismatch(
+            f"label agreement: vectors of {dim} numbers, the pool sample has "
+            f"{len(reference.mean)}; embed both with one encoder"
+        )
+    content = codes(rows["content_hash"].combine_chunks(), reference.hashes)
+    by_content = np.argsort(reference.content, kind="stable")
+    sorted_content = reference.content[by_content]
+    half_norms = np.einsum("rd,rd->r", reference.vectors, reference.vectors) / 2
+    n = min(n_neighbors, len(reference.vectors))
+    block = max(1, _BLOCK_BYTES // (4 * len(reference.vectors)))
+    found = np.full((rows.num_rows, n), -1, np.int64)
+    for start in range(0, rows.num_rows, block):
+        vectors = _projected(rows.slice(start, block), reference.mean, reference.directions)
+        # |x - r|² is |x|² + 2 (|r|²/2 - xr), and |x|² does not change the order.
+        distance = half_norms - vectors @ reference.vectors.T
+        of_block = content[start : start + block]
+        first = np.searchsorted(sorted_content, of_block, "left")
+        last = np.searchsorted(sorted_content, of_block, "right")
+        for i in np.flatnonzero(last > first):
+            distance[i, by_content[first[i] : last[i]]] = np.inf
+        nearest = np.argpartition(distance, n - 1, axis=1)[:, :n]
+        missing = np.isinf(np.take_along_axis(distance, nearest, axis=1))
+        found[start : start + block] = np.where(missing, -1, reference.labels[nearest])
+    return found
+
+
+def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np.ndarray:
+    """Codes into `voted` as positions in `classes`: int64, -1 for none and for other labels."""
+    return np.where(votes >= 0, codes(voted, pa.array(classes, pa.string()))[votes], -1)
+
+
+def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Rows in the space of the reference: (N, d) float32."""
+    blocks = [
+        (unit_vectors(rows.slice(start, _PROJECTED_ROWS)) - mean) @ directions
+        for start in range(0, rows.num_rows, _PROJECTED_ROWS)
+    ]
+    return np.concatenate([np.empty((0, directions.shape[1]), np.float32), *blocks])

@@ -1,0 +1,122 @@
+"""How a pool's labels are wrong: which class is called what, without anybody's true labels of it.
+
+A classifier fitted to `train` guesses the classes of pool images. Its own confusions are known
+from images of train that it has not seen (cross-validation). What remains between its guesses and
+the pool's labels, once these confusions are unfolded, is the noise of the labels: it must be that
+A' M = J, with
+
+    A[c, g]  how often class c is guessed to be g, on train
+    J[g, w]  how often an image guessed to be g carries the label w, in the pool
+    M[c, w]  how often class c carries the label w, in the pool: what is wanted, not negative.
+
+Confusions on trusted data for noise on doubtful data: Hendrycks, Mazeika, Wilson, Gimpel, "Using
+trusted data to train deep networks on labels corrupted by severe noise" (NeurIPS 2018). Unfolding
+by expectation maximisation: D'Agostini, "A multidimensional unfolding method based on Bayes'
+theorem" (1995). As there, what is assumed is that within a class guess and label are independent.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcd.training.head import class_indices, fit_standardizer, probabilities, train_head
+
+_FOLDS = 3
+_ALWAYS, _LEFT_OUT = -1, -2
+_L2 = 0.05  # strong: the guesses should be no surer than a few images allow
+_MAX_TRAIN = 20_000  # images: more would not make the estimate better
+_ITERATIONS = 200
+_RIGHT_AT_FIRST = 0.7
+_LEAST = 1e-4  # no label is impossible for any class
+
+
+@dataclass(frozen=True)
+class NoiseMatrix:
+    """matrix: (C, C) float32, rows the true class, columns the label; rows have the sum 1.
+
+    right_share: estimated share of the pool's labels that are right, in 0…1.
+    """
+
+    classes: tuple[str, ...]
+    matrix: np.ndarray
+    right_share: float
+
+
+def estimate_noise(
+    train_features: np.ndarray,
+    train_labels: list[str],
+    pool_features: np.ndarray,
+    pool_labels: np.ndarray,
+    classes: tuple[str, ...],
+) -> NoiseMatrix:
+    """Estimate the noise of pool labels (P,), positions in `classes`.
+
+    train_features: (N, D) float32, of images whose labels are right, every class being there.
+    pool_features: (P, D) float32, none of them an image of train. Deterministic.
+    """
+    guessed, of_pool = _guesses(train_features, train_labels, pool_features, classes)
+    n_classes = len(classes)
+    confusions = np.eye(n_classes)  # one imagined image a class, guessed rightly
+    np.add.at(confusions, class_indices(train_labels, classes), guessed)
+    confusions /= confusions.sum(axis=1, keepdims=True)
+    joint = np.zeros((n_classes, n_classes))
+    for label in range(n_classes):
+        joint[:, label] = of_pool[pool_labels == label].sum(axis=0, dtype=float)
+    # One imagined image a class, labelled rightly, for classes that the pool does not have.
+    counts = unfold(confusions, joint) + np.eye(n_classes)
+    matrix = np.maximum(counts / counts.sum(axis=1, keepdims=True), _LEAST)
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    right_share = float(np.trace(counts) / counts.sum())
+    return NoiseMatrix(classes, matrix.astype(np.float32), right_share)
+
+
+def unfold(confusions: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """M (C, W), not negative, such that confusions' M is near joint.
+
+    confusions: (C, G), rows of sum 1. joint: (G, W) counts. Stops after a fixed number of steps,
+    long before it fits the noise of small counts.
+    """
+    n_classes = len(confusions)
+    start = np.full((n_classes, joint.shape[1]), (1 - _RIGHT_AT_FIRST) / max(n_classes - 1, 1))
+    np.fill_diagonal(start, _RIGHT_AT_FIRST)
+    found = start * joint.sum() / n_classes
+    for _ in range(_ITERATIONS):
+        expected = np.maximum(confusions.T @ found, 1e-12)
+        found = found * (confusions @ (joint / expected))
+    return found
+
+
+def _guesses(
+    train_features: np.ndarray,
+    train_labels: list[str],
+    pool_features: np.ndarray,
+    classes: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class probabilities of train (N, C) and of the pool (P, C), by classifiers that saw neither.
+
+    Rows of train images that are not guessed are 0: those beyond `_MAX_TRAIN`, and the only image
+    of a class, which every classifier needs.
+    """
+    labels = np.array(train_labels)
+    fold = _folds(labels, classes)
+    of_train = np.zeros((len(labels), len(classes)))
+    of_pool = np.zeros((len(pool_features), len(classes)), np.float32)
+    standardizer = fit_standardizer(train_features)
+    for n in range(_FOLDS):
+        used = np.flatnonzero((fold != n) & (fold != _LEFT_OUT))
+        head = train_head(train_features[used], labels[used].tolist(), classes, standardizer, _L2)
+        held_out = np.flatnonzero(fold == n)
+        if len(held_out):
+            of_train[held_out] = probabilities(head, train_features[held_out])
+        of_pool += probabilities(head, pool_features) / _FOLDS
+    return of_train, of_pool
+
+
+def _folds(labels: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """The fold of every image (N,), drawn within its class; `_ALWAYS` and `_LEFT_OUT` are none."""
+    rng = np.random.default_rng(0)
+    fold = np.full(len(labels), _LEFT_OUT)
+    for name in classes:
+        members = rng.permutation(np.flatnonzero(labels == name))[: _MAX_TRAIN // len(classes) + 1]
+        fold[members] = np.arange(len(members)) % _FOLDS if len(members) > 1 else _ALWAYS
+    return fold

@@ -1,0 +1,80 @@
+"""The sample that stands for a pool, and the label agreement of its images: once an index."""
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.index.info import IndexInfo
+from dcd.index.read import _sample, shared_sample
+from dcd.label_noise.agreement import Reference, fit_reference, label_agreement
+from dcd.store import Store, keys
+from dcd.tables.rows import codes
+from dcd.tables.vectors import from_blobs, to_blobs
+
+
+def pool_reference(store: Store, index: IndexInfo) -> Reference:
+    """The index's sample of its pool, as `dcd.label_noise.agreement` looks for neighbours in it."""
+    return _reference(store.url, index.pool, index.encoder_id, index.index_id)
+
+
+@lru_cache(maxsize=1)
+def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
+    store, prefix = Store(url), keys.pool_reference(pool, encoder_id, index_id)
+    if not store.exists(f"{prefix}/rows.parquet"):
+        reference = fit_reference(_sample(url, pool, encoder_id, index_id))
+        rows, directions = reference_tables(reference)
+        store.write_table(f"{prefix}/directions.parquet", directions)
+        store.write_table(f"{prefix}/rows.parquet", rows)
+        return reference
+    rows, directions = (store.read_table(f"{prefix}/{t}.parquet") for t in ("rows", "directions"))
+    return reference_of(rows, directions)
+
+
+def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:
+    """Its rows (label, content_hash, vector) and its directions (mean, direction).
+
+    Vectors are the bytes of their float32s: lists of numbers take ten times as long to read.
+    """
+    rows = {
+        "label": reference.classes.take(pa.array(reference.labels)),
+        "content_hash": reference.hashes.take(pa.array(reference.content)),
+        "vector": to_blobs(reference.vectors),
+    }
+    directions = {"mean": pa.array(reference.mean), "direction": to_blobs(reference.directions)}
+    return pa.table(rows), pa.table(directions)
+
+
+def reference_of(rows: pa.Table, directions: pa.Table) -> Reference:
+    """The inverse of `reference_tables`."""
+    classes, hashes = pc.unique(rows["label"]), pc.unique(rows["content_hash"])
+    return Reference(
+        classes=classes,
+        labels=codes(rows["label"].combine_chunks(), classes),
+        hashes=hashes,
+        content=codes(rows["content_hash"].combine_chunks(), hashes),
+        mean=directions["mean"].to_numpy(),
+        directions=_vectors(directions["direction"]),
+        vectors=_vectors(rows["vector"]),
+    )
+
+
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    blobs = column.combine_chunks()
+    return from_blobs(blobs, np.float32, blobs.type.byte_width)
+
+
+def pool_agreement(store: Store, index: IndexInfo) -> pa.Table:
+    """image_id, label, shard, content_hash, label_agreement of the pool's sample, in its order.
+
+    The sample is the whole pool where that is small (`dcd.index.read.pool_sample`).
+    """
+    key = keys.pool_agreement(index.pool, index.encoder_id, index.index_id)
+    if not store.exists(key):
+        sample = shared_sample(store, index)
+        agreement = label_agreement(pool_reference(store, index), sample)
+        rows = sample.select(["image_id", "weak_label", "shard", "content_hash"])
+        rows = rows.rename_columns(["image_id", "label", "shard", "content_hash"])
+        store.write_table(key, rows.append_column("label_agreement", pa.array(agreement)))
+    return store.read_table(key)

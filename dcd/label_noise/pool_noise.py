@@ -1,0 +1,77 @@
+"""How the labels of a pool are wrong, estimated once for an index and a train set, and kept."""
+
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.index.info import IndexInfo
+from dcd.index.read import shared_sample
+from dcd.label_noise.noise_matrix import NoiseMatrix, estimate_noise
+from dcd.splits.split import SplitInfo, split_table
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.rows import without
+from dcd.tables.vectors import embedding_matrix
+
+# Raised whenever the same pool and train would get another matrix.
+_NOISE_FORMAT = 1
+_one_at_a_time = threading.Lock()  # cells of one run want the same
+
+
+def pool_noise(
+    store: Store, index: IndexInfo, train: SplitInfo, classes: tuple[str, ...]
+) -> NoiseMatrix:
+    """The noise of the pool's labels among `classes`, those of train; see `estimate_noise`.
+
+    Images of train that are in the pool too do not count: the guessing classifiers know them.
+    """
+    key = _key(index, train)
+    with _one_at_a_time:
+        if not store.exists(key):
+            known = split_table(store, train)
+            fresh = without(shared_sample(store, index), known)
+            rows = fresh.filter(pc.is_in(fresh["weak_label"], value_set=pa.array(classes)))
+            found = estimate_noise(
+                embedding_matrix(known),
+                known["label"].to_pylist(),
+                embedding_matrix(rows),
+                pc.index_in(rows["weak_label"], value_set=pa.array(classes)).to_numpy(),
+                classes,
+            )
+            described = {"right_share": repr(found.right_share)}
+            store.write_table(key, noise_table(found), metadata=described)
+    return noise_of(store.read_table(key), classes, _share(store, key))
+
+
+def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> float | None:
+    """The estimated share of right labels in the pool, in 0…1; None if nobody estimated it."""
+    key = _key(index, train)
+    return _share(store, key) if store.exists(key) else None
+
+
+def noise_table(noise: NoiseMatrix) -> pa.Table:
+    """schemas.NOISE: a row for each class and label."""
+    n = len(noise.classes)
+    columns = [
+        pa.array(np.repeat(noise.classes, n)),
+        pa.array(np.tile(noise.classes, n)),
+        pa.array(noise.matrix.ravel()),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.NOISE)
+
+
+def noise_of(table: pa.Table, classes: tuple[str, ...], right_share: float) -> NoiseMatrix:
+    """The inverse of `noise_table`."""
+    table = schemas.conform(table, schemas.NOISE, "noise")
+    n = len(classes)
+    return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right_share)
+
+
+def _key(index: IndexInfo, train: SplitInfo) -> str:
+    return keys.noise(keys.digest("noise", _NOISE_FORMAT, index.index_id, train.id))
+
+
+def _share(store: Store, key: str) -> float:
+    return float(store.read_metadata(key)["right_share"])

@@ -1,0 +1,102 @@
+"""How far a weak label can be trusted: two kinds of evidence in one probability.
+
+The neighbours of an image in the pool know its label independently of a classifier that was
+trained on clean images: `train` and the error sample. Multiplied as in naive Bayes they find wrong
+labels better than either (docs/selection.md). The classifier's side is confident learning
+(Northcutt, Jiang, Chuang: "Confident learning: estimating uncertainty in dataset labels", JAIR
+2021) with a clean training set; the neighbours' side is `dcd.label_noise.agreement`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dcd.label_noise.agreement import Reference, as_classes, label_agreement, neighbor_labels
+from dcd.tables.vectors import embedding_matrix
+from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
+
+# Strong: a judge must not be as sure of its few training images as the best classifier is.
+_L2 = 0.05
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Of N images: the share of neighbours with their label and the probability that it is right.
+
+    agreement, probability: (N,) float32 in 0…1.
+    """
+
+    agreement: np.ndarray
+    probability: np.ndarray
+
+
+Judge = Callable[[pa.Table], Trust]
+
+
+def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
+    """A classifier on images whose labels are right. Tables: schemas.labelled_features."""
+    features = [embedding_matrix(train), embedding_matrix(error_sample)]
+    labels = train["label"].to_pylist() + error_sample["label"].to_pylist()
+    return train_head(
+        np.concatenate(features),
+        labels,
+        tuple(sorted(set(labels))),
+        fit_standardizer(features[0]),
+        _L2,
+    )
+
+
+def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:
+    """A function that says of rows (label or weak_label, content_hash, embedding) what to trust.
+
+    Without a classifier it knows the agreement alone, and every probability is 1.
+    """
+
+    def judge(rows: pa.Table) -> Trust:
+        if head is None:
+            agreement = label_agreement(reference, rows)
+            return Trust(agreement, np.ones_like(agreement))
+        votes = neighbor_labels(reference, rows)
+        labels = rows["label" if "label" in rows.column_names else "weak_label"]
+        return label_trust(
+            votes,
+            reference.classes,
+            labels.to_pylist(),
+            probabilities(head, embedding_matrix(rows)),
+            head.classes,
+        )
+
+    return judge
+
+
+def label_trust(
+    votes: np.ndarray,
+    voted: pa.Array,
+    labels: list[str],
+    probability: np.ndarray,
+    classes: tuple[str, ...],
+) -> Trust:
+    """Combine neighbours' votes and a classifier's probabilities about N images.
+
+    votes: (N, n) codes into `voted`, -1 for none. probability: (N, C), columns as `classes`. Each
+    class gets a vote of 1/C on top, so that neither side can rule out a label alone. A label that
+    is not among the classes has no trust.
+    """
+    n_images, n_classes = probability.shape
+    mapped = as_classes(votes, voted, classes)
+    counts = np.zeros((n_images, n_classes))
+    image, nth = np.nonzero(mapped >= 0)
+    np.add.at(counts, (image, mapped[image, nth]), 1)
+    n_votes = np.maximum((votes >= 0).sum(axis=1), 1)
+    support = (counts + 1 / n_classes) * np.maximum(probability, 1e-4)
+    support /= support.sum(axis=1, keepdims=True)
+    index = {name: i for i, name in enumerate(classes)}
+    own = np.array([index.get(label, -1) for label in labels], np.int64)
+    rows = np.arange(n_images)
+    known = own >= 0
+    return Trust(
+        np.where(known, counts[rows, own] / n_votes, 0).astype(np.float32),
+        np.where(known, support[rows, own], 0).astype(np.float32),
+    )

@@ -1,0 +1,206 @@
+"""One self-contained HTML page about a run: no script, no network, every string escaped.
+
+The page carries its own content security policy: images only from data URIs, and only the one
+style sheet whose hash it names. So nothing that a label or an id holds can run or load anything.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from dcd.config import RunConfig, SelectionConfig
+from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
+from dcd.report import curve_figure, figures, gallery
+from dcd.report import verdict as words
+from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.thumbnails import album
+from dcd.report.verdict import verdict
+from dcd.report.words import change, filesize, interval, mode_name, percent, points
+
+__all__ = ["Lineage", "RunRecord", "StageCount", "render", "summary_rows", "verdict"]
+MAX_FAILURES = 120
+MAX_PICKS = 24
+MAX_PICTURE_BYTES = 2_200_000
+MAX_REASONS = 30
+MAX_OPEN_GROUPS = 12
+MAX_CLASSES = 12
+MAX_TEXT_CHARS = 120
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class RejectReason:
+    """Images rejected for one reason, in one stage; `example` is one of them."""
+
+    stage: str
+    reason: str
+    n: int
+    example: str
+
+
+def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[str, bytes]]) -> str:
+    """The report of a run as HTML.
+
+    image_bytes: the encoded images of some ids, asked for a few hundred at a time. An image that
+    it leaves out, or that does not decode, is shown as a placeholder. Picks beyond the page's
+    budget of picture bytes are counted, not shown. The same record gives the same page.
+    """
+    rows = summary_rows(record.predictions, record.metrics)
+    modes = mode_rows(record.predictions)
+    planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
+    pictures = album(gallery.pictures(planned), image_bytes, MAX_PICTURE_BYTES)
+    css, css_hash = style_sheet()
+    return (
+        page_environment()
+        .get_template("report.html")
+        .render(
+            record=record,
+            rows=rows,
+            modes=modes,
+            verdict=words.verdict_of(record, rows, modes),
+            about={row.method: describe(row, record.config) for row in rows},
+            wide=Markup(figures.trade_off(rows, figures.WIDE)),
+            curve=None
+            if record.curve is None
+            else Markup(curve_figure.interpolation(record.curve)),
+            alphas=[] if record.curve is None else curve_figure.chosen_alphas(record.curve),
+            narrow=Markup(figures.trade_off(rows, figures.NARROW)),
+            gallery=gallery.within(planned, pictures),
+            max_open_groups=MAX_OPEN_GROUPS,
+            max_classes=MAX_CLASSES,
+            pictures=pictures.uris,
+            rejects=reject_reasons(record)[:MAX_REASONS],
+            n_reject_reasons=len(reject_reasons(record)),
+            config_yaml=yaml.safe_dump(
+                record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            ),
+            cost_words=cost_words(record.stages),
+            css=css,
+            css_hash=css_hash,
+        )
+    )
+
+
+def describe(row: MethodSummary, config: RunConfig) -> str:
+    """What a method adds to train, in a few words."""
+    compare = config.compare
+    match row.method:
+        case "none":
+            return "the failing model: train alone"
+        case "error_sample":
+            return "the failures themselves"
+        case "random":
+            return "as many pool images, drawn at random"
+        case "random_in_label":
+            return "as many of each label, drawn at random"
+        case "whole_pool":
+            drawn = compare.whole_pool_max_images
+            return (
+                "every pool image" if drawn is None else f"{drawn:,} pool images, drawn at random"
+            )
+        case "filtered_pool":
+            least = compare.filtered_pool_min_agreement
+            return f"every pool image whose label at least {least:.0%} of its neighbours carry"
+        case "low_confidence":
+            return "as many pool images, those that the failing model is least sure of"
+        case "high_loss":
+            return "as many pool images, those with the highest loss under the failing model"
+        case "uncertainty":
+            measure = {"margin": "least margin", "entropy": "most entropy"}[compare.uncertainty]
+            return f"as many pool images, those with the {measure} under the failing model"
+        case method:
+            return _describe_selection(compare.selections.get(method, config.selection))
+
+
+def _describe_selection(selection: SelectionConfig) -> str:
+    """The parts that are always told, and every other setting that is not the default."""
+    parts = [f"nearest in-label pool images: k {selection.k}"]
+    if selection.min_agreement:
+        parts.append(f"label agreement at least {selection.min_agreement:g}")
+    if selection.general_images:
+        parts.append(f"a sample of up to {selection.general_images:,} pool images")
+    if selection.error_sample_weight:
+        parts.append("the failures themselves")
+    told = {"k", "min_agreement", "general_images", "error_sample_weight"}
+    default = SelectionConfig()
+    changed = {name: value for name, value in selection if value != getattr(default, name)}
+    if selection.general_images == 0:
+        told |= {"general_min_trust", "general_weight"}
+    return ", ".join(parts + [f"{n} {value}" for n, value in changed.items() if n not in told])
+
+
+def reject_reasons(record: RunRecord) -> list[RejectReason]:
+    """Rejected images counted by stage and reason, the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    example: dict[tuple[str, str], str] = {}
+    for row in record.rejects.to_pylist():
+        key = row["stage"], row["reason"]
+        counts[key] += 1
+        where = f"{row['shard']}: {row['image_id']}"
+        example[key] = min(example.get(key, where), where)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [RejectReason(*key, n, example[key]) for key, n in ordered]
+
+
+def cost_words(stages: Sequence[StageCount]) -> str:
+    """What the run cost, in a sentence."""
+    read = [stage for stage in stages if stage.n_bytes is not None]
+    n_bytes = sum(stage.n_bytes or 0 for stage in read)
+    n_new, n_before = sum(stage.n for stage in read), sum(stage.n_reused for stage in read)
+    seconds = sum(stage.seconds or 0 for stage in stages)
+    return (
+        f"Cost: {n_new:,} images embedded, {filesize(n_bytes)} of images read for it, "
+        f"{n_before:,} embedded before; {seconds:,.1f} s in all stages."
+    )
+
+
+def style_sheet() -> tuple[Markup, str]:
+    """The pages' CSS, and its hash for a content security policy."""
+    css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return Markup(css), base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def page_environment(*folders: Path) -> jinja2.Environment:
+    """Open the report's templates and those of `folders`, with the filters that pages share.
+
+    Every string is escaped. Of two templates with one name that of `folders` is taken.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, _TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent,
+        points=points,
+        interval=interval,
+        change=change,
+        mode_name=lambda row: mode_name(row.mode, row.label),
+        brief=_brief,
+        filesize=filesize,
+        distance=_distance,
+        unbroken=lambda text: text.replace(" %", "\u00a0%"),
+    )
+    return environment
+
+
+def _brief(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """A text that may be of any length, cut in the middle: the ends tell most."""
+    if len(text) <= max_chars:
+        return text
+    half = max_chars // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def _distance(l2: float) -> str:
+    """About three figures, with as many decimals as its neighbours."""
+    return f"{l2:.0f}" if l2 >= 100 else f"{l2:.1f}" if l2 >= 10 else f"{l2:.2f}"

@@ -1,0 +1,101 @@
+"""What a report is made from: the record of a run, its stages and what changed since the last."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from dcd.config import RunConfig, Split
+from dcd.evaluation.stats import Interval
+from dcd.gate.record import Gated
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """What one stage did: `n` counts `unit`, e.g. 50,000 images; seconds None if not timed.
+
+    n_reused: what was there already, beside n. n_bytes: of images that were read, where known.
+    """
+
+    stage: str
+    n: int
+    unit: str
+    seconds: float | None = None
+    n_reused: int = 0
+    n_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What the figures were made from.
+
+    pool_right_share: of the pool's labels, in 0…1, as estimated without its true ones; None where
+    no training asked.
+    """
+
+    pool: str
+    pool_version: str
+    n_pool_images: int
+    n_shards: int
+    encoder_id: str
+    index_id: str
+    code_version: str
+    pool_right_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """Accuracy of the selection on one split, in the champion's run and in this one.
+
+    gain: paired by image; None where the two runs were not evaluated on the same images.
+    """
+
+    split: Split
+    then: Interval
+    now: Interval
+    gain: Interval | None
+
+
+@dataclass(frozen=True)
+class Since:
+    """This run beside that of the champion. Failures and picks are those of the first seed.
+
+    n_right: how many of the new failures each model gets right; the selection may have been
+    trained on them.
+    """
+
+    run_id: str
+    promoted: datetime
+    changes: tuple[Change, ...]
+    n_failures: int
+    n_new_failures: int
+    n_right_before: int
+    n_right_now: int
+    n_picks: int
+    n_new_picks: int
+    n_left_picks: int
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """A finished run: all that its report needs, except the image bytes.
+
+    metrics, predictions: all methods and seeds (schemas.METRICS, schemas.PREDICTIONS).
+    error_sample, neighbors: of the first seed's `selected` (schemas.ERROR_SAMPLE, NEIGHBORS).
+    rejects: `shard` beside schemas.REJECTS. created: UTC. gate: None before it was asked.
+    curve: `seed` beside schemas.CURVE, of `selected`; None where no ensemble was chosen.
+    """
+
+    run_id: str
+    created: datetime
+    config: RunConfig
+    metrics: pa.Table
+    predictions: pa.Table
+    error_sample: pa.Table
+    neighbors: pa.Table
+    rejects: pa.Table
+    lineage: Lineage
+    stages: tuple[StageCount, ...] = ()
+    gate: Gated | None = None
+    curve: pa.Table | None = None
+    since: Since | None = None

@@ -1,0 +1,42 @@
+"""What is finished in a store: the runs that have a report, the comparisons that have a table."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from dcd.config import RunConfig, parse_config
+from dcd.errors import DataError
+from dcd.store import Store, keys
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A finished run as it is listed: its id, and when its report was written."""
+
+    run_id: str
+    written: datetime
+
+
+def list_runs(store: Store) -> list[RunEntry]:
+    """The runs with a report, the newest first."""
+    written = finished(store, keys.RUNS, "report.html")
+    found = [RunEntry(run_id, at) for run_id, at in written.items()]
+    return sorted(found, key=lambda entry: (entry.written, entry.run_id), reverse=True)
+
+
+def finished(store: Store, folder: str, last: str) -> dict[str, datetime]:
+    """When the object that goes last was written, by the id of the run or the comparison."""
+    return {
+        key.split("/")[1]: written
+        for key, written in store.published_at(folder).items()
+        if key.count("/") == 2 and key.endswith(f"/{last}")
+    }
+
+
+def last_config(store: Store) -> RunConfig:
+    """The config of the newest run. Raises DataError if there is none."""
+    runs = list_runs(store)
+    if not runs:
+        raise DataError(f"{store.url}: holds no finished run; give the config with --config")
+    key = keys.run(runs[0].run_id, "config.json")
+    return parse_config(json.loads(store.read_bytes(key)), store.uri(key))

@@ -1,0 +1,242 @@
+"""A run: the tables of its cells brought together under one id, with lineage and report."""
+
+import json
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import dcd
+from dcd.cells.cell import CellInfo
+from dcd.config import PoolConfig, RunConfig, Split
+from dcd.evaluation.metrics import label_precision, metrics_table
+from dcd.evaluation.summary import MethodSummary, summary_rows
+from dcd.failures.registry import read_registry
+from dcd.gate.judge import judge, settle
+from dcd.index.info import IndexInfo
+from dcd.index.read import pool_rows
+from dcd.label_noise.pool_noise import right_share
+from dcd.report.card import card_json, card_markdown, metrics_json
+from dcd.report.page import render
+from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.verdict import verdict
+from dcd.runs.since import since_champion
+from dcd.selection.select import SelectionInfo
+from dcd.sources.records import Shard
+from dcd.sources.source import Source, fetch, fetch_all
+from dcd.splits.label_table import read_any_table
+from dcd.splits.split import SplitInfo
+from dcd.store import Store, keys
+from dcd.tables import schemas
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the stages of a run made. `rejects` names (source id, shard) pairs that have some.
+
+    parts: the cells, selections, indexes and splits of the store that the run is a view of.
+    """
+
+    pool: Source
+    encoder_id: str
+    index: IndexInfo
+    shards: tuple[Shard, ...]
+    rejects: tuple[tuple[str, str], ...]
+    splits: Mapping[int, Mapping[Split, SplitInfo]]
+    selections: Mapping[int, SelectionInfo]
+    cells: tuple[CellInfo, ...]
+    stages: tuple[StageCount, ...]
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A written run: where its report is and what it says; `gate`: promoted or not, and why."""
+
+    run_id: str
+    report: str
+    verdict: tuple[str, ...]
+    rows: tuple[MethodSummary, ...]
+    gate: tuple[str, ...]
+
+
+def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
+    """Collect metrics, predictions, picks, models and lineage below runs/{run_id}; pass the gate.
+
+    Model and card are there before the champion is replaced; the report goes last.
+    """
+    run_id = f"{config.name}-{keys.digest(config, [cell.id for cell in evidence.cells])}"
+    record = collect(store, config, evidence, run_id)
+    first = evidence.selections[config.seeds[0]]
+    picks = store.read_table(f"{keys.selection(first.id)}/debug_train.parquet")
+    record = replace(record, since=since_champion(store, record, picks))
+    tables = {
+        "error_sample": record.error_sample,
+        "neighbors": record.neighbors,
+        "debug_train": picks,
+        "rejects": record.rejects,
+        "predictions": record.predictions,
+        "metrics": record.metrics,
+    } | ({} if record.curve is None else {"curve": record.curve})
+    for cell in evidence.cells:
+        if cell.method == "selected":
+            _copy_model(store, cell, run_id)
+    judged = judge(store, config, run_id, record.predictions, evidence.splits, evidence.encoder_id)
+    described = {"config": config.model_dump_json(), "code_version": record.lineage.code_version}
+    for name, table in tables.items():
+        store.write_table(keys.run(run_id, f"{name}.parquet"), table, metadata=described)
+    store.write_bytes(keys.run(run_id, "config.json"), config.model_dump_json(indent=2).encode())
+    store.write_bytes(keys.run(run_id, keys.PARTS), json.dumps(evidence.parts).encode())
+    gate_json = judged.model_dump_json(indent=2)
+    store.write_bytes(keys.run(run_id, "gate.json"), gate_json.encode())
+    store.write_bytes(keys.run(run_id, "card.json"), card_json(record, judged).encode())
+    store.write_bytes(keys.run(run_id, "card.md"), card_markdown(record, judged).encode())
+    gated = settle(store, config, run_id, judged)
+    record = replace(record, gate=gated)
+    page = render(record, lambda ids: _image_bytes(store, evidence, record, ids))
+    store.write_bytes(keys.run(run_id, "report.html"), page.encode())
+    return RunInfo(
+        run_id,
+        store.uri(keys.run(run_id, "report.html")),
+        verdict(record),
+        summary_rows(record.predictions, record.metrics),
+        gated.sentences,
+    )
+
+
+def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) -> RunRecord:
+    """All that the report needs, read from the store."""
+    truth = _true_labels(config.pool)
+    predictions, metrics = [], []
+    for cell in evidence.cells:
+        prefix = keys.cell(cell.id)
+        table = store.read_table(f"{prefix}/predictions.parquet")
+        # Two methods with the same settings share a cell, under the name of the first.
+        table = table.set_column(0, "model", pa.repeat(cell.method, table.num_rows))
+        picks = store.read_table(f"{prefix}/picks.parquet")
+        precision = label_precision(picks, truth)
+        predictions.append(table)
+        metrics.append(metrics_table(table, picks.num_rows, precision))
+    every = pa.concat_tables(predictions)
+    seed = config.seeds[0]
+    neighbors = store.read_table(
+        f"{keys.selection(evidence.selections[seed].id)}/neighbors.parquet"
+    )
+    return RunRecord(
+        run_id=run_id,
+        created=datetime.now(UTC),
+        config=config,
+        metrics=schemas.conform(pa.concat_tables(metrics), schemas.METRICS, "metrics"),
+        predictions=every,
+        error_sample=_failures(every, seed),
+        neighbors=neighbors,
+        rejects=_rejects(store, evidence, config.failures),
+        lineage=Lineage(
+            pool=evidence.pool.id,
+            pool_version=keys.digest([[s.name, s.etag] for s in evidence.shards]),
+            n_pool_images=evidence.index.n_rows,
+            n_shards=len(evidence.shards),
+            encoder_id=evidence.encoder_id,
+            index_id=evidence.index.index_id,
+            code_version=code_version(),
+            pool_right_share=right_share(store, evidence.index, evidence.splits[seed]["train"]),
+        ),
+        stages=evidence.stages,
+        curve=_curve(store, evidence),
+    )
+
+
+def read_metrics(store_url: str, run_id: str) -> list[dict[str, object]]:
+    """The metrics of a finished run, as `metrics_json` gives them."""
+    return metrics_json(Store(store_url).read_table(keys.run(run_id, "metrics.parquet")))
+
+
+def code_version() -> str:
+    """The package's version and, in a checkout, the commit that it is at."""
+    home = Path(dcd.__file__).parent.parent
+    if not (home / ".git").exists():
+        return dcd.__version__
+    asked = subprocess.run(
+        ["git", "-C", str(home), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{dcd.__version__}+{asked.stdout.strip()}" if asked.returncode == 0 else dcd.__version__
+
+
+def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
+    """The interpolation curves of `selected`, one a seed."""
+    parts = []
+    for cell in evidence.cells:
+        if cell.method == "selected":
+            table = store.read_table(f"{keys.cell(cell.id)}/curve.parquet")
+            parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
+    curve = pa.concat_tables(parts) if parts else None
+    return curve if curve is not None and curve.num_rows else None
+
+
+def _true_labels(pool: PoolConfig) -> pa.Table | None:
+    return (
+        None if pool.true_labels is None else read_any_table(pool.true_labels, "pool.true_labels")
+    )
+
+
+def _failures(predictions: pa.Table, seed: int) -> pa.Table:
+    """The error sample of a seed with what the failing model (`none`) made of it."""
+    rows = predictions.filter(
+        pc.and_(
+            pc.and_(pc.equal(predictions["model"], "none"), pc.equal(predictions["seed"], seed)),
+            pc.equal(predictions["split"], "error_sample"),
+        )
+    )
+    return schemas.conform(rows, schemas.ERROR_SAMPLE, "error_sample")
+
+
+def _rejects(store: Store, evidence: Evidence, with_failures: bool) -> pa.Table:
+    empty = schemas.REJECTS.empty_table().append_column("shard", pa.array([], pa.string()))
+    tables = [empty]
+    for source_id, shard in evidence.rejects:
+        found = store.read_table(keys.rejects(source_id, evidence.encoder_id, shard))
+        found = found.replace_schema_metadata(None)
+        tables.append(found.append_column("shard", pa.repeat(shard, found.num_rows)))
+    if with_failures:
+        tables.append(_refused(store).cast(empty.schema))
+    return pa.concat_tables(tables)
+
+
+def _refused(store: Store) -> pa.Table:
+    """The refused failures of the registry, in the form of rejects; `shard` is the file."""
+    rejects = read_registry(store).rejects()
+    columns = {name: rejects[name] for name in schemas.REJECTS.names}
+    return pa.table({**columns, "shard": rejects["uri"]})
+
+
+def _image_bytes(
+    store: Store, evidence: Evidence, record: RunRecord, ids: Collection[str]
+) -> Mapping[str, bytes]:
+    """Encoded images of failures and picks, from the sources that hold them."""
+    wanted = pa.array(sorted(ids))
+    errors = evidence.splits[record.config.seeds[0]]["error_sample"]
+    failures = store.read_table(keys.split(errors.id), ["image_id", "shard"])
+    found = dict(
+        fetch_all(
+            store,
+            errors.sources,
+            failures.filter(pc.is_in(failures["image_id"], value_set=wanted)),
+        )
+    )
+    rows = pool_rows(store, evidence.index, pc.unique(record.neighbors["label"]))
+    rows = rows.filter(pc.is_in(rows["image_id"], value_set=wanted)).select(["image_id", "shard"])
+    return found | dict(fetch(store, evidence.pool, rows))
+
+
+def _copy_model(store: Store, cell: CellInfo, run_id: str) -> None:
+    prefix = f"{keys.cell(cell.id)}/model/"
+    for key in store.keys_under(prefix):
+        target = keys.run(run_id, f"model/seed{cell.seed}/{key.removeprefix(prefix)}")
+        store.write_bytes(target, store.read_bytes(key))

@@ -1,0 +1,155 @@
+"""A small read-only web page over a store: runs, reports, champions, failures and refusals.
+
+Only GET, only objects whose keys this module makes itself from checked names; no script, no
+session, no request to anywhere else. It knows no users: bind it to the loopback, or put a proxy
+that asks for a password in front of it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from dcd.errors import DCDError, ObjectNotFound
+from dcd.failures.registry import read_registry
+from dcd.gate import champions
+from dcd.report.page import page_environment, style_sheet
+from dcd.runs.finished import list_runs
+from dcd.serve import browse
+from dcd.store import Store, keys
+
+# What may be fetched of a run, and as what.
+RUN_FILES = {
+    "report.html": "text/html; charset=utf-8",
+    "card.md": "text/plain; charset=utf-8",
+    "card.json": "application/json",
+    "config.json": "application/json",
+    "gate.json": "application/json",
+}
+_TEMPLATES = Path(__file__).parent / "templates"
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+# The report names the hash of its own style sheet in a policy of its own; both hold.
+_REPORT_POLICY = _POLICY.replace("style-src 'self'", "style-src 'unsafe-inline'")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+    """The pages of a store. hosts: the host names that requests may name ('*': any)."""
+    templates = page_environment(_TEMPLATES)
+
+    def page(name: str, status: int = 200, **values: Any) -> Response:
+        html = templates.get_template(name).render(store=store.url, **values)
+        return _secured(HTMLResponse(html, status))
+
+    def home(request: Request) -> Response:
+        entries = list_runs(store)
+        return page(
+            "home.html",
+            here="runs",
+            champion=champions.current(store),
+            n_waiting=browse.waiting(store),
+            runs=browse.view_runs(store, entries[: browse.MAX_RUNS]),
+            n_runs=len(entries),
+        )
+
+    def run(request: Request) -> Response:
+        run_id = _name(request.path_params["run_id"])
+        entry = next((e for e in list_runs(store) if e.run_id == run_id), None)
+        if entry is None:
+            raise HTTPException(404, f"There is no run {run_id}.")
+        files = [name for name in RUN_FILES if store.exists(keys.run(run_id, name))]
+        return page("run.html", here="runs", run=browse.view_run(store, entry), files=files)
+
+    def run_file(request: Request) -> Response:
+        run_id, name = _name(request.path_params["run_id"]), request.path_params["name"]
+        if name not in RUN_FILES:
+            raise HTTPException(404, "There is no such file.")
+        data = _read(store, keys.run(run_id, name))
+        policy = _REPORT_POLICY if name == "report.html" else _POLICY
+        return _secured(Response(data, media_type=RUN_FILES[name]), policy)
+
+    def failures(request: Request) -> Response:
+        registry = read_registry(store)
+        return page(
+            "failures.html",
+            here="failures",
+            batches=browse.view_batches(store, registry),
+            n_batches=len(set(registry.failures["batch"].to_pylist())),
+            n_failures=registry.failures.num_rows,
+        )
+
+    def rejects(request: Request) -> Response:
+        registry = read_registry(store)
+        rows = browse.refusals(registry)
+        return page("rejects.html", here="rejects", rows=rows)
+
+    def history(request: Request) -> Response:
+        return page("champions.html", here="champions", rows=champions.history(store))
+
+    def style(request: Request) -> Response:
+        own = (_TEMPLATES / "serve.css").read_text(encoding="utf-8")
+        return _secured(Response(f"{style_sheet()[0]}\n{own}", media_type="text/css"))
+
+    def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return page("error.html", error.status_code, here="", message=error.detail)
+
+    def failed(request: Request, error: Exception) -> Response:
+        status = 404 if isinstance(error, ObjectNotFound) else 503
+        return page("error.html", status, here="", message=str(error))
+
+    routes: list[tuple[str, Callable[[Request], Response]]] = [
+        ("/", home),
+        ("/runs/{run_id}", run),
+        ("/runs/{run_id}/{name}", run_file),
+        ("/failures", failures),
+        ("/rejects", rejects),
+        ("/champions", history),
+        ("/style.css", style),
+    ]
+    return Starlette(
+        routes=[Route(path, endpoint) for path, endpoint in routes],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        exception_handlers={HTTPException: refused, DCDError: failed},
+    )
+
+
+def _name(text: str) -> str:
+    """A run id from a URL. HTTPException 404 for what can be none."""
+    if not _NAME.fullmatch(text):
+        raise HTTPException(404, "There is no such run.")
+    return text
+
+
+def _read(store: Store, key: str) -> bytes:
+    """An object; 404 for a link that leads out of a local store."""
+    if store.is_local and not Path(store.path(key)).resolve().is_relative_to(
+        Path(store.root).resolve()
+    ):
+        raise HTTPException(404, "There is no such file.")
+    return store.read_bytes(key)
+
+
+def _secured(response: Response, policy: str = _POLICY) -> Response:
+    response.headers.update(
+        {
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+    )
+    return response

@@ -1,0 +1,178 @@
+"""What a store holds, for people to look at: its runs, champions, failures and refusals."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.errors import ObjectNotFound
+from dcd.failures.registry import Registry, coverages, read_registry
+from dcd.gate import champions
+from dcd.gate.record import Gated, read_record
+from dcd.report.thumbnails import album
+from dcd.runs.finished import RunEntry
+from dcd.store import Store, keys
+
+MAX_RUNS = 100
+MAX_BATCHES = 20
+MAX_PICTURES = 24
+MAX_REFUSALS = 500
+_MAX_PICTURE_BYTES = 1_500_000
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Mean accuracies of one method over the seeds, as shares; None where there are none."""
+
+    method: str
+    debug_heldout: float | None
+    test: float | None
+    n_picks: float
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its card tells it. `figures` are in the order of the run's methods."""
+
+    run_id: str
+    written: datetime
+    verdict: tuple[str, ...]
+    figures: tuple[Figures, ...]
+    stages: tuple[Mapping[str, Any], ...]
+    lineage: Mapping[str, Any]
+    gate: Gated | None
+
+    def of(self, method: str) -> Figures | None:
+        return next((row for row in self.figures if row.method == method), None)
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """Failures that were registered together. `pictures`: data URIs of some, with label and file.
+
+    first_run: the first finished run that covered them; None while they wait.
+    """
+
+    batch: str
+    registered: datetime
+    n_failures: int
+    labels: tuple[tuple[str, int], ...]
+    pictures: tuple[tuple[str, str, str], ...]
+    first_run: str | None
+
+
+def view_run(store: Store, entry: RunEntry) -> RunView:
+    """One run by its card. Raises StoreError if it has none."""
+    card = json.loads(store.read_bytes(keys.run(entry.run_id, "card.json")))
+    record = read_record(store, entry.run_id)
+    now = champions.current(store)
+    promoted = now is not None and now.run_id == entry.run_id
+    return RunView(
+        run_id=entry.run_id,
+        written=entry.written,
+        verdict=tuple(card.get("verdict", ())),
+        figures=_figures(card.get("metrics", ())),
+        stages=tuple(card.get("stages", ())),
+        lineage=card.get("lineage", {}),
+        gate=None if record is None else Gated(record, promoted),
+    )
+
+
+def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
+    """Several runs; those that vanish meanwhile are left out."""
+
+    def view(entry: RunEntry) -> RunView | None:
+        try:
+            return view_run(store, entry)
+        except ObjectNotFound:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return [found for found in readers.map(view, entries) if found is not None]
+
+
+def view_batches(store: Store, registry: Registry) -> list[BatchView]:
+    """The latest batches, the newest first, with some pictures of each."""
+    first_run = _first_runs(store)
+    names = list(dict.fromkeys(reversed(registry.failures["batch"].to_pylist())))
+    views = []
+    for batch in names[:MAX_BATCHES]:
+        rows = registry.failures.filter(pc.equal(registry.failures["batch"], batch))
+        counts = rows["label"].value_counts().to_pylist()
+        labels = sorted(((c["values"], c["counts"]) for c in counts), key=lambda c: (-c[1], c[0]))
+        views.append(
+            BatchView(
+                batch,
+                rows["registered"][0].as_py(),
+                rows.num_rows,
+                tuple(labels),
+                _pictures(store, batch, rows.slice(0, MAX_PICTURES)),
+                first_run.get(batch),
+            )
+        )
+    return views
+
+
+def refusals(registry: Registry) -> list[dict[str, Any]]:
+    """Refused failures, the latest first: uri, image_id, label, stage, reason, seen."""
+    rows = registry.rejects().sort_by([("seen", "descending"), ("uri", "ascending")])
+    return rows.slice(0, MAX_REFUSALS).to_pylist()
+
+
+def waiting(store: Store) -> int:
+    """Registered failures that no finished run of any name has covered."""
+    registry = read_registry(store)
+    covered = pa.array(list(_first_runs(store)), pa.string())
+    return pc.sum(pc.invert(pc.is_in(registry.failures["batch"], value_set=covered))).as_py() or 0
+
+
+def _first_runs(store: Store) -> dict[str, str]:
+    """By batch: the first finished run, of whatever name, that covered it."""
+    found = store.keys_under(keys.covered_failures())
+    names = sorted({key.rpartition("/")[0].rpartition("/")[2] for key in found})
+    every = sorted((c for name in names for c in coverages(store, name)), key=lambda c: c.finished)
+    first: dict[str, str] = {}
+    for coverage in every:
+        for batch in coverage.batches:
+            first.setdefault(batch, coverage.run_id)
+    return first
+
+
+def _pictures(store: Store, batch: str, rows: pa.Table) -> tuple[tuple[str, str, str], ...]:
+    table = store.read_table(keys.failure_batch(batch), ["image_id", "image"])
+    of = dict(zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True))
+    ids = rows["image_id"].to_pylist()
+    shown = album(ids, lambda wanted: {i: of[i] for i in wanted if i in of}, _MAX_PICTURE_BYTES)
+    return tuple(
+        (shown.uris[row["image_id"]], row["label"], row["uri"])
+        for row in rows.to_pylist()
+        if row["image_id"] in shown.uris
+    )
+
+
+def _figures(metrics: Sequence[Mapping[str, Any]]) -> tuple[Figures, ...]:
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in metrics:
+        if row["mode"] is None:
+            values[row["method"]][row["split"]].append(row["accuracy"])
+            values[row["method"]]["picks"].append(row["n_picks"])
+    return tuple(
+        Figures(
+            method,
+            _mean(of["debug_heldout"]),
+            _mean(of["test"]),
+            _mean(of["picks"]) or 0.0,
+        )
+        for method, of in values.items()
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

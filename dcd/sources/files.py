@@ -1,0 +1,200 @@
+"""Images that are objects of their own: folders of class folders, and manifests of URIs."""
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from dcd.config import DataConfig
+from dcd.errors import DataError, ObjectNotFound, StoreError
+from dcd.sources.objects import OPENED, Object, find_objects, open_object, read_range, stat_object
+from dcd.sources.parquet import open_parquet
+from dcd.sources.records import (
+    LABEL_COLUMNS,
+    MAX_IMAGE_BYTES,
+    ListedImage,
+    RawImage,
+    Reject,
+    Shard,
+    clean_id,
+    label_text,
+    short_id,
+)
+from dcd.store.errors import explained
+from dcd.store.filesystems import Located, locate
+from dcd.store.requests import Requests, listing_requests
+
+PIECE_IMAGES = 10_000
+_IN_FLIGHT = 32
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image that is an object. `location` is None where `problem` says why."""
+
+    image_id: str
+    location: Located | None
+    label: object
+    n_bytes: int | None = None
+    problem: str | None = None
+
+
+def class_pieces(root: Located, files: Iterable[Object]) -> Iterator[tuple[str, int, list[Object]]]:
+    """The sorted files below a folder as (class, piece number, at most 10,000 files).
+
+    The class is the first folder below the root; "" stands for the files that lie in none.
+    """
+    classes: dict[str, list[Object]] = {}
+    for item in files:
+        label, slash, _ = item.path[len(root.path) + 1 :].partition("/")
+        classes.setdefault(label if slash else "", []).append(item)
+    for label, members in sorted(classes.items()):
+        for piece, start in enumerate(range(0, len(members), PIECE_IMAGES)):
+            yield label, piece, members[start : start + PIECE_IMAGES]
+
+
+def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[RawImage | Reject]:
+    """The files of one piece of a class folder; the label is the folder's name."""
+    return _read_all(_folder_entries(shard), wanted)
+
+
+def read_manifest(
+    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
+) -> Iterator[RawImage | Reject]:
+    """The images that one piece of a manifest names; a relative URI counts from its folder."""
+    return _read_all(_manifest_entries(shard, data), wanted)
+
+
+def file_requests(shard: Shard) -> Requests:
+    """What reading one piece of files sends to an object store.
+
+    A manifest counts as one read, whatever its size; a class folder is listed as far as the piece.
+    """
+    n_images = shard.n_images or 0
+    if shard.format == "folder":
+        return listing_requests(n_images) + Requests(n_get=1) * n_images
+    return OPENED * 2 + Requests(n_get=2) + Requests(n_get=1, n_head=1) * n_images
+
+
+def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+    """What `read_folder` or `read_manifest` would read, without touching the files."""
+    folder = shard.format == "folder"
+    for entry in _folder_entries(shard) if folder else _manifest_entries(shard, data):
+        with suppress(ValueError):  # unreadable labels become rejects when they are read
+            yield ListedImage(entry.image_id, label_text(entry.label))
+
+
+def _folder_entries(shard: Shard) -> Iterator[_Entry]:
+    uri, _, piece = shard.uri.rpartition("#")
+    folder = locate(uri.rstrip("/"))
+    label = posixpath.basename(uri)
+    below = len(folder.path) + 1
+    files = find_objects(folder)
+    if not label:
+        files = [item for item in files if "/" not in item.path[below:]]
+    start = int(piece) * PIECE_IMAGES
+    return (
+        _Entry(
+            image_id=clean_id(posixpath.join(label, item.path[below:])),
+            location=Located(folder.fs, item.path),
+            label=clean_id(label) or None,
+            n_bytes=item.n_bytes,
+            problem=None if item.is_regular else "not a regular file",
+        )
+        for item in files[start : start + PIECE_IMAGES]
+    )
+
+
+def _manifest_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
+    uri, _, piece = shard.uri.rpartition("#")
+    start = int(piece) * PIECE_IMAGES
+    rows = islice(_manifest_rows(uri), start, start + PIECE_IMAGES)
+    labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
+    return (
+        _manifest_entry(row, f"{shard.name}/{number}", data.id_column, labels, uri)
+        for number, row in enumerate(rows)
+    )
+
+
+def count_manifest(uri: str) -> int:
+    """Rows of a manifest. Raises DataError if it is damaged or has no uri column."""
+    return sum(1 for _ in _manifest_rows(uri))
+
+
+def _manifest_rows(uri: str) -> Iterator[dict[str, object]]:
+    try:
+        for batch in _manifest_batches(uri):
+            if "uri" not in batch.schema.names:
+                raise DataError(
+                    f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
+                    f"found {batch.schema.names}"
+                )
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as err:
+        raise DataError(f"{uri}: not a readable manifest: {err}") from err
+
+
+def _manifest_batches(uri: str) -> Iterable[pa.RecordBatch]:
+    """CSV columns are text, whatever they look like: 007 is an id."""
+    if not uri.lower().endswith(".csv"):
+        return open_parquet(uri).iter_batches(use_threads=False)
+    names = pacsv.open_csv(open_object(uri)).schema.names
+    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+    return pacsv.open_csv(open_object(uri), convert_options=as_text)
+
+
+def _manifest_entry(
+    row: Mapping[str, object], by_row: str, id_column: str, labels: tuple[str, ...], manifest: str
+) -> _Entry:
+    uri = row["uri"]
+    if not isinstance(uri, str) or not uri:
+        return _Entry(by_row, None, None, problem="no uri in its row")
+    image_id = str(row.get(id_column) or uri)
+    label = next((row[name] for name in labels if row.get(name) not in (None, "")), None)
+    if "://" not in uri and not uri.startswith("/"):
+        uri = f"{manifest.rpartition('/')[0]}/{uri}"
+    try:
+        return _Entry(image_id, locate(uri), label)
+    except StoreError as err:
+        return _Entry(image_id, None, label, problem=str(err))
+
+
+def _read_all(
+    entries: Iterator[_Entry], wanted: frozenset[str] | None
+) -> Iterator[RawImage | Reject]:
+    """Read in order, `_IN_FLIGHT` at a time, so that an object store's latency is shared."""
+    if wanted is not None:
+        entries = (entry for entry in entries if entry.image_id in wanted)
+    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="dcd-read") as threads:
+        while window := list(islice(entries, _IN_FLIGHT)):
+            yield from threads.map(_read_one, window)
+
+
+def _read_one(entry: _Entry) -> RawImage | Reject:
+    """Raises StoreError where the store fails; what is wrong with the image becomes a reject."""
+    image_id = short_id(entry.image_id)
+    problem, n_bytes, location = entry.problem, entry.n_bytes, entry.location
+    if location is None or problem:
+        return Reject(image_id, "read", problem or "no location")
+    try:
+        if n_bytes is None:
+            with explained(location.path, "read"):
+                found = stat_object(location)
+            n_bytes = found.n_bytes
+            problem = None if found.is_regular else "not a regular file"
+        if n_bytes > MAX_IMAGE_BYTES:
+            problem = f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
+        if problem:
+            return Reject(image_id, "read", problem)
+        data = read_range(location.path, location, 0, n_bytes)
+    except ObjectNotFound:
+        return Reject(image_id, "read", "no such object")
+    try:
+        return RawImage(image_id, data, label_text(entry.label))
+    except ValueError as err:
+        return Reject(image_id, "label", f"unreadable label: {err}"[:200])

@@ -1,0 +1,185 @@
+"""Objects of an image source: finding them, and reading their bytes. Local files or remote ones."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dcd.errors import DataError, StoreUnavailable
+from dcd.store.errors import explained
+from dcd.store.filesystems import Located, locate
+from dcd.store.requests import Requests
+
+OPENED = Requests(n_head=1)  # `open_object` on S3
+
+
+@dataclass(frozen=True)
+class Object:
+    """One file of a source. `etag` changes with its content: S3's, or size and mtime in ns.
+
+    `is_regular` is False for pipes, devices and links that lead nowhere: never open those.
+    """
+
+    path: str
+    n_bytes: int
+    etag: str
+    is_regular: bool
+
+
+def is_local(located: Located) -> bool:
+    return "file" in located.fs.protocol
+
+
+def object_uri(located: Located, path: str) -> str:
+    """The URI that `locate` takes back to `path`; local paths stay plain."""
+    return path if is_local(located) else str(located.fs.unstrip_protocol(path))
+
+
+def stat_object(located: Located) -> Object:
+    """Raises FileNotFoundError if there is nothing; links are followed."""
+    if is_local(located):
+        return _local(located.path, os.stat(located.path))
+    return _remote(located, located.path, located.fs.info(located.path))
+
+
+def find_objects(folder: Located) -> list[Object]:
+    """All files below a folder, sorted by path, without hidden ones; links are followed."""
+    if is_local(folder):
+        found = list(_walk(folder.path))
+    else:
+        entries: Any = folder.fs.find(folder.path, detail=True)
+        found = [_remote(folder, path, entry) for path, entry in entries.items()]
+    start = len(folder.path)
+    visible = (item for item in found if "/." not in item.path[start:])
+    return sorted(visible, key=lambda item: item.path)
+
+
+def glob_objects(pattern: Located) -> list[Object]:
+    """The files that match, sorted by path; folders are left out."""
+    if is_local(pattern):
+        paths: Any = pattern.fs.glob(pattern.path)
+        found = [_local(path, os.stat(path)) for path in paths if not os.path.isdir(path)]
+    else:
+        entries: Any = pattern.fs.glob(pattern.path, detail=True)
+        found = [
+            _remote(pattern, path, entry)
+            for path, entry in entries.items()
+            if entry["type"] != "directory"
+        ]
+    return sorted(found, key=lambda item: item.path)
+
+
+def open_object(uri: str) -> io.RawIOBase:
+    """Unbuffered and seekable; wrap it in `io.BufferedReader` for small reads.
+
+    Raises ObjectNotFound, DataError if it is a pipe or a device, or another StoreError.
+    """
+    located = locate(uri)
+    with explained(uri, "read"):
+        found = stat_object(located)
+        if not found.is_regular:  # opening a pipe would hang
+            raise DataError(f"{uri}: expected an object or a regular file, found something else")
+        if is_local(located):
+            return LocalFile(located.path)
+        return RangedFile(uri, located, found.n_bytes)
+
+
+class LocalFile(io.FileIO):
+    """A local file whose failed reads raise StoreError too, as those of RangedFile do."""
+
+    def readinto(self, buffer, /) -> int | None:
+        with explained(str(self.name), "read"):
+            return super().readinto(buffer)
+
+    def read(self, size: int | None = -1, /) -> bytes | None:
+        with explained(str(self.name), "read"):
+            return super().read(size)
+
+
+class RangedFile(io.RawIOBase):
+    """A remote object of `size` bytes; every read is one range request.
+
+    A failed request raises StoreError, which no decoder mistakes for a damaged archive.
+    """
+
+    def __init__(self, uri: str, located: Located, size: int):
+        self._uri, self._located, self.size = uri, located, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        left = max(0, self.size - self._position)
+        n_bytes = left if size < 0 else min(size, left)
+        data = read_range(self._uri, self._located, self._position, n_bytes)
+        self._position += n_bytes
+        return data
+
+
+def read_range(uri: str, located: Located, start: int, n_bytes: int) -> bytes:
+    """Exactly these bytes. Raises ObjectNotFound or another StoreError.
+
+    A short answer raises too: a cut connection must not look like a truncated image.
+    """
+    if n_bytes <= 0:
+        return b""
+    end = start + n_bytes
+    with explained(uri, "read"):
+        data = located.fs.cat_file(located.path, start=start, end=end)
+    if not isinstance(data, bytes) or len(data) != n_bytes:
+        raise StoreUnavailable(
+            f"{uri}: asked for bytes {start}-{end}, got {len(data)} of {n_bytes}; "
+            "the connection was cut or the object changed; try again"
+        )
+    return data
+
+
+def _walk(root: str) -> Iterator[Object]:
+    """Files below a local folder, through links too, but never into a folder they are in."""
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
+        above = os.path.realpath(folder) + "/"
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not above.startswith(os.path.realpath(os.path.join(folder, name)) + "/")
+        ]
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                yield _local(path, os.stat(path))
+            except OSError:  # a link that leads nowhere
+                yield Object(path, 0, "unreadable", is_regular=False)
+
+
+def _raise(err: OSError) -> None:
+    raise err
+
+
+def _local(path: str, status: os.stat_result) -> Object:
+    etag = f"{status.st_size}-{status.st_mtime_ns}"
+    return Object(path, status.st_size, etag, stat.S_ISREG(status.st_mode))
+
+
+def _remote(located: Located, path: str, entry: Mapping[str, Any]) -> Object:
+    etag = str(entry.get("ETag") or located.fs.ukey(path)).strip('"')
+    return Object(path, entry["size"] or 0, etag, entry["type"] == "file")

@@ -1,0 +1,124 @@
+"""The readers behind one face: a source's shards, and the images in them.
+
+The same readers serve the pool, train, test and the error samples. Image bytes stay in the
+user's own archives, local or on S3; they are streamed, with memory bounded whatever the size.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+
+import pyarrow as pa
+
+from dcd.config import DataConfig
+from dcd.errors import DataError
+from dcd.sources.files import list_files, read_folder, read_manifest
+from dcd.sources.listing import list_shards
+from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
+from dcd.sources.records import Format, ListedImage, RawImage, Reject, Shard
+from dcd.sources.webdataset import read_webdataset
+from dcd.tables import schemas
+
+__all__ = [
+    "Format",
+    "ListedImage",
+    "RawImage",
+    "Reject",
+    "Shard",
+    "fetch_images",
+    "list_images",
+    "list_shards",
+    "read_shard",
+    "shards_from_table",
+    "shards_table",
+]
+
+
+def read_shard(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
+    """Every image of a shard, or why it is none, in a stable order.
+
+    Damage inside the shard becomes rejects, and so does an id that occurs again. Raises DataError
+    if columns are missing, StoreError if the shard is gone or the store fails.
+    """
+    seen: set[str] = set()
+    for image in _open(shard, data):
+        if isinstance(image, RawImage):
+            if image.image_id in seen:
+                yield Reject(image.image_id, "read", "an earlier image of this shard has this id")
+                continue
+            seen.add(image.image_id)
+        yield image
+
+
+def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> Iterator[RawImage]:
+    """The images with these ids, in the order of the shard; no others are read into memory.
+
+    Raises DataError at the end if some were not found.
+    """
+    missing = set(image_ids)
+    wanted = frozenset(missing)
+    if shard.format == "parquet":
+        images: Iterator[RawImage | Reject] = fetch_parquet(shard, data, wanted)
+    else:
+        images = _open(shard, data, wanted)
+    while missing and (image := next(images, None)):
+        if isinstance(image, RawImage) and image.image_id in missing:
+            missing.discard(image.image_id)
+            yield image
+    if missing:
+        raise DataError(
+            f"{shard.uri}: {len(missing)} of {len(wanted)} images are not in it any more, such as "
+            f"{min(missing)!r}; embed the changed shard again"
+        )
+
+
+def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+    """The ids and labels of a shard's images; only of tars are all bytes read for it.
+
+    Raises DataError if the shard is gone or lacks its columns, StoreError if the store fails.
+    """
+    match shard.format:
+        case "webdataset":
+            images = read_webdataset(shard, data)
+            return (
+                ListedImage(image.image_id, image.weak_label)
+                for image in images
+                if isinstance(image, RawImage)
+            )
+        case "parquet":
+            return list_parquet(shard, data)
+        case _:
+            return list_files(shard, data)
+
+
+def shards_table(shards: Iterable[Shard]) -> pa.Table:
+    """The shards as a table of `schemas.SHARDS`."""
+    rows = [
+        {
+            "shard": shard.name,
+            "uri": shard.uri,
+            "format": shard.format,
+            "n_images": shard.n_images,
+            "etag": shard.etag,
+        }
+        for shard in shards
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.SHARDS)
+
+
+def shards_from_table(table: pa.Table) -> list[Shard]:
+    """The inverse of `shards_table`. Raises SchemaMismatch."""
+    rows = schemas.conform(table, schemas.SHARDS, "shards").to_pylist()
+    return [Shard(name=row.pop("shard"), **row) for row in rows]
+
+
+def _open(
+    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
+) -> Iterator[RawImage | Reject]:
+    match shard.format:
+        case "webdataset":
+            return read_webdataset(shard, data, wanted)
+        case "parquet":
+            return read_parquet(shard, data)
+        case "folder":
+            return read_folder(shard, wanted)
+        case "manifest":
+            return read_manifest(shard, data, wanted)

@@ -1,0 +1,74 @@
+"""A source of images: where it is, its listing into shards, and fetching images by id."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.config import SPLITS, DataConfig, RunConfig
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage, Shard
+from dcd.sources.shards import fetch_images, shards_from_table, shards_table
+from dcd.store import Store, keys
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that are embedded once: `id` names them in the store, `data` says how to read them."""
+
+    id: str
+    data: DataConfig
+
+
+def source_of(data: DataConfig) -> Source:
+    """The image source of a data set; data sets with the same images share one."""
+    reading = DataConfig(
+        images=data.images,
+        label_column=None if data.labels else data.label_column,
+        id_column=data.id_column,
+        image_column=data.image_column,
+    )
+    return Source(keys.pool_id(data.images, getattr(data, "name", None)), reading)
+
+
+def sources(config: RunConfig) -> list[Source]:
+    """Every distinct image source of a run, the pool's first.
+
+    A split whose images are those of the pool reads the pool's embeddings, under its name.
+    """
+    pool = source_of(config.pool)
+    found = {config.pool.images: pool}
+    for seed in config.seeds:
+        for split in SPLITS:
+            data = config.dataset(split, seed)
+            if data is not None:
+                found.setdefault(data.images, source_of(data))
+    return list(found.values())
+
+
+def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:
+    """Encoded images by id, from several sources. rows: table with image_id and shard."""
+    return {raw.image_id: raw.data for raw in fetch_each(store, of, rows)}
+
+
+def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:
+    """Encoded images by id. rows: table with image_id and shard. Missing images are left out."""
+    return fetch_all(store, [source], rows)
+
+
+def fetch_each(store: Store, of: Sequence[Source], rows: pa.Table) -> Iterator[RawImage]:
+    """The images of `fetch_all` one after the other, by shard: for more than memory holds."""
+    wanted_shards = set(rows["shard"].to_pylist())
+    for source in of:
+        shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}
+        for name in sorted(wanted_shards & shards.keys()):
+            wanted = rows.filter(pc.equal(rows["shard"], name))["image_id"].to_pylist()
+            yield from fetch_images(shards[name], source.data, wanted)
+
+
+def list_source(store: Store, source: Source) -> list[Shard]:
+    """List the shards of a source and note them in the store. DataError if there are none."""
+    shards = list_shards(source.data)
+    store.write_table(keys.shards(source.id), shards_table(shards))
+    return shards

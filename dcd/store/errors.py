@@ -1,0 +1,123 @@
+"""What the errors of storage mean: whether they may go away by themselves, and in plain words."""
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import aiohttp
+import pyarrow as pa
+from botocore import exceptions as boto
+
+from dcd.errors import ObjectNotFound, ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
+
+Right = Literal["list", "read", "write", "delete"]
+_BUSY_STATUS = {408, 429, 500, 502, 503, 504}
+_BUSY_CODES = {
+    *("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"),
+    *("NETWORK_CONNECTION", "SLOW_DOWN", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE"),
+    *("REQUEST_TIMEOUT", "THROTTLING"),
+}
+_BUSY_ERRNO = {
+    *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ENETDOWN),
+    *(errno.ENETUNREACH, errno.EHOSTUNREACH),
+}
+_WRONG_CREDENTIALS = {
+    *("SignatureDoesNotMatch", "InvalidAccessKeyId", "InvalidToken", "ExpiredToken"),
+    *("TokenRefreshRequired", "AuthorizationHeaderMalformed", "RequestTimeTooSkewed"),
+    *("SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID", "EXPIRED_TOKEN"),
+}
+_DENIED = {"AccessDenied", "403", "ACCESS_DENIED"}
+_NO_BUCKET = {"NoSuchBucket", "NO_SUCH_BUCKET"}
+_RAISED = (OSError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, pa.ArrowInvalid)
+_ARROW_S3 = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
+
+
+@contextmanager
+def explained(uri: str, right: Right) -> Iterator[None]:
+    """Turn what fsspec, botocore and Arrow raise while storage is used into a StoreError.
+
+    It names `uri`, the right that was used, what is wrong and the mend: StoreUnavailable for what
+    may go away by itself, StoreRefused for missing rights and wrong credentials.
+    """
+    try:
+        yield
+    except _RAISED as err:
+        raise _explanation(uri, right, err) from err
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, may go away by itself: network and 5xx."""
+    chain = list(_chain(error))
+    for each in chain:  # a server's answer says more than the exception that it became
+        code, status = _answer(each)
+        if code or status:
+            return code in _BUSY_CODES or status in _BUSY_STATUS
+    return any(_is_interruption(each) for each in chain)
+
+
+def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
+    code = next((code for each in _chain(err) if (code := _answer(each)[0])), "")
+    if isinstance(err, boto.NoCredentialsError | boto.PartialCredentialsError):
+        return StoreRefused(
+            f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if code in _WRONG_CREDENTIALS:
+        return StoreRefused(
+            f"{uri}: the credentials are wrong or expired ({code}); check AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
+        )
+    if code in _DENIED or isinstance(err, PermissionError):
+        return StoreRefused(
+            f"{uri}: refused; the right to {right} is missing, or the credentials are wrong", right
+        )
+    if code in _NO_BUCKET:
+        return StoreError(f"{uri}: there is no such bucket; create it or mend the URL")
+    if isinstance(err, FileNotFoundError):
+        return ObjectNotFound(f"{uri}: no such object")
+    if is_transient(err):
+        return StoreUnavailable(
+            f"{uri}: the store cannot be reached or is busy ({_brief(err)}); try again, or check "
+            "AWS_ENDPOINT_URL_S3"
+        )
+    if isinstance(err, FileExistsError | NotADirectoryError):
+        return StoreError(f"{uri}: a file stands where a folder is needed; remove or rename it")
+    if isinstance(err, pa.ArrowInvalid):
+        return ObjectUnreadable(
+            f"{uri}: is no readable Parquet object ({_brief(err)}); delete it and run again"
+        )
+    return StoreError(f"{uri}: cannot {right} it: {_brief(err)}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _answer(error: BaseException) -> tuple[str, int]:
+    """The S3 error code and HTTP status that a server gave; "" and 0 where it gave none."""
+    if isinstance(error, boto.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return str(error.response.get("Error", {}).get("Code", "")), status
+    if isinstance(error, OSError) and (found := _ARROW_S3.search(str(error))):
+        return found[1], int(found[2] or 0)
+    return "", 0
+
+
+def _is_interruption(error: BaseException) -> bool:
+    if isinstance(error, StoreUnavailable | ConnectionError | TimeoutError):
+        return True
+    if isinstance(error, boto.SSLError):
+        return False
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
+        return True
+    if isinstance(error, aiohttp.ClientError):  # a body that was cut off
+        return True
+    return isinstance(error, OSError) and error.errno in _BUSY_ERRNO
+
+
+def _brief(err: Exception) -> str:
+    text = " ".join(str(err).split()) or type(err).__name__
+    return text if len(text) <= 200 else f"{text[:197]}…"

@@ -1,0 +1,245 @@
+"""One object store behind `Store(url)`: a local folder or `s3://bucket/prefix`.
+
+All writes publish in one step: a reader sees the whole object or none.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dcd.errors import StoreError, StoreRefused
+from dcd.store import keys
+from dcd.store.errors import explained
+from dcd.store.filesystems import arrow_filesystem, locate
+
+COMPRESSION = "zstd"
+_PROBE = b"written and deleted by the start-up probe"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a listing shows it; written: when it was last."""
+
+    key: str
+    n_bytes: int
+    written: datetime
+
+
+class Store:
+    """Objects under one URL. Keys come from `dcd.store.keys` and never start with a slash.
+
+    Every method raises StoreError, or its StoreRefused and StoreUnavailable, with the URI.
+    """
+
+    def __init__(self, url: str):
+        self.url = url.rstrip("/")
+        located = locate(self.url)
+        self.fs, self.root = located.fs, located.path.rstrip("/")
+        self.is_local = "file" in self.fs.protocol
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[str]]:
+        return Store, (self.url,)
+
+    def path(self, key: str) -> str:
+        """Path of a key on `self.fs`."""
+        return f"{self.root}/{key}"
+
+    def uri(self, key: str) -> str:
+        return f"{self.url}/{key}"
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there; a mere prefix of others is none."""
+        with explained(self.uri(key), "read"):
+            try:
+                return self.fs.info(self.path(key))["type"] == "file"
+            except FileNotFoundError:
+                return False
+
+    def keys_under(self, prefix: str) -> list[str]:
+        """All keys below a prefix, sorted, without those that are still being written."""
+        path = self.path(prefix)
+        if self.is_local and not os.path.isdir(path):
+            return []
+        # A local folder that cannot be listed must not pass for an empty one.
+        strict: dict[str, Any] = {"on_error": "raise"} if self.is_local else {}
+        with explained(self.uri(prefix), "list"):
+            found = self.fs.find(path, **strict)
+        names = [path[len(self.root) + 1 :] for path in found]
+        return sorted(name for name in names if not _is_temporary(name))
+
+    def objects_under(self, prefix: str = "") -> list[StoredObject]:
+        """All objects below a prefix, by key, without those that are still being written."""
+        return [
+            StoredObject(key, int(entry["size"]), _written(entry))
+            for key, entry in self._entries(prefix).items()
+        ]
+
+    def published_at(self, prefix: str) -> dict[str, datetime]:
+        """When each object below a prefix was last written, by key."""
+        return {key: _written(entry) for key, entry in self._entries(prefix).items()}
+
+    def versions_under(self, prefix: str) -> dict[str, str]:
+        """What tells the present objects below a prefix from others under the same keys.
+
+        By key: the etag where the store has one, else size and time of the last write.
+        """
+        return {
+            key: str(entry.get("ETag") or f"{entry['size']}-{entry['mtime']}")
+            for key, entry in self._entries(prefix).items()
+        }
+
+    def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
+        path = self.path(prefix).rstrip("/")
+        if self.is_local and not os.path.isdir(path):
+            return {}
+        with explained(self.uri(prefix), "list"):
+            found: Any = self.fs.find(path, detail=True)
+        entries = {name[len(self.root) + 1 :]: entry for name, entry in found.items()}
+        return {key: entries[key] for key in sorted(entries) if not _is_temporary(key)}
+
+    def read_bytes(self, key: str) -> bytes:
+        with explained(self.uri(key), "read"):
+            data = self.fs.cat_file(self.path(key))
+        assert isinstance(data, bytes)
+        return data
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Publish an object in one step; an existing one is replaced."""
+        path = self.path(key)
+        with explained(self.uri(key), "write"):
+            if not self.is_local:
+                self.fs.pipe_file(path, data)
+                return
+            with _temporary_beside(path) as temporary:
+                temporary.write_bytes(data)
+                os.replace(temporary, path)
+
+    def publish_file(self, local: str | Path, key: str) -> None:
+        """Publish a finished local file in one step, whatever its size."""
+        path = self.path(key)
+        with explained(self.uri(key), "write"):
+            if not self.is_local:
+                self.fs.put_file(str(local), path)
+                return
+            with _temporary_beside(path) as temporary:
+                self.fs.cp_file(str(local), str(temporary))
+                os.replace(temporary, path)
+
+    def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """A whole Parquet object, or some of its columns."""
+        with explained(self.uri(key), "read"):
+            return pq.read_table(self.path(key), columns=columns, filesystem=self.arrow())
+
+    def read_metadata(self, key: str) -> dict[str, str]:
+        """The key-value metadata of a Parquet object, without reading its rows."""
+        with explained(self.uri(key), "read"), self.fs.open(self.path(key), "rb") as file:
+            found = pq.read_schema(file).metadata or {}
+        return {
+            name.decode(): value.decode()
+            for name, value in found.items()
+            if name not in (b"ARROW:schema", b"pandas")
+        }
+
+    def write_table(
+        self, key: str, table: pa.Table, *, metadata: dict[str, str] | None = None
+    ) -> None:
+        """Publish a table as Parquet in one step, with `metadata` in its footer."""
+        added = {name.encode(): value.encode() for name, value in (metadata or {}).items()}
+        described = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
+        self.write_bytes(key, as_parquet(described).to_pybytes())
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one is no error."""
+        with explained(self.uri(key), "delete"), suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(key))
+
+    def arrow(self) -> pafs.FileSystem:
+        """The same store as an Arrow filesystem: it fetches only the row groups that are read."""
+        return arrow_filesystem(self.fs)
+
+    def probe(self) -> None:
+        """Write, list, read and delete one small object.
+
+        Raises StoreRefused naming every right that is missing, StoreError for other faults.
+        """
+        key = keys.probe(uuid4().hex)
+        missing: list[str] = []
+        with _noting(missing):
+            self.write_bytes(key, _PROBE)
+        with _noting(
+            missing
+        ):  # after writing: s3fs asks for the right to read too if it finds none
+            self.keys_under(keys.PROBES)
+        if "write" not in missing:
+            with _noting(missing):
+                if self.read_bytes(key) != _PROBE:
+                    raise StoreError(f"{self.uri(key)}: reads back other bytes than were written")
+            with _noting(missing):
+                self.delete(key)
+        if missing:
+            left = f"; {key} was left behind" if "delete" in missing else ""
+            raise StoreRefused(
+                f"{self.url}: the right to {' and to '.join(missing)} is missing; grant it or "
+                f"check the credentials{left}"
+            )
+
+
+def as_parquet(table: pa.Table) -> pa.Buffer:
+    """The bytes that `Store.write_table` publishes.
+
+    Vectors without a dictionary, which no two of their numbers share: a tenth smaller, and read
+    four times as fast.
+    """
+    sink = pa.BufferOutputStream()
+    shared = [field.name for field in table.schema if not pa.types.is_fixed_size_list(field.type)]
+    pq.write_table(
+        table,
+        sink,
+        compression=COMPRESSION,
+        use_dictionary=shared,  # pyright: ignore[reportArgumentType] - the stub knows bool alone
+    )
+    return sink.getvalue()
+
+
+@contextmanager
+def _noting(missing: list[str]) -> Iterator[None]:
+    """Go on after a refused right, noting it; wrong credentials end the probe at once."""
+    try:
+        yield
+    except StoreRefused as err:
+        if err.right is None:
+            raise
+        missing.append(err.right)
+
+
+@contextmanager
+def _temporary_beside(path: str) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, so that os.replace stays on one filesystem."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid4().hex}.tmp"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _written(entry: dict[str, Any]) -> datetime:
+    return entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
+
+
+def _is_temporary(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".tmp")

@@ -1,0 +1,56 @@
+"""How many cores there are, and one BLAS thread where more would only wait for each other.
+
+The number of BLAS threads belongs to the process. Were each caller to set it and to put back what
+it found, callers that overlap would end in the wrong order, and the rest of a computation would run
+with another number of threads: slower, and with other roundings. So they are counted here.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+T = TypeVar("T")
+_lock = Lock()
+
+# threadpoolctl (3.8) heeds only the thread that set the number first, so one thread sets it always.
+_setter = ThreadPoolExecutor(1, thread_name_prefix="blas-threads")
+_n_inside = 0
+_limits: threadpool_limits | None = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS has one thread for as long as anybody is inside, in whatever thread."""
+    global _n_inside, _limits
+    with _lock:
+        _n_inside += 1
+        if _limits is None:
+            _limits = _by_the_setter(lambda: threadpool_limits(1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with _lock:
+            _n_inside -= 1
+            if _n_inside == 0 and _limits is not None:
+                _by_the_setter(_limits.restore_original_limits)
+                _limits = None
+
+
+def _by_the_setter(change: Callable[[], T]) -> T | None:
+    """Run it in the thread that sets the number; None once the interpreter ends."""
+    try:
+        future = _setter.submit(change)
+    except RuntimeError:  # an executor takes nothing any more while the interpreter ends
+        return None
+    return future.result()

@@ -1,0 +1,148 @@
+"""The classifier on features where labels may be wrong: the losses of `dcd.training.losses`."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from dcd.config import TrainingConfig
+from dcd.threads import cores, one_blas_thread
+from dcd.training.head import LinearHead, Standardizer, class_indices, train_head
+from dcd.training.losses import EVERY, ImageLosses, LabelDoubt, high_loss, image_losses
+
+# From a cross-entropy solution the rest of the way is short.
+_MAX_ITERATIONS = 100
+_BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
+
+
+def fit_head(
+    features: np.ndarray,
+    labels: Sequence[str],
+    classes: tuple[str, ...],
+    standardizer: Standardizer,
+    weight: np.ndarray,
+    doubt: LabelDoubt,
+    config: TrainingConfig,
+) -> LinearHead:
+    """Fit a head to features (N, D) float32 as `config` says; deterministic.
+
+    Without options against label noise it is `dcd.training.head.train_head`. With `drop_high_loss`
+    a first fit to all images gives the losses. weight: (N,). Raises what `train_head` raises.
+    """
+    head = _fit(features, labels, classes, standardizer, weight, doubt, config)
+    if config.drop_high_loss == 0 or not doubt.weak.any():
+        return head
+    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
+    losses, _ = losses_of(features @ head.weight.T + head.bias, EVERY)
+    kept = np.flatnonzero(~high_loss(losses, doubt.weak, config.drop_high_loss))
+    return _fit(
+        features[kept],
+        [labels[i] for i in kept.tolist()],
+        classes,
+        standardizer,
+        weight[kept],
+        doubt.take(kept),
+        config,
+    )
+
+
+def _fit(
+    features: np.ndarray,
+    labels: Sequence[str],
+    classes: tuple[str, ...],
+    standardizer: Standardizer,
+    weight: np.ndarray,
+    doubt: LabelDoubt,
+    config: TrainingConfig,
+) -> LinearHead:
+    softened = config.soft_labels != "none" or config.loss == "forward"
+    if config.q == 0 and not (softened and doubt.weak.any()):
+        return train_head(features, labels, classes, standardizer, config.l2, weight)
+    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
+    # The forward correction starts where the true labels lead; pool images only shift that.
+    first = np.flatnonzero(~doubt.weak) if config.loss == "forward" else np.arange(len(labels))
+    start = train_head(
+        features[first],
+        [labels[i] for i in first.tolist()],
+        classes,
+        standardizer,
+        config.l2,
+        weight[first],
+    )
+    return descend(start, features, losses_of, standardizer, config.l2, weight)
+
+
+def descend(
+    start: LinearHead,
+    features: np.ndarray,
+    losses_of: ImageLosses,
+    standardizer: Standardizer,
+    l2: float,
+    weight: np.ndarray,
+) -> LinearHead:
+    """The local optimum that L-BFGS reaches from `start`.
+
+    These losses are not convex, so where one starts matters; starting at a cross-entropy solution
+    makes it deterministic. features: (N, D) float32. weight: (N,).
+    """
+    standardised = features - standardizer.mean
+    standardised /= standardizer.std
+    n_classes, dim = start.weight.shape
+    loss = MeanLoss(standardised, losses_of, weight, l2)
+    with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
+
+        def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            w, b = parameters[:-n_classes].reshape(n_classes, dim), parameters[-n_classes:]
+            return loss.at(w, b, threads)
+
+        w = start.weight * standardizer.std
+        first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
+        options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4}
+        best = minimize(fun, first.astype(float), jac=True, method="L-BFGS-B", options=options).x
+    w = best[:-n_classes].reshape(n_classes, dim) / standardizer.std
+    b = best[-n_classes:] - w @ standardizer.mean
+    return LinearHead(start.classes, w.astype(np.float32), b.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """Weighted mean loss + l2/2 · ‖W‖² of a linear classifier.
+
+    features: (N, D), standardised. weight: (N,). The products with the features are in their dtype.
+    """
+
+    features: np.ndarray
+    losses_of: ImageLosses
+    weight: np.ndarray
+    l2: float
+
+    def at(self, w: np.ndarray, b: np.ndarray, threads: Executor) -> tuple[float, np.ndarray]:
+        """The loss, and its gradient (C·D + C,) float64: first by W, then by b.
+
+        w: (C, D); b: (C,). Block by block, so that the features come from memory once and not
+        twice, and side by side, for BLAS's own threads only wait for each other on matrices this
+        narrow (`dcd.training.head.train_head`). The blocks, and so the sums, do not depend on the
+        number of threads.
+        """
+        dtype = self.features.dtype
+        own_w, own_b = w.astype(dtype), b.astype(dtype)
+        share = self.weight / self.weight.sum()
+
+        def of_block(rows: slice) -> tuple[float, np.ndarray, np.ndarray]:
+            block = self.features[rows]
+            losses, slopes = self.losses_of(block @ own_w.T + own_b, rows)
+            slopes *= share[rows, None].astype(dtype)
+            loss = float(share[rows] @ losses.astype(float))
+            return loss, slopes.T @ block, slopes.sum(axis=0, dtype=float)
+
+        value, by_w, by_b = self.l2 / 2 * float(np.sum(w * w)), self.l2 * w, np.zeros(len(b))
+        for loss, of_w, of_b in threads.map(of_block, self._blocks()):
+            value, by_w, by_b = value + loss, by_w + of_w, by_b + of_b
+        return value, np.concatenate([by_w.ravel(), by_b])
+
+    def _blocks(self) -> list[slice]:
+        n, dim = self.features.shape
+        step = max(1, _BLOCK_BYTES // (dim * self.features.itemsize))
+        return [slice(i, i + step) for i in range(0, n, step)]

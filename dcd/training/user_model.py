@@ -1,0 +1,94 @@
+"""The user's own model to start from: a folder that timm saved, or a weights file and its classes.
+
+Nothing is unpickled: weights are safetensors, or go through torch's restricted unpickler.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+from torch import nn
+
+from dcd.config import EncoderConfig, StartConfig
+from dcd.encoders import weights
+from dcd.encoders.encoder import preprocess_of
+from dcd.errors import EncoderError, LabelError, StoreError
+from dcd.store.filesystems import locate
+from dcd.training.saved_models import CONFIG, WEIGHTS, SavedModel, load_model
+
+_FILES = (".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class StartModel:
+    """A model to start from, and the timm architecture that it has."""
+
+    model: SavedModel
+    architecture: str
+
+
+def load_start(config: StartConfig) -> StartModel:
+    """Read the model. Raises EncoderError or LabelError, naming the place and what is missing."""
+    found = _from_file(config) if config.model.endswith(_FILES) else _from_folder(config.model)
+    if config.input_size is None:
+        return found
+    preprocess = replace(found.model.preprocess, input_size=config.input_size)
+    return replace(found, model=replace(found.model, preprocess=preprocess))
+
+
+def start_digest(config: StartConfig | None) -> str | None:
+    """Digest of the model's bytes, so that another model in the same place is another one."""
+    if config is None:
+        return None
+    names = [""] if config.model.endswith(_FILES) else [f"/{CONFIG}", f"/{WEIGHTS}"]
+    digest = hashlib.blake2b(digest_size=16)
+    for name in names:
+        digest.update(_read(f"{config.model.rstrip('/')}{name}"))
+    return digest.hexdigest()[:12]
+
+
+def _from_folder(uri: str) -> StartModel:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in (CONFIG, WEIGHTS):
+            Path(folder, name).write_bytes(_read(f"{uri.rstrip('/')}/{name}"))
+        try:
+            model = load_model(Path(folder))
+        except (EncoderError, LabelError) as err:
+            raise type(err)(str(err).replace(folder, uri)) from err
+    return StartModel(model, cast(Any, model.network).pretrained_cfg["architecture"])
+
+
+def _from_file(config: StartConfig) -> StartModel:
+    if config.architecture is None or config.classes is None:
+        raise EncoderError(
+            f"training.start: {config.model} is a bare weights file; set architecture beside it to "
+            "its timm name, and classes to its classes in the order of its outputs"
+        )
+    preprocess = preprocess_of(EncoderConfig(model=config.architecture))
+    network: nn.Module = timm.create_model(config.architecture, num_classes=len(config.classes))
+    expected = network.state_dict()
+    state = weights.fit_names(weights.read_checkpoint(config.model), expected)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as err:
+        raise EncoderError(
+            f"{config.model}: does not fit {config.architecture} with {len(config.classes)} "
+            f"classes: {weights.differences(state, expected)}; "
+            "name the architecture and all its classes"
+        ) from err
+    model = SavedModel(network.eval(), config.classes, preprocess)
+    return StartModel(model, config.architecture)
+
+
+def _read(uri: str) -> bytes:
+    try:
+        located = locate(uri)
+        return cast(bytes, located.fs.cat_file(located.path))
+    except (OSError, StoreError) as err:
+        raise EncoderError(
+            f"training.start: {uri} cannot be read ({err}); give a folder with {CONFIG} and "
+            f"{WEIGHTS} as timm saves them, or a weights file"
+        ) from err

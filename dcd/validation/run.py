@@ -1,0 +1,160 @@
+"""Everything about a run that can be checked before any work starts, each fault with its mend."""
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from dcd.config import SPLITS, DataConfig, EncoderConfig, PoolConfig, RunConfig, Split
+from dcd.encoders import backends, weights
+from dcd.encoders import encoder as encoders
+from dcd.errors import DataError, LabelError
+from dcd.sources.source import source_of
+from dcd.splits.label_map import classes_of, none_in_common, read_pool_labels
+from dcd.splits.label_table import read_any_table
+from dcd.store import Store
+from dcd.validation.inventory import Inventory, take_inventory
+from dcd.validation.lpips import lpips_problems
+from dcd.validation.problems import Problem, noting
+from dcd.validation.splits import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
+
+_PLACEHOLDER = re.compile(r"\{\w*\}")
+_EXTRAS = {"ray": "prefect_ray", "dask": "prefect_dask"}
+View = tuple[tuple[Split, DataConfig], ...]
+
+
+def validate(config: RunConfig) -> list[Problem]:
+    """Look at the store, the encoder and all data of a run; [] if it can start.
+
+    Reads labels, ids and footers of at most `inventory.MAX_IMAGES` images a source: what lies
+    beyond is found out by the run. Writes and deletes one small object in the store.
+    """
+    problems = [*_config_problems(config)]
+    with noting(problems, "store"):
+        Store(config.store).probe()
+    with noting(problems, "encoder"):
+        _check_encoder(config.encoder)
+    inventories = _inventories(config, problems)
+    problems += lpips_problems(config, config.selections(), inventories)
+    pool_labels: set[str] | None = None
+    with noting(problems, "pool"):
+        pool_labels = _pool_labels(config.pool, inventories.get(config.pool.images))
+    with noting(problems, "pool.true_labels"):
+        _check_true_labels(config.pool)
+    views: dict[View, int] = {}
+    for seed in config.seeds:
+        views.setdefault(_view(config, seed), seed)
+    for view, seed in views.items():
+        found = _split_problems(view, inventories, pool_labels)
+        of_seed = f" (seed {seed})" if len(views) > 1 else ""
+        problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
+        if found:  # other seeds would mostly repeat it
+            break
+    return list(dict.fromkeys(problems))
+
+
+def _config_problems(config: RunConfig) -> Iterator[Problem]:
+    """What the config alone tells."""
+    runner = config.runner.kind
+    if runner in _EXTRAS and find_spec(_EXTRAS[runner]) is None:
+        yield Problem(
+            "runner.kind",
+            f"{runner} is not installed; pip install 'data-centric-debugging[{runner}]', or take "
+            "thread",
+        )
+    if config.encoder.model == encoders.PIXELS and config.training.mode == "full":
+        yield Problem("training.mode", "pixels is no network to retrain; take head")
+    for place in ("pool", *SPLITS):
+        data: DataConfig | None = getattr(config, place)
+        if data is not None:
+            yield from _data_problems(place, data)
+
+
+def _data_problems(place: str, data: DataConfig) -> Iterator[Problem]:
+    for name in ("images", "labels", "label_map"):
+        for found in _PLACEHOLDER.findall(getattr(data, name, None) or ""):
+            if found != "{seed}":
+                message = f"unknown placeholder {found}; only {{seed}} is known"
+                yield Problem(f"{place}.{name}", message)
+            elif place == "pool":
+                message = "the pool is the same for every seed; remove {seed}"
+                yield Problem(f"pool.{name}", message)
+    if data.where is not None and data.labels is None:
+        message = f"{data.where!r} has no table to filter; add {place}.labels"
+        yield Problem(f"{place}.where", message)
+
+
+def _check_encoder(config: EncoderConfig) -> None:
+    """Raises EncoderError. Weights are loaded and tried, but none fetched from a hub."""
+    encoders.preprocess_of(config)
+    backends.resolve(config)
+    bundled = config.weights == "auto" and weights.has_bundled(config.model)
+    if config.checkpoint or bundled or config.weights in ("bundled", "random"):
+        encoders.load_encoder(config)
+
+
+def _check_true_labels(pool: PoolConfig) -> None:
+    if pool.true_labels is not None:
+        names = read_any_table(pool.true_labels, "pool.true_labels").column_names
+        if not {"image_id", "label"} <= set(names):
+            raise LabelError(f"expected the columns image_id and label, found {names}")
+
+
+def _inventories(config: RunConfig, problems: list[Problem]) -> dict[str, Inventory]:
+    """What is known of every image source, by its `images`; unreadable ones become problems."""
+    wanted: dict[str, tuple[str, DataConfig]] = {config.pool.images: ("pool", config.pool)}
+    for seed in config.seeds:
+        for split, data in _view(config, seed):
+            wanted.setdefault(data.images, (split, data))
+    found = {}
+    for images, (place, data) in wanted.items():
+        with noting(problems, f"{place}.images"):
+            inventory = take_inventory(source_of(data).data)
+            if inventory.complete and not inventory.shard_of:
+                raise DataError(f"{images}: holds no readable image; check the path")
+            found[images] = inventory
+    return found
+
+
+def _pool_labels(pool: PoolConfig, inventory: Inventory | None) -> set[str] | None:
+    """All labels that pool images carry; None where that is not known.
+
+    Raises LabelError if there are none, and as `read_pool_labels` does.
+    """
+    table = read_pool_labels(pool)
+    if inventory is None or not inventory.complete:
+        return None
+    if pool.labels is None or table is None:
+        labels = {label for label in inventory.label_of.values() if label is not None}
+        if not labels:
+            raise LabelError("none of its images has a label; give pool.labels or label_column")
+        if table is None:
+            return labels
+        classes = classes_of(labels, table)
+        if not classes:
+            raise none_in_common(pool, labels, table)
+        return classes
+    rows = zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True)
+    labels = {label for image_id, label in rows if image_id in inventory.shard_of}
+    if not labels:
+        problem = no_common_id("pool", pool, table["image_id"][0].as_py(), inventory)
+        raise LabelError(f"{problem.place}: {problem.message}")
+    return labels
+
+
+def _view(config: RunConfig, seed: int) -> View:
+    """The splits of one seed; seeds whose splits are the same have equal views."""
+    return tuple((split, data) for split in SPLITS if (data := config.dataset(split, seed)))
+
+
+def _split_problems(
+    view: View, inventories: dict[str, Inventory], pool_labels: set[str] | None
+) -> list[Problem]:
+    problems: list[Problem] = []
+    splits = []
+    for split, data in view:
+        with noting(problems, split):
+            members = read_members(split, data, inventories.get(data.images))
+            if members is not None:
+                problems += wrong_ids(members)
+                splits.append(members)
+    return [*problems, *overlaps(splits), *unknown_labels(splits, pool_labels)]

@@ -1,0 +1,129 @@
+"""What can be wrong between the splits of a run, the images they name, and the pool."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from dcd.config import DataConfig, Split
+from dcd.config.explain import closest
+from dcd.errors import LabelError
+from dcd.splits.label_table import read_labels
+from dcd.validation.inventory import Inventory
+from dcd.validation.problems import Problem
+
+
+@dataclass(frozen=True)
+class Members:
+    """The images of one split for one seed. `inventory` is None where nothing can be listed."""
+
+    split: Split
+    data: DataConfig
+    inventory: Inventory | None
+    label_of: Mapping[str, str]
+
+
+def read_members(split: Split, data: DataConfig, inventory: Inventory | None) -> Members | None:
+    """The images of a split with their labels; None where only embedding will tell.
+
+    Raises LabelError, DataError or ConfigError as `read_labels` does, and LabelError if images
+    that no table labels have no label of their own.
+    """
+    table = read_labels(data, split)
+    if table is not None:
+        ids, labels = table["image_id"].to_pylist(), table["label"].to_pylist()
+        return Members(split, data, inventory, dict(zip(ids, labels, strict=True)))
+    if inventory is None:
+        return None
+    label_of = {image_id: label for image_id, label in inventory.label_of.items() if label}
+    if len(label_of) < len(inventory.label_of):
+        raise LabelError(
+            f"{len(inventory.label_of) - len(label_of)} of {len(inventory.label_of)} images have "
+            f"no label; give {split}.labels, a table of image_id and label"
+        )
+    return Members(split, data, inventory, label_of) if inventory.complete else None
+
+
+def wrong_ids(members: Members) -> Iterator[Problem]:
+    """Labelled images that are not there, and ids that stand in two shards."""
+    inventory, data = members.inventory, members.data
+    if inventory is None:
+        return
+    if twice := inventory.repeated & set(members.label_of):
+        yield Problem(
+            f"{members.split}.images",
+            f"{len(twice)} image ids stand in two shards, such as {min(twice)!r}; make the ids "
+            "unique",
+        )
+    if not inventory.complete:
+        return
+    absent = [image_id for image_id in members.label_of if image_id not in inventory.shard_of]
+    if len(absent) == len(members.label_of):
+        yield no_common_id(members.split, data, absent[0], inventory)
+    elif absent:
+        yield Problem(
+            f"{members.split}.labels",
+            f"{len(absent)} of {len(members.label_of)} image ids in {data.labels} are not among "
+            f"{data.images}, such as {absent[0]!r}; remove those rows or narrow `where`",
+        )
+
+
+def no_common_id(place: str, data: DataConfig, labelled: str, inventory: Inventory) -> Problem:
+    return Problem(
+        f"{place}.labels",
+        f"no image_id in {data.labels} is among {data.images}: the labels have ids such as "
+        f"{labelled!r}, the images {next(iter(inventory.shard_of))!r}; give both the same ids",
+    )
+
+
+def overlaps(splits: Sequence[Members]) -> Iterator[Problem]:
+    """Images that stand in two splits: figures on seen images prove nothing."""
+    for one, other in combinations(splits, 2):
+        if common := _located(one) & _located(other):
+            _, example = min(common)
+            yield Problem(
+                other.split,
+                f"shares {len(common)} images with {one.split}, such as {example!r}; give every "
+                "image to one split only",
+            )
+
+
+def _located(members: Members) -> set[tuple[str, str]]:
+    """Ids with their shards: equal ids in different archives are different images."""
+    shard_of = members.inventory.shard_of if members.inventory else {}
+    return {(shard_of.get(i, members.data.images), i) for i in members.label_of}
+
+
+def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> Iterator[Problem]:
+    """Labels that train does not know, and those of failures that no pool image carries.
+
+    pool_labels: None where it is not known which there are.
+    """
+    labels = {members.split: set(members.label_of.values()) for members in splits}
+    known = labels.get("train")
+    if known is not None:
+        if len(known) < 2:
+            yield Problem("train", f"has the single label {min(known)!r}; a classifier needs two")
+        for split, found in labels.items():
+            if unknown := found - known:
+                yield Problem(
+                    split,
+                    f"{_listing(unknown, known)} unknown to train; rename, or add such images to "
+                    "train",
+                )
+    unmet = labels.get("error_sample", set()) - (pool_labels or set())
+    if pool_labels is not None and unmet:
+        yield Problem(
+            "error_sample",
+            f"{_listing(unmet, pool_labels)} carried by no pool image, so nothing can be selected; "
+            "rename, or leave these failures out",
+        )
+
+
+def _listing(labels: set[str], known: set[str]) -> str:
+    """`label 'cta' (did you mean 'cat'?) is`, for at most three labels."""
+    shown = []
+    for label in sorted(labels)[:3]:
+        guess = closest(label, sorted(known))
+        shown.append(f"{label!r}" + (f" (did you mean {guess!r}?)" if guess else ""))
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return f"label {', '.join(shown)}{more} {'is' if len(labels) == 1 else 'are'}"

@@ -1,0 +1,80 @@
+"""Commands about the champion: `dcd champions`, `dcd promote`, `dcd rollback`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.console import StoreUrl, explained
+
+if TYPE_CHECKING:
+    from dcd.gate.champions import Champion, HistoryRow
+
+
+app = typer.Typer()
+
+
+@app.command()
+def champions(store: StoreUrl = "store") -> None:
+    """List the champion and those before it."""
+    from dcd.gate.champions import history
+    from dcd.store import Store
+
+    with explained():
+        rows = history(Store(store))
+    if not rows:
+        typer.echo(f"{store}: no champion yet; `dcd run` promotes what its gate lets pass")
+        return
+    Console().print(_table(rows))
+
+
+@app.command()
+def promote(
+    run: Annotated[str, typer.Argument(help="Id of a finished run.", metavar="RUN")],
+    store: StoreUrl = "store",
+    seed: Annotated[
+        int | None, typer.Option(help="Whose model; default: that of the gate's candidate.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Promote what the gate did not let pass.")] = False,
+) -> None:
+    """Make a run's model the champion."""
+    from dcd.gate.promotion import promote_by_hand
+    from dcd.store import Store
+
+    with explained():
+        _tell(store, promote_by_hand(Store(store), run, seed, force))
+
+
+@app.command()
+def rollback(store: StoreUrl = "store") -> None:
+    """Return to the champion before the present one."""
+    from dcd.gate import champions
+    from dcd.store import Store
+
+    with explained():
+        _tell(store, champions.rollback(Store(store)))
+
+
+def _tell(store: str, champion: "Champion") -> None:
+    typer.echo(f"Champion: {champion.run_id} (seed {champion.seed})")
+    typer.echo(f"Model: {store.rstrip('/')}/{champion.model}")
+
+
+def _table(rows: "tuple[HistoryRow, ...]") -> Table:
+    table = Table(title="Champions, the latest first", title_justify="left")
+    for heading in ("", "since (UTC)", "run", "seed", "by", "why"):
+        table.add_column(heading, overflow="fold")
+    words = {"now": "now", "before": "before", "never": "never in force"}
+    for row in rows:
+        champion = row.champion
+        table.add_row(
+            words[row.place],
+            champion.at.strftime("%Y-%m-%d %H:%M:%S"),
+            champion.run_id,
+            str(champion.seed),
+            champion.action,
+            " ".join(champion.reasons),
+            style="bold" if row.place == "now" else "dim" if row.place == "never" else None,
+        )
+    return table

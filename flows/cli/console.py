@@ -1,0 +1,95 @@
+"""What all commands share: common arguments, Prefect's settings, and errors in plain words."""
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from dcd.config import RunConfig
+from dcd.errors import ConfigError, DCDError
+from dcd.validation.problems import Problem
+
+ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
+]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", envvar="DCD_STORE", help="The store: a folder or s3://bucket/prefix."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
+EXIT_FAILED, EXIT_BAD_CONFIG = 1, 2
+
+
+def configure_prefect(verbose: bool) -> None:
+    """Prefect's settings for a run without a server; what the user has set stays."""
+    settings = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "dcd",
+        # The first start migrates a database, which takes longer than the default on slow disks.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def prefect_server(verbose: bool) -> Iterator[Callable[[], None]]:
+    """A Prefect server for the block, as `temporary_server`; enter it before slow imports."""
+    configure_prefect(verbose)
+    from flows.server.temporary import temporary_server  # imports Prefect, after its settings
+
+    with temporary_server() as ready:
+        yield ready
+
+
+def leaving(command: Callable[[], object]) -> NoReturn:
+    """Run a command and leave with its exit code, without tearing the interpreter down.
+
+    Prefect's threads outlive the command and hold DuckDB's objects, whose bindings would print a
+    page about that. Registered clean-up runs; an unexpected error keeps its trace.
+    """
+    code = 0
+    try:
+        command()
+    except SystemExit as done:
+        if isinstance(done.code, str):
+            print(done.code, file=sys.stderr)
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an expected error into its message and an exit code; anything else keeps its trace."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.secho(problem, err=True, fg="red")
+        raise typer.Exit(EXIT_BAD_CONFIG) from None
+    except DCDError as error:
+        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError with everything that `dcd.validation.run` finds wrong before work."""
+    from dcd.validation.run import validate  # imports torch, which --help does not need
+
+    refuse(validate(config))
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raises ConfigError with all problems, if there are any."""
+    if problems:
+        raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])

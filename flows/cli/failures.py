@@ -1,0 +1,121 @@
+"""`dcd failures`: report failing images, see what became of them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dcd.config import RunConfig, load_config
+from dcd.errors import DataError
+from flows.cli.console import ConfigPath, Verbose, explained, prefect_server
+
+app = typer.Typer(
+    no_args_is_help=True, help="Failing images: report them, see what became of them."
+)
+StoreUrl = Annotated[str | None, typer.Option("--store", help="A folder or s3://bucket/prefix.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The run's YAML config; default: of the last run.")
+]
+
+
+@app.command()
+def add(
+    images: Annotated[
+        str, typer.Argument(help="A folder of class folders, or Parquet with image and label.")
+    ],
+    store: StoreUrl = None,
+    config: ConfigOption = None,
+) -> None:
+    """Check failing images and register the good ones. They are copied, never moved."""
+    from dcd.failures.intake import take_in_folder
+    from dcd.store import Store
+
+    with explained():
+        run = _run_config(store, config)
+        intake = take_in_folder(Store(run.store), run, images)
+    typer.echo(
+        f"{intake.n_files} new files: {intake.n_new} failures registered, {intake.n_bad} refused"
+    )
+    if intake.n_bad:
+        typer.echo(f"Why they were refused: dcd failures list --store {run.store}")
+
+
+@app.command()
+def watch(config: ConfigPath, verbose: Verbose = False) -> None:
+    """Look into the store's inbox once, as the deployment watch-failures does."""
+    with explained():
+        loaded = load_config(config)
+        with prefect_server(verbose) as ready:
+            from dcd.config import WatchConfig
+            from flows.watch_failures import watch_failures
+
+            ready()
+            arrival = watch_failures(WatchConfig(run=loaded))
+    found, waiting = arrival.intake, arrival.waiting
+    typer.echo(
+        f"{found.n_files} new files: {found.n_new} failures registered, {found.n_bad} refused; "
+        f"{waiting.n_failures} failures wait for a run"
+    )
+
+
+@app.command("list")
+def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
+    """Registered failures by batch, which run covered them, and what was refused."""
+    from dcd.failures.registry import coverages, read_registry
+    from dcd.store import Store
+
+    with explained():
+        run = _run_config(store, config)
+        opened = Store(run.store)
+        registry = read_registry(opened)
+        covered_by: dict[str, str] = {}
+        for coverage in coverages(opened, run.name):
+            for batch in coverage.batches:
+                covered_by.setdefault(batch, coverage.run_id)
+    batches: dict[str, list[dict[str, object]]] = {}
+    for row in registry.failures.to_pylist():
+        batches.setdefault(row["batch"], []).append(row)
+    console = Console()
+    table = Table(title="Registered failures", title_justify="left")
+    for heading in ("batch", "registered (UTC)", "images", "labels", "first run"):
+        table.add_column(
+            heading,
+            justify="right" if heading == "images" else "left",
+            no_wrap=heading in ("batch", "images"),
+        )
+    for batch, rows in batches.items():
+        labels = Counter(str(row["label"]) for row in rows)
+        table.add_row(
+            batch,
+            f"{rows[0]['registered']:%Y-%m-%d %H:%M:%S}",
+            str(len(rows)),
+            ", ".join(f"{label} {n}" for label, n in labels.most_common(4)),
+            covered_by.get(batch, "waiting"),
+        )
+    console.print(table)
+    rejects = registry.rejects()
+    if rejects.num_rows:
+        refused = Table(title="Refused", title_justify="left")
+        for heading in ("image", "reason", "file"):
+            refused.add_column(heading, overflow="fold")
+        for row in rejects.slice(0, 50).to_pylist():
+            refused.add_row(row["image_id"], row["reason"], row["uri"])
+        console.print(refused)
+        if rejects.num_rows > 50:
+            console.print(f"and {rejects.num_rows - 50} more")
+
+
+def _run_config(store: str | None, config: Path | None) -> RunConfig:
+    """The config that failures are checked against: the given one, or that of the last run."""
+    if config is not None:
+        loaded = load_config(config)
+        return loaded if store is None else loaded.model_copy(update={"store": store})
+    if store is None:
+        raise DataError("where to: give --config CONFIG.yaml, or the --store of an earlier run")
+    from dcd.runs.finished import last_config
+    from dcd.store import Store
+
+    return last_config(Store(store)).model_copy(update={"store": store})

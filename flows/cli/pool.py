@@ -1,0 +1,127 @@
+"""The commands about a pool: `dcd embed`, `dcd pool status`, `dcd pool verify`."""
+
+import json
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dcd.config import EmbedConfig, load_embed_config
+from dcd.errors import ConfigError, DCDError
+from flows.cli.console import EXIT_FAILED, ConfigPath, JsonPath, Verbose, explained, prefect_server
+
+if TYPE_CHECKING:  # they import torch, which --help does not need
+    from dcd.embeddings.status import PoolStatus
+    from dcd.store import Store
+
+
+pool_app = typer.Typer(
+    no_args_is_help=True, help="What of a pool is embedded, and whether it is whole."
+)
+
+
+def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
+    """Embed the pool of a config; finished shards are reused, failed ones are tried again.
+
+    CONFIG.yaml is the config of a run, or one with store, pool, encoder and runner alone.
+    """
+    with explained():
+        loaded = load_embed_config(config)
+        _check_access(loaded)
+        with prefect_server(verbose) as ready:
+            from flows.cli.terminal import live_bars
+            from flows.embed_pool import embed_pool, summary
+
+            ready()
+            with live_bars(verbose):
+                embedded = embed_pool(loaded)
+    typer.echo(f"{embedded.source.id}: {summary(embedded)}")
+    if json_file is not None:
+        counts = {
+            "pool": embedded.source.id,
+            "encoder_id": embedded.encoder_id,
+            "n_shards": len(embedded.shards),
+            "n_reused_shards": embedded.n_reused_shards,
+            "n_images": embedded.n_images,
+            "n_embedded": embedded.n_embedded,
+            "n_rejected": embedded.n_rejected,
+            "seconds": embedded.seconds,
+        }
+        json_file.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+
+
+@pool_app.command()
+def status(config: ConfigPath, json_file: JsonPath = None) -> None:
+    """Show which shards are done, failed or missing, the rejects, the speed and the time left."""
+    with explained():
+        store, source_id, encoder_id = _addressed(load_embed_config(config))
+        from dcd.embeddings.status import noted_failures, pool_status
+
+        found = pool_status(store, source_id, encoder_id)
+        failures = noted_failures(store, source_id, encoder_id) if found.n_failed else []
+    typer.echo("\n".join([f"{source_id} by {encoder_id}", *status_lines(found)]))
+    for failure in failures:
+        typer.echo(f"  {failure.shard}: {failure.reason}")
+    if json_file is not None:
+        json_file.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+
+
+@pool_app.command()
+def verify(
+    config: ConfigPath,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Read the image archives too, and count their images.")
+    ] = False,
+) -> None:
+    """Read every published shard again and count it; exit code 1 if one is not whole."""
+    with explained():
+        loaded = load_embed_config(config)
+        store, source_id, encoder_id = _addressed(loaded)
+        from dcd.embeddings.status import verify as find_faults
+        from dcd.sources.source import source_of
+
+        found = find_faults(
+            store, source_id, encoder_id, source_of(loaded.pool).data if sources else None
+        )
+    for fault in found.faults:
+        typer.secho(f"{fault.shard}: {fault.message}", err=True, fg="red")
+    typer.echo(
+        f"{source_id} by {encoder_id}: {found.n_checked:,} of {found.n_shards:,} shards checked, "
+        f"{found.n_images:,} images; {len(found.faults):,} faults"
+    )
+    if found.faults:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def status_lines(found: "PoolStatus") -> list[str]:
+    """The counts for people."""
+    lines = [
+        f"shards: {found.n_done:,} of {found.n_shards:,} done, {found.n_failed:,} failed, "
+        f"{found.n_missing:,} missing",
+        f"images: {found.n_embedded:,} embedded, {found.n_rejected:,} rejected",
+    ]
+    if found.images_per_s is not None:
+        lines.append(f"speed: {found.images_per_s:,.1f} images/s")
+    if found.seconds_left:
+        lines.append(f"time left: {timedelta(seconds=round(found.seconds_left))}")
+    return lines
+
+
+def _check_access(config: EmbedConfig) -> None:
+    """Raises ConfigError, before any work, if the store cannot be used."""
+    from dcd.store import Store
+
+    try:
+        Store(config.store).probe()
+    except DCDError as err:
+        raise ConfigError([f"store: {err}"]) from err
+
+
+def _addressed(config: EmbedConfig) -> "tuple[Store, str, str]":
+    """The store, and the names of the pool and of the encoder in it."""
+    from dcd.encoders.encoder import load_encoder
+    from dcd.sources.source import source_of
+    from dcd.store import Store
+
+    return Store(config.store), source_of(config.pool).id, load_encoder(config.encoder).encoder_id

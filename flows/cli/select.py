@@ -1,0 +1,105 @@
+"""The commands that choose images: `dcd select` and `dcd neighbors`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dcd.config import load_config
+from dcd.errors import DataError
+from flows.cli.console import ConfigPath, JsonPath, Verbose, check, explained, prefect_server
+
+if TYPE_CHECKING:  # they import torch, which --help does not need
+    from flows.select_images import Selected
+
+
+def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
+    """Choose images for the failures and write the tables of picks; nothing is trained."""
+    with explained():
+        loaded = load_config(config)
+        with prefect_server(verbose) as ready:
+            check(loaded)
+            from dcd.store import Store, keys
+            from flows.select_images import select_images
+
+            ready()
+            selected = select_images(loaded)
+        store = Store(loaded.store)
+        tables = [
+            store.uri(f"{keys.selection(one.info.id)}/debug_train.parquet") for one in selected
+        ]
+    console = Console()
+    console.print(_summary(selected))
+    for one, table in zip(selected, tables, strict=True):
+        console.print(f"{one.method} seed {one.seed}: {table}", soft_wrap=True)
+    if json_file is not None:
+        rows = [
+            {"method": one.method, "seed": one.seed, **asdict(one.info), "debug_train": table}
+            for one, table in zip(selected, tables, strict=True)
+        ]
+        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def neighbors(
+    config: ConfigPath,
+    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
+    label: Annotated[
+        list[str] | None, typer.Option(help="Only pool images of this label; may be repeated.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Pool images for each picture.")] = 20,
+    html: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path(
+        "neighbors.html"
+    ),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the neighbours to this file.")
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Show what the pool has for some pictures: a table and an HTML contact sheet."""
+    with explained():
+        loaded = load_config(config)
+        pictures = {str(path): _read(path) for path in images}
+        with prefect_server(verbose) as ready:
+            from flows.find_neighbors import find_neighbors
+
+            ready()
+            found = find_neighbors(loaded, pictures, tuple(label or ()), k)
+    rows = found.neighbors.to_pylist()
+    table = Table("picture", "rank", "label", "distance", "agreement", "pool image")
+    for row in rows:
+        distance, agreement = f"{row['distance']:.2f}", f"{row['label_agreement']:.2f}"
+        picture, rank = row["error_image_id"], str(row["rank"])
+        table.add_row(picture, rank, row["label"], distance, agreement, row["image_id"])
+    console = Console()
+    console.print(table)
+    html.write_text(found.page, encoding="utf-8")
+    console.print(f"Contact sheet: {html}", soft_wrap=True)
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise DataError(f"{path}: cannot be read ({err.strerror}); give an image file") from err
+
+
+def _summary(selected: "list[Selected]") -> Table:
+    table = Table("selection", "seed", "failures", "targeted", "general", "filled", "reused")
+    for one in selected:
+        info = one.info
+        table.add_row(
+            one.method,
+            str(one.seed),
+            f"{info.n_failures:,}",
+            f"{info.n_picks - info.n_general:,}",
+            f"{info.n_general:,}",
+            f"{info.fill_rate:.0%}",
+            "yes" if info.reused else "no",
+        )
+    return table

@@ -1,0 +1,95 @@
+"""What a person sees in the terminal: progress bars, the summary table, errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from dcd.evaluation.summary import MethodSummary, Score
+from tasks import progress
+
+
+class Bars:
+    """A progress listener that draws one bar a stage. Use as a context manager."""
+
+    def __init__(self, console: Console):
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def started(self, stage: str, total: int | None, unit: str) -> None:
+        self._bars[stage] = self._progress.add_task(stage, total=total, note=unit)
+
+    def advanced(self, stage: str, n: int) -> None:
+        if stage in self._bars:
+            self._progress.advance(self._bars[stage], n)
+
+    def noted(self, stage: str, note: str) -> None:
+        if stage in self._bars:
+            self._progress.update(self._bars[stage], note=note)
+
+    def finished(self, stage: str, outcome: str) -> None:
+        bar = self._bars.pop(stage)
+        task = next(t for t in self._progress.tasks if t.id == bar)
+        total = task.total or task.completed or 1
+        self._progress.update(bar, total=total, completed=total, note=outcome)
+
+
+@contextmanager
+def live_bars(verbose: bool) -> Iterator[None]:
+    """Bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
+    errors = Console(stderr=True)
+    if verbose or not errors.is_terminal:
+        yield
+        return
+    with Bars(errors) as bars:
+        progress.listen(bars)
+        yield
+
+
+def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
+    """The comparison: accuracies in per cent, mean over seeds ± standard deviation."""
+    table = Table(title="Accuracy in %, mean over seeds (95 % interval)", title_justify="left")
+    table.add_column("added to train", no_wrap=True)
+    # Two lines a heading where that keeps a terminal of 80 columns from cutting the names.
+    for heading in ("debug_heldout", "test", "right\nlabels", "images\nadded"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.method,
+            _score(row.debug_heldout),
+            _score(row.test),
+            "–" if row.label_precision is None else f"{row.label_precision:.0%}",
+            "–" if row.n_picks is None else f"{row.n_picks:,.0f}",
+            style="bold" if row.role == "selected" else None,
+        )
+    return table
+
+
+def _score(score: Score) -> str:
+    found = score.accuracy
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"

@@ -1,0 +1,5 @@
+"""A Prefect server for one command.
+
+Started early, stopped with its queue drained; waits where another process is migrating.
+Uses Prefect's own server; hands out `temporary_server`.
+"""

@@ -1,0 +1,193 @@
+"""A Prefect server for one command, which comes up while the command does other things.
+
+Prefect itself starts such a server at the first call of its API, waits for it, and imports all of
+it into the calling process too. Here the server starts first, and the imports of torch and the
+check of the data run meanwhile.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from dcd.errors import DCDError
+from flows.server.busy_database import retried_when_busy
+
+_API_URL = "PREFECT_API_URL"
+_HOST = "127.0.0.1"
+
+# As long as a first start, which migrates a database, may take to listen to its end.
+_STOP_S = 60
+_DRAIN_S = 10
+
+
+class ServerError(DCDError):
+    """The temporary Prefect server does not answer."""
+
+
+@contextmanager
+def temporary_server() -> Iterator[Callable[[], None]]:
+    """Start a Prefect server for the block; yields what waits until the server answers.
+
+    Nothing is started where Prefect's settings name a server or forbid temporary ones. Waiting
+    raises ServerError.
+    """
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_EPHEMERAL_ENABLED,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    )
+
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+        yield lambda: None
+        return
+    port = _free_port()
+    url = f"http://{_HOST}:{port}/api"
+    limit_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        server = _start(port)
+        try:
+            ready = meanwhile.submit(_wait, server, url, limit_s)
+            with _settings_for(url):
+                try:
+                    yield ready.result
+                finally:
+                    _drain()
+        finally:
+            _stop(server)
+
+
+def serve(port: int) -> None:
+    """Be Prefect's server, until the standard input ends: it is held by who started this."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = retried_when_busy(create_app())
+    uvicorn.run(app, host=_HOST, port=port, log_level="error", lifespan="on")
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return probe.getsockname()[1]
+
+
+def _start(port: int) -> subprocess.Popen[bytes]:
+    from prefect.settings import get_current_settings
+
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    for_one_command = {
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PYTHONPATH": os.pathsep.join(path),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(port)],
+        env=os.environ
+        | for_one_command
+        | get_current_settings().to_environment_variables(exclude_unset=True),
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the command, which has a last state to report
+    )
+
+
+@contextmanager
+def _settings_for(url: str) -> Iterator[None]:
+    """Prefect's settings for a server at `url` that only this command uses.
+
+    The URL is set for the whole process: a thread without Prefect's context would start a second
+    server. Such a server has no UI, and nothing that listens to heartbeats, which cost up to a
+    second at the end of each flow.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_UI_URL,
+        temporary_settings,
+    )
+
+    os.environ[_API_URL] = url
+    refresh_global_settings_context()
+    try:
+        with temporary_settings({PREFECT_UI_URL: "", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
+    finally:
+        del os.environ[_API_URL]
+        refresh_global_settings_context()
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    with httpx.Client(base_url=url, timeout=limit_s, trust_env=False) as client:
+        while not _answers(client):
+            _refuse_late(server, url, limit_s, deadline)
+            time.sleep(0.1)
+
+
+def _answers(client: httpx.Client) -> bool:
+    """Asks for the version: the first request but for the health builds what all others need."""
+    try:
+        return client.get("/admin/version").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _refuse_late(
+    server: subprocess.Popen[bytes], url: str, limit_s: float, deadline: float
+) -> None:
+    if server.poll() is not None:
+        raise ServerError(
+            f"Prefect's temporary server at {url} ended with exit code {server.returncode} before "
+            "it answered; its own messages are above. PREFECT_API_URL names a server to use instead"
+        )
+    if time.monotonic() > deadline:
+        raise ServerError(
+            f"Prefect's temporary server at {url} did not answer within {limit_s} s; give it "
+            "longer with PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or name a server to use "
+            "instead with PREFECT_API_URL"
+        )
+
+
+def _drain() -> None:
+    """Send what Prefect's threads still hold, and close their connections.
+
+    The server waits for open connections before it stops.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=_DRAIN_S)
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    finally:
+        if server.stdin is not None:
+            server.stdin.close()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

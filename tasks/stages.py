@@ -1,0 +1,129 @@
+"""Tasks from the embedded pool to the report."""
+
+from collections.abc import Mapping, Sequence
+
+from prefect import Task, task
+
+from dcd.cells import cell as cells
+from dcd.cells.cell import CellInfo, CellPlan
+from dcd.config import (
+    ComparisonConfig,
+    DataConfig,
+    IndexConfig,
+    PoolConfig,
+    RunConfig,
+    SelectionConfig,
+    Split,
+)
+from dcd.failures import modes
+from dcd.index import build as _index_build
+from dcd.index.info import IndexInfo
+from dcd.runs import comparison
+from dcd.runs import run as runs
+from dcd.runs.comparison import ArmCell, ComparisonInfo
+from dcd.runs.run import Evidence, RunInfo
+from dcd.selection import select as selecting
+from dcd.selection.select import SelectionInfo
+from dcd.sources.records import Shard
+from dcd.sources.source import Source
+from dcd.splits import split as stages
+from dcd.splits.split import SplitInfo
+from dcd.store import Store, keys
+from dcd.training.finetune import Progress
+from tasks import artifacts, progress, reuse
+from tasks.result_keys import cell_key
+from tasks.retries import RETRY
+
+
+@task(name="cluster-pool", **RETRY)
+def cluster_pool(
+    store: str,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    pool: PoolConfig,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
+    compact: bool = False,
+) -> IndexInfo:
+    return _index_build.cluster_pool(
+        Store(store), source, encoder_id, shards, pool, config, compact
+    )
+
+
+@task(name="gather-split", task_run_name="gather {split}", **RETRY)
+def gather_split(
+    store: str,
+    split: Split,
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    data: DataConfig,
+) -> SplitInfo:
+    return stages.gather_split(Store(store), split, source, encoder_id, shards, data)
+
+
+@task(name="add-failures", **RETRY)
+def add_failures(
+    store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
+) -> SplitInfo:
+    return stages.add_failures(Store(store), given, registry, encoder_id, shards)
+
+
+@task(name="name-modes", **RETRY)
+def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
+    return modes.name_modes(Store(store), splits)
+
+
+@task(name="select", **RETRY)
+def select(
+    store: str,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+) -> SelectionInfo:
+    return selecting.select(Store(store), pool, index, splits, config)
+
+
+@task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)
+def run_cell(store: str, plan: CellPlan) -> CellInfo:
+    name = f"{plan.method.name} seed {plan.seed}"
+    cell = cells.run_cell(
+        Store(store), plan, lambda at: progress.noted("train", f"{name}: {in_words(at)}")
+    )
+    progress.advanced("train")
+    return cell
+
+
+def in_words(at: Progress) -> str:
+    """'epoch 2/5, loss 0.412, 130 images/s, 3 min left'."""
+    left = f"{at.remaining_s:.0f} s" if at.remaining_s < 90 else f"{at.remaining_s / 60:.0f} min"
+    return (
+        f"epoch {at.epoch}/{at.n_epochs}, loss {at.loss:.3f}, {at.images_per_s:.0f} images/s, "
+        f"{left} left"
+    )
+
+
+def kept_run_cell(store: str, plan: CellPlan) -> Task[..., CellInfo]:
+    """`run_cell`, which is skipped where this very cell has been seen to be finished."""
+    stands = reuse.stands(Store(store), f"{keys.cell(plan.id)}/predictions.parquet")
+    return reuse.kept(run_cell, store, cell_key(plan, predictions_stand=stands))
+
+
+@task(name="report", **RETRY)
+def write_run(store: str, config: RunConfig, evidence: Evidence) -> RunInfo:
+    info = runs.write_run(Store(store), config, evidence)
+    artifacts.publish_run(config.name, info)
+    return info
+
+
+@task(name="write-comparison", **RETRY)
+def write_comparison(
+    store: str,
+    config: ComparisonConfig,
+    cells: Sequence[ArmCell],
+    pool: Source,
+    splits: Mapping[Split, SplitInfo],
+    parts: Sequence[str],
+) -> ComparisonInfo:
+    return comparison.write_comparison(Store(store), config, cells, pool, splits, parts)

@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import pyarrow as pa
+
+from dcd.report.curve_figure import chosen_alphas, interpolation, mean_curve
+from dcd.report.page import render
+from tests.dcd.report.run_records import noise, record
+
+SPLITS = ("val", "debug_val", "debug_heldout", "test")
+
+
+def curve() -> pa.Table:
+    """Two seeds: debug_val rises with alpha, the others fall; 0.5 and 0.7 are chosen."""
+    rows = [
+        {
+            "alpha": alpha / 10,
+            "split": split,
+            "accuracy": 0.6 + (0.02 if split == "debug_val" else -0.01) * alpha + 0.1 * seed,
+            "chosen": alpha == 5 + 2 * seed,
+            "seed": seed,
+        }
+        for seed in (0, 1)
+        for split in SPLITS
+        for alpha in range(11)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def test_the_curve_is_a_mean_over_seeds():
+    means = mean_curve(curve())
+    assert set(means) == set(SPLITS)
+    assert [alpha for alpha, _ in means["test"]] == [i / 10 for i in range(11)]
+    assert abs(means["debug_val"][0][1] - 0.65) < 1e-9
+    assert chosen_alphas(curve()) == [0.5, 0.7]
+
+
+def test_the_figure_names_every_split_and_is_the_same_every_time():
+    svg = interpolation(curve())
+    assert all(f">{split}<" in svg for split in SPLITS)
+    assert svg == interpolation(curve())
+    assert "style=" not in svg
+
+
+def test_the_report_shows_the_curve_only_where_there_is_one():
+    made = record()
+    assert 'id="ensemble"' not in render(made, noise(8))
+    page = render(replace(made, curve=curve()), noise(8))
+    assert "The chosen alpha (0.5, 0.7)" in page

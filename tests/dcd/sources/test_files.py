@@ -1,0 +1,167 @@
+"""Folders of class folders and manifests of URIs."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dcd.config import DataConfig
+from dcd.errors import DataError
+from dcd.sources import files as image_files
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage, Reject
+from dcd.sources.shards import fetch_images, read_shard
+
+
+def put(root: Path, name: str, data: bytes = b"x") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def source(path: Path, **config: str) -> DataConfig:
+    return DataConfig(images=str(path), **config)  # pyright: ignore
+
+
+def read(data: DataConfig) -> list[RawImage | Reject]:
+    items = []
+    for shard in list_shards(data):
+        found = list(read_shard(shard, data))
+        assert len(found) == shard.n_images, "every file is an image or a reject"
+        items += found
+    return items
+
+
+def test_class_folders_are_labels(tmp_path: Path):
+    put(tmp_path, "dog/b.jpg", b"b")
+    put(tmp_path, "dog/a.PNG", b"a")
+    put(tmp_path, "dog/more/c.webp", b"c")
+    put(tmp_path, "großer hund/d.jpg", b"d")
+    put(tmp_path, "loose.jpg", b"e")
+    put(tmp_path, ".hidden/f.jpg")
+    put(tmp_path, "dog/.DS_Store")
+    assert read(source(tmp_path)) == [
+        RawImage("dog/a.PNG", b"a", "dog"),
+        RawImage("dog/b.jpg", b"b", "dog"),
+        RawImage("dog/more/c.webp", b"c", "dog"),
+        RawImage("großer hund/d.jpg", b"d", "großer hund"),
+        RawImage("loose.jpg", b"e", None),
+    ]
+
+
+def test_pieces_of_a_large_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image_files, "PIECE_IMAGES", 40)
+    for n in range(100):
+        put(tmp_path, f"cat/{n:03d}.jpg", b"%d" % n)
+    put(tmp_path, "dog/0.jpg")
+    data = source(tmp_path)
+    shards = list_shards(data)
+    assert [(s.name, s.n_images) for s in shards] == [
+        ("cat-00000", 40),
+        ("cat-00001", 40),
+        ("cat-00002", 20),
+        ("dog-00000", 1),
+    ]
+    assert len({s.uri for s in shards}) == 4
+    ids = [item.image_id for item in read(data)]
+    assert ids == [f"cat/{n:03d}.jpg" for n in range(100)] + ["dog/0.jpg"]
+    assert list(fetch_images(shards[1], data, ["cat/041.jpg"])) == [
+        RawImage("cat/041.jpg", b"41", "cat")
+    ]
+
+    put(tmp_path, "cat/050.jpg", b"changed")
+    put(tmp_path, "dog/1.jpg")
+    now = {shard.name: shard.etag for shard in list_shards(data)}
+    changed = [shard.name for shard in shards if now[shard.name] != shard.etag]
+    assert changed == ["cat-00001", "dog-00000"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    put(tmp_path / "elsewhere", "a.jpg", b"a")
+    root = tmp_path / "root"
+    put(root, "cat/b.jpg", b"b")
+    (root / "cat/c.jpg").symlink_to(tmp_path / "elsewhere/a.jpg")
+    (root / "dog").symlink_to(tmp_path / "elsewhere")
+    (root / "cat/up").symlink_to(root)
+    (root / "cat/z.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert read(source(root)) == [
+        RawImage("cat/b.jpg", b"b", "cat"),
+        RawImage("cat/c.jpg", b"a", "cat"),
+        Reject("cat/z.jpg", "read", "not a regular file"),
+        RawImage("dog/a.jpg", b"a", "dog"),
+    ]
+
+
+def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path):
+    put(tmp_path, "cat/a.jpg", b"a")
+    os.mkfifo(tmp_path / "cat/b.jpg")
+    assert read(source(tmp_path))[1] == Reject("cat/b.jpg", "read", "not a regular file")
+
+
+def test_undecodable_names_and_sizes_over_the_limit(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 3)
+    put(tmp_path, "cat/a.jpg", b"1234")
+    (tmp_path / "cat" / os.fsdecode(b"\xff.jpg")).write_bytes(b"b")
+    assert read(source(tmp_path)) == [
+        Reject("cat/a.jpg", "read", "4 bytes, at most 3 allowed"),
+        RawImage("cat/\\xff.jpg", b"b", "cat"),
+    ]
+
+
+def test_a_manifest_names_images_anywhere(tmp_path: Path):
+    absolute = put(tmp_path / "far", "a.jpg", b"a")
+    put(tmp_path, "lists/near/b.jpg", b"b")
+    put(
+        tmp_path,
+        "lists/pool.csv",
+        f"uri,image_id,label\n{absolute},007,cat\nnear/b.jpg,,\nfile://{absolute},9,12\n"
+        "near/absent.jpg,x,cat\nhttp://host/c.jpg,y,cat\n,z,cat\nnear/b.jpg,007,dog\n"
+        "/dev/zero,w,cat\n".encode(),
+    )
+    data = source(tmp_path / "lists/pool.csv")
+    (shard,) = list_shards(data)
+    assert (shard.name, shard.format, shard.n_images) == ("pool-00000", "manifest", 8)
+    images = read(data)
+    assert images[:4] == [
+        RawImage("007", b"a", "cat"),
+        RawImage("near/b.jpg", b"b", None),
+        RawImage("9", b"a", "12"),
+        Reject("x", "read", "no such object"),
+    ]
+    assert [(item.image_id, type(item)) for item in images[4:]] == [
+        ("y", Reject),
+        ("pool-00000/5", Reject),
+        ("007", Reject),
+        ("w", Reject),
+    ]
+    assert "cannot open 'http://" in getattr(images[4], "reason", "")
+    assert [image.image_id for image in fetch_images(shard, data, ["9"])] == ["9"]
+
+
+def test_a_parquet_manifest_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dcd.sources.files.PIECE_IMAGES", 4)
+    monkeypatch.setattr("dcd.sources.listing.PIECE_IMAGES", 4)
+    for n in range(10):
+        put(tmp_path, f"{n}.jpg", b"%d" % n)
+    table = pa.table({"uri": [f"{n}.jpg" for n in range(10)], "tag": [f"t{n}" for n in range(10)]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    data = source(tmp_path / "m.parquet", label_column="tag")
+    assert [shard.n_images for shard in list_shards(data)] == [4, 4, 2]
+    assert read(data) == [RawImage(f"{n}.jpg", b"%d" % n, f"t{n}") for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path,label\na.jpg,cat\n", "a manifest needs a column 'uri'"),
+        (b"uri,label\na.jpg,cat,dog\n", "not a readable manifest"),
+        (b"", "not a readable manifest"),
+    ],
+)
+def test_a_bad_manifest_is_named(tmp_path: Path, content: bytes, message: str):
+    put(tmp_path, "m.csv", content)
+    with pytest.raises(DataError, match=message):
+        list_shards(source(tmp_path / "m.csv"))

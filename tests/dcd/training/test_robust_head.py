@@ -1,0 +1,171 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from dcd.config import TrainingConfig
+from dcd.training import robust_head
+from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
+from dcd.training.losses import LabelDoubt, losses_and_slopes
+from dcd.training.robust_head import MeanLoss, fit_head
+
+CLASSES = ("a", "b", "c")
+N_TRUE, N_WEAK, DIM = 60, 600, 8
+
+
+class Noisy:
+    """Blobs of three classes: a few images of true label, many of which 40 % are mislabelled.
+
+    All mislabelled ones of a class carry the same wrong label, as confusions do.
+    """
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(3, DIM)) * 1.5
+        self.truth = np.arange(N_TRUE + N_WEAK) % 3
+        self.features = self.sample(rng, centres, self.truth)
+        given = self.truth.copy()
+        is_weak = np.arange(len(given)) >= N_TRUE
+        self.wrong = is_weak & (rng.random(len(given)) < 0.4)
+        given[self.wrong] = (given[self.wrong] + 1) % 3
+        self.labels = [CLASSES[i] for i in given]
+        right = np.where(rng.random((len(given), 20)) < 0.9, self.truth[:, None], given[:, None])
+        noise = (0.6 * np.eye(3) + 0.4 * np.eye(3)[[1, 2, 0]]).astype(np.float32)
+        self.doubt = LabelDoubt(is_weak, np.where(is_weak[:, None], right, -1), noise)
+        self.standardizer = fit_standardizer(self.features)
+        self.fresh_truth = np.arange(900) % 3
+        self.fresh = self.sample(rng, centres, self.fresh_truth)
+
+    @staticmethod
+    def sample(rng: np.random.Generator, centres: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        return (centres[truth] + rng.normal(size=(len(truth), DIM))).astype(np.float32)
+
+    def fit(self, **options: object) -> LinearHead:
+        plain = {"l2": 1e-3, "loss": "cross_entropy"}
+        config = TrainingConfig.model_validate(plain | options)
+        weight = np.ones(len(self.labels))
+        return fit_head(
+            self.features, self.labels, CLASSES, self.standardizer, weight, self.doubt, config
+        )
+
+    def accuracy(self, head: LinearHead) -> float:
+        return float(np.mean(probabilities(head, self.fresh).argmax(axis=1) == self.fresh_truth))
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Noisy:
+    return Noisy()
+
+
+@pytest.mark.parametrize(
+    ("option", "gain"),
+    [
+        ({"loss": "forward"}, 0.02),
+        ({"loss": "gce"}, 0.02),
+        ({"drop_high_loss": 0.4}, 0.02),
+        ({"soft_labels": "agreement"}, 0.02),
+        ({"soft_labels": "bootstrap", "soft_label_share": 0.5}, 0.01),
+        ({"loss": "gce", "drop_high_loss": 0.3, "soft_labels": "agreement"}, 0.02),
+    ],
+    ids=str,
+)
+def test_every_option_beats_cross_entropy_amid_wrong_labels(
+    noisy: Noisy, option: dict[str, object], gain: float
+):
+    assert noisy.accuracy(noisy.fit(**option)) > noisy.accuracy(noisy.fit()) + gain
+
+
+def test_without_options_it_is_the_plain_head(noisy: Noisy):
+    plain = train_head(noisy.features, noisy.labels, CLASSES, noisy.standardizer, 1e-3)
+    assert noisy.fit().weight.tobytes() == plain.weight.tobytes()
+
+
+def test_a_gce_near_cross_entropy_changes_next_to_nothing(noisy: Noisy):
+    near = probabilities(noisy.fit(loss="gce", gce_q=1e-4), noisy.fresh)
+    np.testing.assert_allclose(near, probabilities(noisy.fit(), noisy.fresh), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"loss": "forward"}, {"loss": "gce"}, {"soft_labels": "bootstrap"}, {"drop_high_loss": 0.2}],
+    ids=str,
+)
+def test_the_same_input_gives_the_same_bits(noisy: Noisy, option: dict[str, object]):
+    one, other = noisy.fit(**option), noisy.fit(**option)
+    assert one.weight.tobytes() == other.weight.tobytes()
+    assert one.bias.tobytes() == other.bias.tobytes()
+
+
+def test_where_all_labels_are_true_nothing_is_left_out_or_softened(noisy: Noisy):
+    certain = LabelDoubt.none(len(noisy.labels))
+    plain = {"loss": "cross_entropy", "l2": 1e-3}
+    options = plain | {"drop_high_loss": 0.5, "soft_labels": "bootstrap"}
+    config = TrainingConfig.model_validate(options)
+    weight = np.ones(len(noisy.labels))
+    head = fit_head(
+        noisy.features, noisy.labels, CLASSES, noisy.standardizer, weight, certain, config
+    )
+    assert head.weight.tobytes() == noisy.fit().weight.tobytes()
+
+
+def test_two_classes_stay_mirror_images():
+    noisy = Noisy()
+    rows = np.flatnonzero([label != "c" for label in noisy.labels])
+    head = fit_head(
+        noisy.features[rows],
+        [noisy.labels[i] for i in rows],
+        CLASSES[:2],
+        noisy.standardizer,
+        np.ones(len(rows)),
+        LabelDoubt(noisy.doubt.weak[rows], noisy.doubt.votes[rows]),
+        TrainingConfig(loss="gce"),
+    )
+    np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 16 * 5 * 8)  # 16 rows of 5 float64
+
+
+def mean_loss(q: float) -> MeanLoss:
+    rng = np.random.default_rng(1)
+    features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
+    share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
+    return MeanLoss(
+        features,
+        lambda logits, rows: losses_and_slopes(logits, target[rows], share[rows], q),
+        weight,
+        l2=0.1,
+    )
+
+
+def at(loss: MeanLoss, point: np.ndarray, n_threads: int = 2) -> tuple[float, np.ndarray]:
+    with ThreadPoolExecutor(n_threads) as threads:
+        return loss.at(point[:15].reshape(3, 5), point[15:], threads)
+
+
+def test_the_number_of_threads_changes_no_bit(small_blocks):
+    point = np.random.default_rng(2).normal(size=18)
+    value, slopes = at(mean_loss(0.7), point, 1)
+    same_value, same_slopes = at(mean_loss(0.7), point, 4)
+    assert value == same_value
+    assert np.array_equal(slopes, same_slopes)
+
+
+def test_blocks_add_up_to_the_whole(monkeypatch):
+    point = np.random.default_rng(2).normal(size=18)
+    whole, whole_slopes = at(mean_loss(0.7), point)
+    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 1)
+    value, slopes = at(mean_loss(0.7), point)
+    np.testing.assert_allclose(value, whole)
+    np.testing.assert_allclose(slopes, whole_slopes, atol=1e-12)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.7])
+def test_the_gradient_is_that_of_finite_differences(q: float, small_blocks):
+    loss = mean_loss(q)
+    point = np.random.default_rng(2).normal(size=18)
+    steps = 1e-6 * np.eye(18)
+    expected = [(at(loss, point + step)[0] - at(loss, point - step)[0]) / 2e-6 for step in steps]
+    np.testing.assert_allclose(at(loss, point)[1], expected, atol=1e-8)

@@ -1,0 +1,26 @@
+"""What `dcd run` prints at its end."""
+
+import io
+
+from rich.console import Console
+
+from dcd.config import BASELINES
+from dcd.evaluation.stats import Interval
+from dcd.evaluation.summary import MethodSummary, Score
+from flows.cli.terminal import summary_table
+
+
+def test_no_name_is_cut_on_a_terminal_of_80_columns():
+    score = Score(Interval(0.83, 0.781, 0.88), None, None)
+    methods = (*BASELINES, "selected")
+    rows = tuple(
+        MethodSummary(method, "baseline", 3, score, score, 48_100, 0.99) for method in methods
+    )
+    out = io.StringIO()
+    Console(file=out, width=80).print(summary_table(rows))
+    printed = out.getvalue()
+    assert "…" not in printed
+    for method in methods:
+        row = next(line for line in printed.splitlines() if f" {method} " in line)
+        assert row.count("83.0 (78.1–88.0)") == 2
+        assert "48,100" in row
