@@ -9,8 +9,6 @@ EXTRAS ?= demo,dev
 # For `make up`: the case to run.
 CONFIG ?= demo/config.yaml
 
-
-# make cifar10n, make cifar100: the comparisons on real images, from ../shared/data.
 .PHONY: cifar10n cifar100 install demo up down test check lint types contracts slow operated format clean
 
 install: $(INSTALLED)
@@ -25,6 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/dcd demo $(if $(JSON),--json $(JSON))
 
+# The comparisons on real images, from ../shared/data.
 cifar10n cifar100: install
 	@$(BIN)/python -m benchmarks.real $@ $(if $(JSON),--json $(JSON))
 

@@ -81,7 +81,8 @@ def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
         yield small
 
 
-def _parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Iterator[Part]:
+def cut_parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Iterator[Part]:
+    """Write row groups into files of at most `max_rows` rows in `folder`, one part after another."""
     group = next(groups, None)
     number = 0
     while group is not None:

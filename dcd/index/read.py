@@ -96,10 +96,11 @@ def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = Non
 
 def shared_sample(store: Store, index: IndexInfo) -> pa.Table:
     """`dcd.index.read.pool_sample`, read once for all selections and models of a run, and held."""
-    return _sample(store.url, index.pool, index.encoder_id, index.index_id)
+    return held_sample(store.url, index.pool, index.encoder_id, index.index_id)
 
 
 @lru_cache(maxsize=1)
-def _sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
+def held_sample(url: str, pool: str, encoder_id: str, index_id: str) -> pa.Table:
+    """Read `pool_sample` of the index with these ids; the last one asked for is held."""
     store = Store(url)
     return pool_sample(store, index_info(store, pool, encoder_id, index_id))

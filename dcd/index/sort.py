@@ -15,7 +15,14 @@ import pyarrow.compute as pc
 
 from dcd.errors import DataError
 from dcd.index.layout import Layout
-from dcd.index.parts import MAX_GROUP_BYTES, MAX_PART_BYTES, MIN_GROUP_BYTES, Part, _parts, grouped
+from dcd.index.parts import (
+    MAX_GROUP_BYTES,
+    MAX_PART_BYTES,
+    MIN_GROUP_BYTES,
+    Part,
+    cut_parts,
+    grouped,
+)
 from dcd.index.recall import Judge
 from dcd.index.sample import BottomRows
 from dcd.tables import schemas
@@ -77,7 +84,7 @@ def cluster(
             new_chunks = _without_known(chunks, known, tally)
             stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
             groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
-            yield from _parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
+            yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
 
 
 def labelled(

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.index.info import IndexInfo
-from dcd.index.read import _sample, shared_sample
+from dcd.index.read import held_sample, shared_sample
 from dcd.label_noise.agreement import Reference, fit_reference, label_agreement
 from dcd.store import Store, keys
 from dcd.tables.rows import codes
@@ -23,7 +23,7 @@ def pool_reference(store: Store, index: IndexInfo) -> Reference:
 def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
     store, prefix = Store(url), keys.pool_reference(pool, encoder_id, index_id)
     if not store.exists(f"{prefix}/rows.parquet"):
-        reference = fit_reference(_sample(url, pool, encoder_id, index_id))
+        reference = fit_reference(held_sample(url, pool, encoder_id, index_id))
         rows, directions = reference_tables(reference)
         store.write_table(f"{prefix}/directions.parquet", directions)
         store.write_table(f"{prefix}/rows.parquet", rows)

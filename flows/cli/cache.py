@@ -25,7 +25,7 @@ def explain(
 ) -> None:
     """Say why the tasks of a run were reused or not. PREFECT_API_URL names the server."""
     configure_prefect(verbose=False)
-    from flows.cli.explain import explanations
+    from tasks.explain import explanations
 
     with explained():
         lines = explanations(run, task, store)

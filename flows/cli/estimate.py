@@ -40,7 +40,7 @@ def estimate(
     with explained():
         run, loaded = load_run_or_index_config(config)
         configure_prefect(verbose=False)
-        from flows.cli.estimating import estimate_of
+        from flows.estimate import estimate_of
 
         found = estimate_of(loaded, run, images_per_s, machines)
     console = Console()

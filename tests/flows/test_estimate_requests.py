@@ -13,8 +13,8 @@ from dcd.estimate.embedding import StageCost
 from dcd.store import Store, keys
 from dcd.store.requests import Requests
 from flows.build_index import build_index
-from flows.cli.estimating import estimate_of
 from flows.embed_pool import embed_pool
+from flows.estimate import estimate_of
 from tests.case import N_SHARDS, write_case
 from tests.counted_requests import Counted, counted
 from tests.s3_server import client
