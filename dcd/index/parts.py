@@ -82,7 +82,7 @@ def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
 
 
 def cut_parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Iterator[Part]:
-    """Write row groups into files of at most `max_rows` rows in `folder`, one part after another."""
+    """Write row groups into files (parts) in `folder`, each of at most `max_rows` rows."""
     group = next(groups, None)
     number = 0
     while group is not None:
