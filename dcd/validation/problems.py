@@ -1,4 +1,4 @@
-"""A fault in a run's config or data, found before work starts."""
+"""What a look before the work finds: faults that stop a run, and notes on what it passes over."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,22 @@ class Problem:
 
     place: str
     message: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is dropped, merged, passed over or guessed, with counts; it stops no run."""
+
+    place: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `examine` found; without problems a run can start."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[Note, ...]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dcd.splits.label_table import read_any_table
 from dcd.store import Store
 from dcd.validation.inventory import Inventory, take_inventory
 from dcd.validation.lpips import lpips_problems
-from dcd.validation.problems import Problem, noting
+from dcd.validation.problems import Findings, Note, Problem, noting
 from dcd.validation.splits import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
@@ -23,12 +23,18 @@ View = tuple[tuple[Split, DataConfig], ...]
 
 
 def validate(config: RunConfig) -> list[Problem]:
-    """Look at the store, the encoder and all data of a run; [] if it can start.
+    """The problems that `examine` finds; [] if a run can start."""
+    return list(examine(config).problems)
+
+
+def examine(config: RunConfig) -> Findings:
+    """Look at the store, the encoder and all data of a run.
 
     Reads labels, ids and footers of at most `inventory.MAX_IMAGES` images a source: what lies
     beyond is found out by the run. Writes and deletes one small object in the store.
     """
     problems = [*_config_problems(config)]
+    notes: list[Note] = []
     with noting(problems, "store"):
         Store(config.store).probe()
     with noting(problems, "encoder"):
@@ -49,7 +55,7 @@ def validate(config: RunConfig) -> list[Problem]:
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
             break
-    return list(dict.fromkeys(problems))
+    return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
 
 
 def _config_problems(config: RunConfig) -> Iterator[Problem]:

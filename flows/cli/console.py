@@ -83,10 +83,13 @@ def explained() -> Iterator[None]:
 
 
 def check(config: RunConfig) -> None:
-    """Raises ConfigError with everything that `dcd.validation.run` finds wrong before work."""
-    from dcd.validation.run import validate  # imports torch, which --help does not need
+    """Tell what is passed over; raise ConfigError with all that is found wrong before work."""
+    from dcd.validation.run import examine  # imports torch, which --help does not need
 
-    refuse(validate(config))
+    findings = examine(config)
+    for note in findings.notes:
+        typer.secho(f"{note.place}: note: {note.message}", err=True, fg="yellow")
+    refuse(findings.problems)
 
 
 def refuse(problems: Sequence[Problem]) -> None:
