@@ -35,7 +35,7 @@ class LpipsConfig(Frozen):
 
 
 class SelectionConfig(Frozen):
-    """Which pool images to take for the failures. The defaults are measured in docs/selection.md.
+    """Which pool images to take for the failures. The defaults are measured in docs/experiments.md.
 
     The paper's selection is {k: 20, min_agreement: 0, general_images: 0, pick_weight: 1,
     error_sample_weight: 0, max_targeted_share: 1, leak_distance: 0}.

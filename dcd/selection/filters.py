@@ -1,7 +1,7 @@
 """Further ways to choose among the nearest images of a failure; all off unless asked for.
 
 Pure functions over schemas.NEIGHBORS and vectors. Each marks rows as not kept and says why, so
-that nothing vanishes from the tables; what each changes is measured in docs/selection.md.
+that nothing vanishes from the tables; what each changes is measured in docs/experiments.md.
 """
 
 from collections.abc import Mapping
