@@ -1,4 +1,4 @@
-"""A run's metrics as the Markdown table of docs/results.md, with 95 % intervals over seeds and images.
+"""A run's metrics as a Markdown table, with 95 % intervals over seeds and images.
 
 python -m benchmarks.table METRICS.json
 """
