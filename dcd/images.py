@@ -1,4 +1,4 @@
-"""Decoding of images that nobody vouches for, and the preprocessing that encoders expect.
+"""Decode images that nobody vouches for, and preprocess them as encoders expect.
 
 The only module that decodes. Accepted are JPEG, PNG, WebP, GIF and BMP; of an animation the
 first frame. Whatever cannot be decoded whole raises BadImage with a reason.
@@ -80,7 +80,7 @@ class Preprocess:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The image as (H, W, 3) uint8 RGB, upright by its EXIF orientation.
+    """Decode an image to (H, W, 3) uint8 RGB, upright by its EXIF orientation.
 
     Transparency is composited on white, 16-bit samples are scaled to 8, colour profiles are
     ignored. Raises BadImage, and nothing else, if the bytes are no complete image of an accepted
@@ -107,7 +107,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """(H, W, 3) uint8 to (S, S, 3) uint8: shorter side to S / crop_pct, antialiased, centre crop.
+    """Bring (H, W, 3) uint8 to (S, S, 3): shorter side to S / crop_pct, antialiased, centre crop.
 
     The same pixels as timm's evaluation transform, on uint8 instead of PIL images.
     Normalisation happens in the encoder's graph.

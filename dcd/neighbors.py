@@ -1,4 +1,4 @@
-"""What the pool has for a picture: its nearest images, whatever their label, as table and page."""
+"""Find what the pool has for a picture, whatever the label, as a table and a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def look_up(
     labels: Sequence[str],
     k: int,
 ) -> Similar:
-    """The k pool images nearest to every picture (name → encoded bytes) among some labels.
+    """Find the k pool images nearest to every picture (name → encoded bytes) among some labels.
 
     No labels: among all. Raises DataError for a picture that does not decode, LabelError for
     labels that no pool image carries.
@@ -69,7 +69,7 @@ def look_up(
 
 
 def embed_pictures(config: EncoderConfig, pictures: Mapping[str, bytes]) -> pa.Table:
-    """image_id (the name), content_hash, embedding of encoded images. Raises DataError."""
+    """Embed pictures: image_id (the name), content_hash, embedding. Raises DataError."""
     encoder = load_encoder(config)
     inputs = []
     for name, data in pictures.items():
@@ -92,7 +92,9 @@ def embed_pictures(config: EncoderConfig, pictures: Mapping[str, bytes]) -> pa.T
 def nearest(
     store: Store, index: IndexInfo, queries: pa.Table, labels: Sequence[str], k: int
 ) -> pa.Table:
-    """schemas.NEIGHBORS of queries (image_id, content_hash, embedding) among all of some labels.
+    """Find the k nearest pool images of every query among all of some labels: schemas.NEIGHBORS.
+
+    queries: image_id, content_hash, embedding.
 
     Exact; with the label agreement of every image found.
     """
@@ -125,7 +127,7 @@ def nearest(
 def contact_sheet(
     neighbors: pa.Table, pictures: Mapping[str, bytes], images: Mapping[str, bytes]
 ) -> str:
-    """The pictures with their neighbours as one HTML page; ids, labels and names are escaped."""
+    """Show pictures with their neighbours as one HTML page; ids, labels, names are escaped."""
     by_picture: dict[str, list[dict[str, object]]] = {name: [] for name in pictures}
     for row in neighbors.to_pylist():
         by_picture[row["error_image_id"]].append(row)

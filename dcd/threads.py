@@ -1,4 +1,4 @@
-"""How many cores there are, and one BLAS thread where more would only wait for each other.
+"""Count cores, and hold BLAS to one thread where more would only wait for each other.
 
 The number of BLAS threads belongs to the process. Were each caller to set it and to put back what
 it found, callers that overlap would end in the wrong order, and the rest of a computation would run
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Count the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -31,7 +31,7 @@ _limits: threadpool_limits | None = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """BLAS has one thread for as long as anybody is inside, in whatever thread."""
+    """Hold BLAS to one thread for as long as anybody is inside, in whatever thread."""
     global _n_inside, _limits
     with _lock:
         _n_inside += 1

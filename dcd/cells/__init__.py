@@ -1,5 +1,6 @@
-"""Cells: one method of a comparison with one seed, trained and judged.
+"""A cell trains and judges one method of a comparison at one seed.
 
-A cell draws its images, trains on train + images and keeps its predictions under `cells/`.
-Uses everything below runs; hands out `run_cell` (cell), the methods by name, and hardness scores.
+It draws the images to add, trains on train and them, and keeps its predictions under `cells/`.
+It uses selection, label_noise, index and training; it hands out `CellPlan` and `run_cell` (cell),
+and the methods by name.
 """

@@ -1,7 +1,8 @@
-"""Configuration: frozen pydantic models, one a stage, and how YAML becomes one of them.
+"""A config says what a run is to do: frozen pydantic models, and how YAML becomes one of them.
 
-Of files it reads a config alone; every fault is a line that names the place and the mend.
-Uses pydantic and YAML; hands out the models, which are the flows' parameters, and their loaders.
+Every fault is one line that names the place, what was found, and the mend. No data is looked at.
+It uses pydantic, YAML and errors; it hands out the models, which are the flows' parameters as well,
+and what loads them.
 """
 
 from dcd.config.base import Frozen

@@ -1,4 +1,4 @@
-"""Shards in batches for tasks, and what became of a batch."""
+"""Put shards into batches for tasks, and tell what became of a batch."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +13,12 @@ _MIN_TASKS, _TASKS_A_WORKER, _MAX_TASKS = 100, 16, 1000
 
 
 def max_tasks(n_workers: int) -> int:
-    """The most embedding tasks that a flow run has."""
+    """Return the most embedding tasks that a flow run has."""
     return min(max(_MIN_TASKS, _TASKS_A_WORKER * n_workers), _MAX_TASKS)
 
 
 def batched(shards: list[Shard], max_batches: int) -> list[list[Shard]]:
-    """The shards in order, in at most `max_batches` batches of nearly equal size."""
+    """Cut the shards, in order, into at most `max_batches` batches of nearly equal size."""
     n = min(len(shards), max_batches)
     bounds = [len(shards) * i // n for i in range(n + 1)]
     return [shards[a:b] for a, b in pairwise(bounds)]

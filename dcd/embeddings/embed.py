@@ -1,4 +1,4 @@
-"""One shard of images and an encoder → a table of embeddings and a table of rejects.
+"""Turn one shard of images into a table of embeddings and a table of rejects, and publish both.
 
 Every worker thread decodes a batch and runs it through the encoder by itself, one worker a core:
 decoding of one batch overlaps the forward pass of another, no core waits, and batches hold the
@@ -134,7 +134,7 @@ def publish(
 
 
 def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str]:
-    """What the tables of a shard say about themselves."""
+    """Return what the tables of a shard say about themselves."""
     return {
         "code_format": str(CODE_FORMAT),
         "encoder_id": encoder_id,
@@ -147,7 +147,7 @@ def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str
 
 
 def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardStats | None:
-    """The counts of a shard that is done; None if it must be (re)done.
+    """Return the counts of a shard that is done; None if it must be (re)done.
 
     Done means: there, and made from the same source etag, by the same encoder, in this format.
     """
@@ -168,7 +168,7 @@ def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardSt
 
 
 def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
-    """What one shard costs the store: `published` and, unless n_bytes is None, `publish`.
+    """Count what one shard costs the store: `published` and, unless n_bytes is None, `publish`.
 
     n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
     """
@@ -179,7 +179,7 @@ def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
 def published_of(
     store: Store, pool: str, encoder_id: str, shards: Sequence[Shard]
 ) -> list[ShardStats | None]:
-    """`published` of every shard, in their order; only what a listing shows is looked at."""
+    """Return `published` of every shard, in order; only what a listing shows is looked at."""
     there = set(store.keys_under(keys.embeddings_of(pool, encoder_id)))
 
     def look(shard: Shard) -> ShardStats | None:

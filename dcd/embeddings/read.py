@@ -1,4 +1,4 @@
-"""The embedded shards of a pool, as an index takes them in."""
+"""Find the embedded shards of a pool and read them, as an index takes them in."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ class EmbeddedShard:
 def find_embedded(
     store: Store, pool: str, encoder_id: str, names: Sequence[str]
 ) -> list[EmbeddedShard]:
-    """The embedded shards of these names, by name; reads no rows.
+    """Find the embedded shards of these names, by name; no rows are read.
 
     Raises DataError if there are none or one is not embedded, EncoderMismatch if another encoder
     made one of them.
@@ -52,7 +52,7 @@ def find_embedded(
 
 
 def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
-    """`schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
+    """Yield `schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
 
     Raises CountMismatch if rows are missing, DataError for vectors that are not finite.
     """
@@ -77,17 +77,17 @@ def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.Reco
 
 
 def row_requests(n_bytes: int) -> Requests:
-    """What `read_rows` or `read_labels` sends for a shard, of so many bytes in their columns."""
+    """Count what `read_rows` or `read_labels` sends for a shard with so many bytes to read."""
     return FOUND + footer_requests(0) + column_requests(n_bytes)
 
 
 def identity_of(code_format: int | str, etag: str) -> str:
-    """Changes whenever the rows of a shard may have changed."""
+    """Return text that changes whenever the rows of a shard may have changed."""
     return f"{code_format}:{etag}"
 
 
 def read_labels(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
-    """weak_label of all rows, without anything else."""
+    """Yield weak_label of all rows, without anything else."""
     for shard in shards:
         yield from _batches(store, shard, ["weak_label"])
 

@@ -1,4 +1,4 @@
-"""How far the embedding of a source is, and whether what is published is whole."""
+"""Tell how far the embedding of a source is, and whether what is published is whole."""
 
 import json
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def note_failures(
 
 
 def noted_failures(store: Store, source_id: str, encoder_id: str) -> list[FailedShard]:
-    """The shards that the latest run could not embed."""
+    """Return the shards that the latest run could not embed."""
     key = keys.failed_shards(source_id, encoder_id)
     if not store.exists(key):
         return []
@@ -92,7 +92,7 @@ def noted_failures(store: Store, source_id: str, encoder_id: str) -> list[Failed
 
 
 def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardState]:
-    """Every listed shard of a source with its state; a changed source shard counts as missing.
+    """Return every listed shard with its state; a changed source shard counts as missing.
 
     Raises DataError if no run has listed the shards of this source yet.
     """
@@ -114,7 +114,7 @@ def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardSta
 
 
 def pool_status(store: Store, source_id: str, encoder_id: str) -> PoolStatus:
-    """Counts, rate and time left of a source's embedding. Raises DataError as `shard_states`."""
+    """Sum up a source's embedding: counts, rate, time left. Raises DataError as `shard_states`."""
     states = shard_states(store, source_id, encoder_id)
     times = store.published_at(keys.embeddings_of(source_id, encoder_id))
     done = (state.shard.name for state in states if state.state == "done")
@@ -123,7 +123,7 @@ def pool_status(store: Store, source_id: str, encoder_id: str) -> PoolStatus:
 
 
 def summarize(states: Sequence[ShardState], published_at: Sequence[datetime]) -> PoolStatus:
-    """The counts of all states. Pure.
+    """Count all states. Pure.
 
     published_at: when each done shard's embeddings were published. The rate is that of the shards
     published since the last pause, which ends a run: a gap far longer than the usual one.

@@ -1,5 +1,6 @@
-"""Encoders: networks that turn images into vectors, on OpenVINO or torch.
+"""Encoders turn images into vectors, on OpenVINO or torch.
 
 Precision, weights and preprocessing are part of an encoder's id: vectors of two ids never meet.
-Uses images, config and store; hands out `load_encoder` (encoder) and what reads weights.
+The room uses images, config and store; it hands out `load_encoder` (encoder) and what reads
+weights.
 """

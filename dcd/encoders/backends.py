@@ -1,4 +1,4 @@
-"""Where a network runs: OpenVINO or torch on CPUs, torch on CUDA.
+"""Choose where a network runs: OpenVINO or torch on CPUs, torch on CUDA.
 
 All take uint8 images as they come from the resize and normalise them inside the graph. An
 `Embed` may be called from several threads at once and with any number of images.
@@ -36,7 +36,7 @@ class Runtime:
 
 
 def resolve(config: EncoderConfig) -> Runtime:
-    """What the config asks for. Raises EncoderError for what this machine cannot do."""
+    """Turn the config's wishes into a runtime. Raises EncoderError for what cannot be had here."""
     cuda = torch.cuda.is_available()
     device = config.device if config.device != "auto" else ("cuda" if cuda else "cpu")
     if device == "cuda" and not cuda:
@@ -55,7 +55,7 @@ def resolve(config: EncoderConfig) -> Runtime:
 
 
 def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
-    """The largest power of two whose activations fit the memory, up to where gains end.
+    """Return the largest power of two whose activations fit the memory, up to where gains end.
 
     activation_bytes: of the network's largest layer, for one image. Counts all memory of the
     machine, not what happens to be free: the batch size, and with it the last bits of the
@@ -76,7 +76,7 @@ def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
 def build(
     network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> tuple[Runtime, Embed]:
-    """An `Embed` for a headless network, compiled when the first batch comes.
+    """Make an `Embed` of a headless network, compiled when the first batch comes.
 
     A precision of "auto" is settled here, by a measurement on a few images; see
     `dcd.encoders.precision`.

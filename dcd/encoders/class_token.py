@@ -1,4 +1,4 @@
-"""A vision transformer whose embedding is its class token: the last block computes only that.
+"""Cut a vision transformer to its class token: its last block computes only that.
 
 Keys and values of the last block still come from all tokens, but its query, projection and MLP are
 needed for the class token alone. That is the same result for some 7 % less work in 12 blocks.
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def without_unused_tokens(network: nn.Module) -> nn.Module:
-    """The same function (B, 3, S, S) → (B, D), cheaper where the network is such a transformer.
+    """Return the same function (B, 3, S, S) → (B, D), cheaper where it is such a transformer.
 
     Other networks are returned as they are. The weights are shared, not copied.
     """

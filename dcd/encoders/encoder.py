@@ -1,4 +1,4 @@
-"""Encoders: a timm network up to its penultimate layer, its preprocessing and its fingerprint."""
+"""Load encoders: a timm network up to its penultimate layer, preprocessing and fingerprint."""
 
 import threading
 from collections.abc import Callable
@@ -48,7 +48,7 @@ _loaded: dict[EncoderConfig, Encoder] = {}
 
 
 def load_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder of a config; loaded once per process, compiled at its first batch.
+    """Load the encoder of a config; once per process, compiled at its first batch.
 
     Raises EncoderError: unknown model, weights that do not fit or cannot be had, a device or
     precision that this machine lacks.
@@ -79,7 +79,7 @@ def _load_encoder(config: EncoderConfig) -> Encoder:
 
 
 def preprocess_of(config: EncoderConfig) -> Preprocess:
-    """The preprocessing that belongs to the model's weights, with the config's overrides.
+    """Return the preprocessing that belongs to the model's weights, with the config's overrides.
 
     Loads no weights. Raises EncoderError for an unknown model.
     """
@@ -97,7 +97,9 @@ def preprocess_of(config: EncoderConfig) -> Preprocess:
 
 
 def load_network(config: EncoderConfig, num_classes: int = 0) -> nn.Module:
-    """The timm network in fp32 and eval mode, (B, 3, S, S) float32 → (B, D), or → (B, num_classes).
+    """Load the timm network in fp32 and eval mode.
+
+    It maps (B, 3, S, S) float32 to (B, D), or to (B, num_classes).
 
     With num_classes the head is new, drawn from torch's global generator; everything below it
     comes from the weights of the config. Raises EncoderError as `load_encoder` does.

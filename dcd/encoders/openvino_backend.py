@@ -1,4 +1,4 @@
-"""A network as an OpenVINO graph on the CPU. The only module that imports openvino."""
+"""Run a network as an OpenVINO graph on the CPU. The only module that imports openvino."""
 
 import queue
 import sys
@@ -25,12 +25,12 @@ _REDUCTION_AT_CUT = 16  # in "mixed" precision, side of the images to side of th
 
 
 def has_bf16() -> bool:
-    """Whether this CPU computes in bf16."""
+    """Tell whether this CPU computes in bf16."""
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
-    """The traced network behind its normalisation, with a dynamic batch dimension.
+    """Trace the network behind its normalisation, with a dynamic batch dimension.
 
     Raises EncoderError if OpenVINO cannot express the network.
     """
@@ -60,7 +60,7 @@ def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
 
 
 def embed_with(graph: ov.Model, precision: Precision, n_streams: int) -> Embed:
-    """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; any B without compiling again.
+    """Compile a graph to (B, S, S, 3) uint8 → (B, D) float32, thread-safe; once for any B.
 
     graph: from `convert`; it is left as it was.
 

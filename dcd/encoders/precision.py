@@ -1,4 +1,4 @@
-"""Which precision a network may run in by default: the fastest that keeps its embeddings.
+"""Find the fastest precision that keeps a network's embeddings.
 
 Rounding hurts one network and not the next: bf16 costs a ViT next to nothing, but moves half of
 the embeddings of an EfficientNet-Lite further than our tolerance. So it is measured, on a few
@@ -27,7 +27,7 @@ _MAX_CONTRAST, _MIN_CONTRAST = 75, 25
 def fastest_within_tolerance(
     build: Callable[[Precision], Embed], candidates: Sequence[Precision], input_size: int
 ) -> Precision:
-    """The first candidate whose embeddings stay near those in fp32, or "fp32" if none does.
+    """Return the first candidate whose embeddings stay near those in fp32, or "fp32" if none does.
 
     A candidate for which `build` raises EncoderError is passed over.
     """
@@ -46,15 +46,18 @@ def fastest_within_tolerance(
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, D) and (N, D) → (N,), row by row; 1 where both rows are zero."""
+    """Compare (N, D) and (N, D) row by row, → (N,); 1 where both rows are zero."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
     return np.where(both_zero, 1.0, (a * b).sum(axis=1) / np.where(both_zero, 1.0, lengths))
 
 
 def natural_images(n: int, size: int) -> np.ndarray:
-    """(n, size, size, 3) uint8: random fields with a spectrum of 1/f^0.8 to 1/f^1.6, correlated
-    channels, and the brightness and contrast of photographs. The same at every call."""
+    """Draw (n, size, size, 3) uint8 images with the statistics of photographs.
+
+    They are random fields with a spectrum of 1/f^0.8 to 1/f^1.6, correlated channels, and the
+    brightness and contrast of photographs. They are the same at every call.
+    """
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
     frequency[0, 0] = 1 / size

@@ -1,4 +1,4 @@
-"""A network in torch: compiled bf16 on CUDA, and a plain fallback on CPUs."""
+"""Run a network in torch: compiled bf16 on CUDA, and a plain fallback on CPUs."""
 
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ class _Normalised(nn.Module):
 
 
 def embed_eagerly(network: nn.Module, preprocess: Preprocess, use_bf16: bool, device: str) -> Embed:
-    """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; where nothing compiles it."""
+    """Map (B, S, S, 3) uint8 to (B, D) float32, thread-safe; where nothing compiles it."""
     model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
 
     def embed(images: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ class _Lane:
 def embed_on_cuda(
     network: nn.Module, preprocess: Preprocess, use_bf16: bool, batch_size: int
 ) -> Embed:
-    """(B, S, S, 3) uint8 → (B, D) float32, thread-safe; compiled once, for `batch_size` images.
+    """Map (B, S, S, 3) uint8 to (B, D) float32, thread-safe; compiled for `batch_size` images.
 
     One thread launches all work, so that the compiled graph and the stream have one owner. It
     only enqueues: while the GPU computes one batch, callers copy the next into pinned memory.

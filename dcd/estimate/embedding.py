@@ -1,4 +1,4 @@
-"""What embedding a pool will cost, before anybody pays for it; what an estimate is made of. Pure.
+"""Reckon what embedding a pool will cost, before anybody pays for it. Pure.
 
 What is done is left out; the rest follows from counts, from a sample of images and rows, and from
 what each module says of the requests that its own code sends. `dcd.estimate.indexing` goes on from
@@ -93,7 +93,7 @@ class Pool:
 
     @property
     def embedded_share(self) -> float:
-        """Of the images that are left, as of those of the sample."""
+        """The share of the images that are left that will be embedded, as of the sample's."""
         return 1 if self.sample is None else self.sample.n_embedded / self.sample.n_images
 
     @property
@@ -103,7 +103,7 @@ class Pool:
         return sum(one.n_embedded for one in self.done) + round(left * self.embedded_share)
 
     def images_of(self, one: PlannedShard) -> int:
-        """Images of a shard that is left; a tar's follow from its bytes."""
+        """Return the images of a shard that is left; a tar's follow from its bytes."""
         if one.shard.n_images is not None:
             return one.shard.n_images
         return round((one.archive_bytes or 0) / self._tar_bytes_an_image())
@@ -123,7 +123,7 @@ class Pool:
 
 
 def embedding_cost(pool: Pool, images_per_s: float | None, n_machines: int) -> StageCost:
-    """images_per_s: of one machine."""
+    """Reckon the stage that embeds a pool; images_per_s is that of one machine."""
     left = pool.left
     n_images = sum(pool.images_of(one) for one in left)
     table, rejects = _shard_bytes(pool, n_images)

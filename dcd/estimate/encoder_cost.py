@@ -1,4 +1,4 @@
-"""What an encoder costs an image, in numbers, bytes and arithmetic, beside LPIPS.
+"""Count what an encoder costs an image, in numbers, bytes and arithmetic, beside LPIPS.
 
 The paper (Singla et al., arXiv 2211.09859) compares 2,048 numbers of a ResNet-50 with the 484,992
 that LPIPS (Zhang et al., CVPR 2018) keeps of AlexNet at 224 pixels: 99.58 % less. Here both are
@@ -56,7 +56,7 @@ class MeasuredBytes:
 
 
 def costs(models: Sequence[str] = MODELS) -> list[Cost]:
-    """LPIPS, then the models. Raises EncoderError for a model that timm does not know."""
+    """Return the cost of LPIPS, then of the models. Raises EncoderError for an unknown model."""
     lpips_numbers, lpips_flops = _lpips()
     found = [_cost(LPIPS, _LPIPS_INPUT_SIZE, lpips_numbers, lpips_flops, lpips_numbers)]
     for model in models:
@@ -72,7 +72,7 @@ def costs(models: Sequence[str] = MODELS) -> list[Cost]:
 
 
 def measured_bytes(store: Store, index: IndexInfo) -> MeasuredBytes:
-    """What the embedding files of a pool and the files of one of its indexes take."""
+    """Measure what the embedding files of a pool and the files of one of its indexes take."""
     embeddings = _bytes_under(
         store, keys.embeddings(index.pool, index.encoder_id, "").rpartition("/")[0]
     )

@@ -1,4 +1,4 @@
-"""What an index will take in the store, file by file: from its rows' number and a sample of them.
+"""Reckon what an index will take in the store, file by file, from a sample of its rows.
 
 Vectors are stored as they are, so most of it is arithmetic; ids, directory, sample and trained
 numbers are compressed, so tables like them are written to memory and weighed. Pure.
@@ -45,7 +45,9 @@ def index_files(
     base: IndexInfo | None = None,
     base_directory: pa.Table | None = None,
 ) -> IndexFiles:
-    """rows: schemas.clustered(D), a sample, at least one. counts: rows by label that are written.
+    """Reckon the files of an index.
+
+    rows: schemas.clustered(D), a sample, at least one. counts: rows by label that are written.
 
     base, base_directory: of the index that these rows are appended to: its directory and sample
     are written again with theirs, its vectors are not.

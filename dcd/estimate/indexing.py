@@ -1,4 +1,4 @@
-"""What indexing a pool and selecting from it will cost, once it is embedded. Pure."""
+"""Reckon what indexing a pool and selecting from it will cost, once it is embedded. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,10 @@ class IndexCost:
 def indexing_cost(
     pool: Pool, index: PlannedIndex, config: IndexConfig, labels: pa.Table | None
 ) -> IndexCost:
-    """labels: image_id, label or weak_label, label; None: the weak labels."""
+    """Reckon the stage that indexes a pool.
+
+    labels: image_id, label or weak_label, label; None: the weak labels.
+    """
     base = index.plan.base
     found = embedded.SHARD_FOUND * len(pool.shards) + index.plan.requests
     dim = pool.rows.schema.field("embedding").type.list_size
@@ -72,7 +75,7 @@ def indexing_cost(
 def selecting_cost(
     pool: Pool, index: IndexCost, failing: Sequence[frozenset[str] | None], n_selections: int
 ) -> StageCost:
-    """One search of the index for every seed and selection.
+    """Reckon one search of the index for every seed and selection.
 
     failing: the failures' labels at every seed, None where they are unknown.
     """

@@ -1,4 +1,4 @@
-"""Where the rows of an index will be, from the sizes of its labels alone: no row is looked at.
+"""Place the rows of an index by the sizes of its labels alone: no row is looked at.
 
 The same rules by which `dcd.index.sort` cuts real rows: pieces of one label and list, small
 neighbours joined in a row group, files of bounded size.
@@ -21,7 +21,7 @@ class _Piece:
 
 
 def planned_runs(counts: Mapping[tuple[str, int], int], stored_bytes: int, prefix: str) -> pa.Table:
-    """The directory (`labels.parquet`) of an index whose rows are all written at once.
+    """Return the directory (`labels.parquet`) of an index whose rows are all written at once.
 
     counts: rows by label and list. stored_bytes: of a vector. prefix: key of the index.
     """

@@ -1,4 +1,4 @@
-"""A few images of a pool, embedded for speed and sizes; rows of what is embedded already.
+"""Embed a few images of a pool for speed and sizes, or take rows of what is embedded already.
 
 Reads the pool and the store, writes nothing.
 """
@@ -87,7 +87,7 @@ def sample_pool(shards: Sequence[Shard], data: DataConfig, encoder: Encoder) -> 
 def embedded_rows(
     store: Store, source_id: str, encoder_id: str, done: Sequence[ShardStats]
 ) -> pa.Table | None:
-    """Rows of a few embedded shards, spread over all, with `shard`; None if there are none.
+    """Read rows of a few embedded shards, spread over all, with `shard`; None if there are none.
 
     Whole shards, so that ids and labels stand as densely as they do; of 64 MiB at most, or one.
     """

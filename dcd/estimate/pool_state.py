@@ -1,4 +1,4 @@
-"""What an estimate has to look up: what of a pool is done, what its index is, which labels fail.
+"""Look up what an estimate needs: what of a pool is done, its index, which labels fail.
 
 Reads the pool's sizes and the store, writes nothing.
 """
@@ -65,7 +65,10 @@ def plan_shards(
     versions: Mapping[str, str],
     kept: Collection[str] = (),
 ) -> list[PlannedShard]:
-    """versions: what lies under the embeddings' keys. kept: shards whose result is kept."""
+    """Look at every shard of a source: is it done, and what would it take?
+
+    versions: what lies under the embeddings' keys. kept: shards whose result is kept.
+    """
 
     def look(shard: Shard) -> PlannedShard:
         is_there = keys.embeddings(source.id, encoder_id, shard.name) in versions
@@ -95,7 +98,10 @@ def plan_pool_index(
     config: IndexConfig,
     compact: bool,
 ) -> PlannedIndex:
-    """n_images: that will be embedded in all. labels: distinct ones that replace the weak ones."""
+    """Plan the index of a pool as it will be once all its shards are embedded.
+
+    n_images: that will be embedded in all. labels: distinct ones that replace the weak ones.
+    """
     identities = sorted((one.name, identity_of(CODE_FORMAT, one.etag)) for one in shards)
     sources = sources_of(source.id, encoder_id, identities, labels, config)
     plan = plan_index(store, source.id, encoder_id, sources, n_images, compact)
@@ -106,7 +112,7 @@ def plan_pool_index(
 
 
 def failing_labels(config: RunConfig) -> list[frozenset[str] | None]:
-    """The labels of the error sample at every seed; None where only its images would tell.
+    """Read the labels of the error sample at every seed; None where only its images would tell.
 
     Failures that are registered in the store are not looked at.
     """

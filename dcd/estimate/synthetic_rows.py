@@ -1,4 +1,4 @@
-"""More rows like those of a sample, to see what a table of them would take as Parquet.
+"""Make more rows like those of a sample, to see what a table of them would take as Parquet.
 
 A few rows compress otherwise than many. So rows are imagined up to the number of the table, or to a
 bound beyond which each takes as much as the one before.
@@ -17,7 +17,7 @@ _WORD = np.isin(np.arange(256), [*b"0123456789abcdefghijklmnopqrstuvwxyz"])
 
 
 def table_bytes(rows: pa.Table, n_rows: int) -> int:
-    """What `n_rows` rows like these take, published as a table.
+    """Return what `n_rows` rows like these take, published as a table.
 
     rows: at least one, with image_id, weak_label, content_hash, embedding, and perhaps shard.
     """
@@ -30,7 +30,7 @@ def table_bytes(rows: pa.Table, n_rows: int) -> int:
 
 
 def imagined(rows: pa.Table, n_rows: int) -> pa.Table:
-    """`n_rows` rows like these, those themselves first. Labels and shards recur as often.
+    """Make `n_rows` rows like these, those themselves first. Labels and shards recur as often.
 
     Numbers of vectors are those that others have in the same place, with other last bits; so are
     the digits and letters of ids. Content hashes are random.

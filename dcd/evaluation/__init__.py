@@ -1,5 +1,6 @@
-"""Evaluation: figures from predictions, with intervals.
+"""Evaluation turns predictions into figures with intervals.
 
-Accuracy and label precision, bootstrap and exact tests, and the rows of a run's summary.
-Uses config, tables and training's predictions; hands out pure functions on arrays and tables.
+It has accuracy and label precision, bootstrap and exact tests, and the rows of a run's summary.
+It uses tables, config and training's predictions; it hands out pure functions on arrays and
+tables.
 """

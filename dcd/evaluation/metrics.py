@@ -1,4 +1,4 @@
-"""Per-image predictions and the accuracies drawn from them."""
+"""Make tables of predictions, image by image, and draw accuracies from them."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ from dcd.training.predictions import Predicted
 
 
 def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:
-    """Share of picks whose label is right; None without picks or without true labels.
+    """Return the share of picks whose label is right; None without picks or without true labels.
 
     Error-sample labels are true by definition. true_labels: image_id, label.
     """
@@ -32,7 +32,7 @@ def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | No
 def predictions_table(
     model: str, seed: int, split: str, data: pa.Table, predicted: Predicted
 ) -> pa.Table:
-    """schemas.PREDICTIONS for the rows of `data` (image_id, label, mode), in their order."""
+    """Make schemas.PREDICTIONS for the rows of `data` (image_id, label, mode), in their order."""
     n = data.num_rows
     table = pa.table(
         {
@@ -50,7 +50,7 @@ def predictions_table(
 
 
 def metrics_table(predictions: pa.Table, n_picks: int, label_precision: float | None) -> pa.Table:
-    """Accuracies of schemas.PREDICTIONS as schemas.METRICS, as shares of 1, with 95 % intervals.
+    """Turn schemas.PREDICTIONS into schemas.METRICS: shares of 1, with 95 % intervals.
 
     One row for each (model, seed, split) over all images (mode null), then one for each mode.
     """

@@ -1,4 +1,4 @@
-"""Intervals for accuracies and their differences, and tests of paired ones.
+"""Compute intervals for accuracies and their differences, and tests of paired ones.
 
 Percentile bootstrap (Efron & Tibshirani 1993, ch. 13). An image is right or wrong, so a resample
 of n images has a binomial count of right ones: no image index is ever drawn.
@@ -28,7 +28,7 @@ class Interval:
 
 
 def bootstrap_mean(correct: np.ndarray, level: float = 0.95) -> Interval:
-    """Accuracy of (N,) 0/1 outcomes with its percentile bootstrap interval over images.
+    """Return the accuracy of (N,) 0/1 outcomes with its percentile bootstrap interval over images.
 
     Exact: the quantiles of Binomial(N, accuracy)/N, the limit of infinitely many resamples.
     Raises DataError without outcomes.
@@ -45,7 +45,7 @@ def over_seeds(
     n_bootstrap: int = N_BOOTSTRAP,
     level: float = 0.95,
 ) -> Interval:
-    """Mean over seeds of the accuracies of 0/1 outcomes, (N_s,) for each seed s.
+    """Return the mean over seeds of the accuracies of 0/1 outcomes, (N_s,) for each seed s.
 
     The interval resamples seeds, then images within each drawn seed (the hierarchical bootstrap:
     Davison & Hinkley 1997, §3.8). Raises DataError without outcomes.
@@ -65,7 +65,7 @@ def paired_difference(
     n_bootstrap: int = N_BOOTSTRAP,
     level: float = 0.95,
 ) -> Interval:
-    """Mean over seeds of accuracy(candidate) - accuracy(reference) on the same images.
+    """Return the mean over seeds of accuracy(candidate) - accuracy(reference), on the same images.
 
     Both: one (N_s,) array of 0/1 outcomes for each seed, in the same image order. The interval
     resamples seeds, then images as pairs. Raises DataError if the pairs do not match.
@@ -80,7 +80,9 @@ def paired_p_value(
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> float:
-    """Two-sided p-value of "no difference": what level of `paired_difference` just excludes 0.
+    """Return the two-sided p-value of "no difference".
+
+    It is what level of `paired_difference` just excludes 0.
 
     Never below 2 / (n_bootstrap + 1) (Davison & Hinkley 1997, section 4.2.5).
     """
@@ -149,7 +151,7 @@ def paired_counts(candidate: np.ndarray, reference: np.ndarray) -> PairedCounts:
 
 
 def mcnemar(counts: PairedCounts) -> float:
-    """One-sided p-value of "the candidate is no better" (McNemar 1947, exact).
+    """Return the one-sided p-value of "the candidate is no better" (McNemar 1947, exact).
 
     Of the images that only one model gets right, a candidate that is no better gets each with
     probability at most ½. The exact test never exceeds its level, whatever n.
@@ -158,7 +160,7 @@ def mcnemar(counts: PairedCounts) -> float:
 
 
 def non_inferiority(counts: PairedCounts, margin: float) -> float:
-    """One-sided p-value of "the candidate is worse by `margin` (a share > 0) or more".
+    """Return the one-sided p-value of "the candidate is worse by `margin` (a share > 0) or more".
 
     The score test for paired proportions (Tango 1998, Statistics in Medicine 17:891, eq. 8). It
     keeps its level where the Wald test does not: for few differing images.
@@ -167,7 +169,7 @@ def non_inferiority(counts: PairedCounts, margin: float) -> float:
 
 
 def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
-    """One-sided lower confidence bound of `difference`: what `non_inferiority` does not reject."""
+    """Return the one-sided lower bound of `difference`: what `non_inferiority` does not reject."""
     quantile = norm.ppf(level)
     lowest, highest = -1 + 1e-9, min(counts.difference, 1 - 1e-9)
     if _tango_z(counts, lowest) <= quantile:
@@ -177,7 +179,7 @@ def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for the number of comparisons (Holm 1979), in the order given."""
+    """Adjust p-values for the number of comparisons (Holm 1979), in the order given."""
     order = np.argsort(p_values, kind="stable")
     factors = len(p_values) - np.arange(len(p_values))
     stepped = np.maximum.accumulate(np.asarray(p_values, float)[order] * factors)

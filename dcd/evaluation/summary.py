@@ -1,4 +1,4 @@
-"""What a run found, as rows for people: one for every method and every failure mode.
+"""Bring what a run found into rows for people: one for every method and every failure mode.
 
 Pure: the tables of a run in, small named types out. The report and the terminal share them.
 """
@@ -76,7 +76,7 @@ class Outcomes:
 
 
 def summary_rows(predictions: pa.Table, metrics: pa.Table) -> tuple[MethodSummary, ...]:
-    """One row a method: `none`, the baselines, further selections, then `selected`.
+    """Make one row a method: `none`, the baselines, further selections, then `selected`.
 
     predictions: schemas.PREDICTIONS, metrics: schemas.METRICS, of all methods and seeds. Raises
     DataError without predictions of `none` and `selected`, CountMismatch where methods
@@ -107,7 +107,7 @@ def summary_rows(predictions: pa.Table, metrics: pa.Table) -> tuple[MethodSummar
 
 
 def mode_rows(predictions: pa.Table) -> tuple[ModeSummary, ...]:
-    """One row a failure mode, least gain first.
+    """Make one row a failure mode, least gain first.
 
     Seeds may name different sub-populations alike: a mode of one label is told apart by it.
     """
@@ -138,7 +138,7 @@ def mode_rows(predictions: pa.Table) -> tuple[ModeSummary, ...]:
 
 
 def outcomes(predictions: pa.Table, method: str, split: Split) -> Outcomes:
-    """The outcomes of one method on one split. Raises DataError if there are none."""
+    """Return the outcomes of one method on one split. Raises DataError if there are none."""
     rows = predictions.filter(
         pc.and_(pc.equal(predictions["model"], method), pc.equal(predictions["split"], split))
     ).sort_by([("seed", "ascending"), ("image_id", "ascending")])
@@ -160,7 +160,7 @@ def outcomes(predictions: pa.Table, method: str, split: Split) -> Outcomes:
 
 
 def difference(one: Outcomes, other: Outcomes) -> Interval:
-    """Accuracy of `one` less that of `other`, paired by seed and image."""
+    """Return the accuracy of `one` less that of `other`, paired by seed and image."""
     _check_paired(one, other)
     return paired_difference(one.correct, other.correct)
 
@@ -188,21 +188,21 @@ def _methods(predictions: pa.Table) -> list[str]:
 
 
 def role_of(method: str) -> Role:
-    """What a method is in a comparison, by its name."""
+    """Tell what a method is in a comparison, by its name."""
     if method == "none" or method == "selected":
         return method
     return "baseline" if method in BASELINES else "variant"
 
 
 def score_of(found: Outcomes, gain: Interval | None) -> Score:
-    """Accuracy over seeds with interval and spread, beside its gain."""
+    """Return the accuracy over seeds with interval and spread, beside its gain."""
     means = [float(correct.mean()) for correct in found.correct]
     std = float(np.std(means, ddof=1)) if len(means) > 1 else None
     return Score(over_seeds(found.correct), std, gain)
 
 
 def picks_of(metrics: pa.Table, method: str) -> tuple[float | None, float | None]:
-    """Images added and label precision of a method, means over its seeds; None if not known."""
+    """Return images added and label precision of a method, means over seeds; None if not known."""
     rows = metrics.filter(
         pc.and_(pc.equal(metrics["model"], method), pc.equal(metrics["split"], "test"))
     )

@@ -1,5 +1,6 @@
-"""Failures: new failure samples from the inbox to the registry, exactly once.
+"""Failures are taken from the inbox to the registry, exactly once.
 
-Also failure modes, and collecting failures from a model and a folder of pictures.
-Uses sources, splits and training; hands out the registry, `intake`, `modes` and `collect`.
+The room also proposes failure modes, and collects failures from a model and a folder of pictures.
+It uses sources, splits, training, gate (the champion) and report (for a contact sheet); it hands
+out `registry`, `intake`, `modes` and `collect`.
 """

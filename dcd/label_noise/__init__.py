@@ -1,5 +1,6 @@
-"""Label noise: which labels of the pool to believe, and how wrong the rest are.
+"""Label noise tells which labels of the pool to believe, and how wrong the rest are.
 
-Agreement with neighbours, the noise matrix estimated from train, trust in an image's label.
-Uses index and training; hands out agreement, noise matrices and `LabelDoubt` of picks.
+It has agreement with neighbours, the noise matrix estimated from train, and trust in a label.
+It uses index, splits and training; it hands out agreement, trust, noise matrices and the doubt of
+picks.
 """

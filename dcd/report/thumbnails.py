@@ -1,4 +1,4 @@
-"""Small pictures as data URIs, within a budget of bytes."""
+"""Make small pictures as data URIs, within a budget of bytes."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ def album(
     max_bytes: int,
     max_side_px: int = 64,
 ) -> Album:
-    """Thumbnails for `uses`, the weightiest first; an id counts as often as it is used.
+    """Make thumbnails for `uses`, the weightiest first; an id counts as often as it is used.
 
     The page never holds more than `max_bytes` of data URIs: uses that would pass it and all
     after them are left out, so that the same input always shows the same pictures.

@@ -1,5 +1,5 @@
-"""Runs: what a run leaves under `runs/`, how runs compare, and what may be deleted.
+"""Runs are what `runs/` and `comparisons/` hold: written, found again, compared and pruned.
 
-A run is written last and finished when its `finished` object stands.
-Uses every room below; hands out `write_run` (run), comparisons, and pruning.
+A run is finished when its report stands, which is written last.
+The room uses every room below; it hands out `write_run` (run), comparisons, and pruning.
 """

@@ -1,4 +1,4 @@
-"""A comparison: many arms over the same images, in tables and figures, with statistics.
+"""Compare many arms over the same images, in tables and figures, with statistics.
 
 Every arm is compared with the reference on the same images: the interval of the difference
 resamples seeds, then images as pairs, and p-values are corrected for the number of arms (Holm).
@@ -82,7 +82,7 @@ def write_comparison(
     splits: Mapping[Split, SplitInfo],
     parts: Sequence[str],
 ) -> ComparisonInfo:
-    """Tables and figures below comparisons/{id}; the Markdown table goes last.
+    """Write tables and figures below comparisons/{id}; the Markdown table goes last.
 
     splits: those of the first seed, for the pictures. parts: of the store, that it is a view of.
     """
@@ -120,7 +120,7 @@ def write_comparison(
 
 
 def cell_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell]) -> pa.Table:
-    """schemas.METRICS of all cells, over all images and by mode, `model` being the arm's name."""
+    """Return schemas.METRICS of all cells, for all images and by mode; `model` names the arm."""
     truth = config.base.pool.true_labels
     true_labels = None if truth is None else read_any_table(truth, "base.pool.true_labels")
     parts = []
@@ -134,7 +134,7 @@ def cell_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell
 def summarise(
     store: Store, config: ComparisonConfig, cells: Sequence[ArmCell], metrics: pa.Table
 ) -> list[ArmSummary]:
-    """One row an arm, in the order of `cells`."""
+    """Make one row an arm, in the order of `cells`."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     reference = _outcomes(store, cells, config.reference)
     found: list[tuple[Arm, MethodSummary, float | None]] = []
@@ -172,7 +172,7 @@ def summarise(
 
 
 def summary_table(summaries: Sequence[ArmSummary]) -> pa.Table:
-    """One row an arm: names, accuracies with intervals, differences to the reference, p-values."""
+    """Make one row an arm: names, accuracies with intervals, differences, p-values."""
     rows = []
     for s in summaries:
         row: dict[str, object] = {
@@ -200,7 +200,7 @@ def summary_table(summaries: Sequence[ArmSummary]) -> pa.Table:
 
 
 def markdown(config: ComparisonConfig, summaries: Sequence[ArmSummary]) -> str:
-    """The comparison as a Markdown table, and how to read it."""
+    """Write the comparison as a Markdown table, and how to read it."""
     lines = [
         "| method | k | debug_heldout % | gain | test % | gain | right labels | images | p |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -229,7 +229,7 @@ def markdown(config: ComparisonConfig, summaries: Sequence[ArmSummary]) -> str:
 def retrieval_sheet(
     store: Store, selection_id: str, pool: Source, error_sample: SplitInfo
 ) -> bytes:
-    """A PNG: a row a failure, the nearest images beside it, kept ones first; several modes."""
+    """Draw a PNG: a row a failure, the nearest images beside it, kept ones first; several modes."""
     neighbors = store.read_table(f"{keys.selection(selection_id)}/neighbors.parquet")
     kept = neighbors.filter(neighbors["kept"])
     failures = store.read_table(keys.split(error_sample.id), ["image_id", "label", "shard", "mode"])

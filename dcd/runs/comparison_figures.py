@@ -1,4 +1,4 @@
-"""Figures of a comparison as files of their own: SVG charts, PNG sheets of retrieved images."""
+"""Draw figures of a comparison as files: SVG charts, PNG sheets of retrieved images."""
 
 import io
 from collections import defaultdict
@@ -18,14 +18,14 @@ _TILE_PX, _GAP_PX, _CAPTION_PX = 64, 4, 14
 
 
 def trade_off(rows: Sequence[MethodSummary]) -> str:
-    """The plane of `figures.trade_off` as an SVG document. One row must have the role `none`."""
+    """Draw the plane of `figures.trade_off` as an SVG document. One row must be `none`."""
     inline = figures.trade_off(rows, figures.Size(980, 640, 12))
     head, _, body = inline.partition(">")
     return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'
 
 
 def precision_against_k(points: Sequence[tuple[str, int, float]]) -> str:
-    """Share of right labels among the picks against k: (series, k, share). An SVG document."""
+    """Draw the share of right labels among the picks against k, (series, k, share), as SVG."""
     series: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for name, k, share in points:
         series[name].append((k, 100 * share))
@@ -49,7 +49,7 @@ def precision_against_k(points: Sequence[tuple[str, int, float]]) -> str:
 
 
 def sheet(rows: Sequence[tuple[str, bytes | None, Sequence[bytes | None]]]) -> bytes:
-    """A PNG of rows (caption, failure, picks): failures at the left, their picks after a gap.
+    """Draw a PNG of rows (caption, failure, picks): failures at the left, their picks after a gap.
 
     What is missing or does not decode is a grey tile.
     """

@@ -1,4 +1,4 @@
-"""What is finished in a store: the runs that have a report, the comparisons that have a table."""
+"""Find what is finished in a store: runs that have a report, comparisons that have a table."""
 
 import json
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ class RunEntry:
 
 
 def list_runs(store: Store) -> list[RunEntry]:
-    """The runs with a report, the newest first."""
+    """List the runs with a report, the newest first."""
     written = finished(store, keys.RUNS, "report.html")
     found = [RunEntry(run_id, at) for run_id, at in written.items()]
     return sorted(found, key=lambda entry: (entry.written, entry.run_id), reverse=True)
 
 
 def finished(store: Store, folder: str, last: str) -> dict[str, datetime]:
-    """When the object that goes last was written, by the id of the run or the comparison."""
+    """Return when the object that goes last was written, by the id of the run or the comparison."""
     return {
         key.split("/")[1]: written
         for key, written in store.published_at(folder).items()
@@ -34,7 +34,7 @@ def finished(store: Store, folder: str, last: str) -> dict[str, datetime]:
 
 
 def last_config(store: Store) -> RunConfig:
-    """The config of the newest run. Raises DataError if there is none."""
+    """Read the config of the newest run. Raises DataError if there is none."""
     runs = list_runs(store)
     if not runs:
         raise DataError(f"{store.url}: holds no finished run; give the config with --config")

@@ -1,4 +1,4 @@
-"""What a store holds, and what of it nothing needs any more.
+"""Tell what a store holds, and delete what of it nothing needs any more.
 
 Only cells, selections, indexes and splits are ever let go: they are made again from embeddings and
 labels where they are asked for again. Embeddings, runs, comparisons, champions and failures stay.
@@ -62,7 +62,7 @@ class Usage:
 
 
 def usage(objects: Iterable[StoredObject]) -> list[Usage]:
-    """By the store's folders, the largest first."""
+    """Sum up objects by the store's folders, the largest first."""
     sizes: dict[str, list[int]] = defaultdict(list)
     for found in objects:
         sizes[found.key.partition("/")[0]].append(found.n_bytes)
@@ -71,7 +71,7 @@ def usage(objects: Iterable[StoredObject]) -> list[Usage]:
 
 
 def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
-    """What goes if the newest runs and comparisons of each name are to stay as cheap to repeat.
+    """Plan what goes if the newest runs and comparisons of each name stay as cheap to repeat.
 
     Nothing goes that was written at `before` or later: a run that is under way needs it. Of every
     pool and encoder the newest index stays, whether a run used it or not.
@@ -86,7 +86,7 @@ def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
 
 
 def parts(objects: Iterable[StoredObject]) -> list[Part]:
-    """The objects that belong to parts, by part; sorted."""
+    """Return the objects that belong to parts, by part; sorted."""
     grouped: dict[str, list[StoredObject]] = defaultdict(list)
     for found in objects:
         part = keys.part_of(found.key)
@@ -96,7 +96,7 @@ def parts(objects: Iterable[StoredObject]) -> list[Part]:
 
 
 def plan(found: Sequence[Part], needed: Collection[str], before: datetime) -> Pruning:
-    """Parts that are not needed and were last written before a time go."""
+    """Let those parts go that are not needed and were last written before a time."""
     goes = {part.key for part in found if part.key not in needed and part.written < before}
     return Pruning(
         tuple(part for part in found if part.key in goes),
@@ -105,7 +105,7 @@ def plan(found: Sequence[Part], needed: Collection[str], before: datetime) -> Pr
 
 
 def newest_indexes(found: Iterable[Part]) -> set[str]:
-    """Of every pool and encoder, the finished index that was written last."""
+    """Find the finished index that was written last, for every pool and encoder."""
     whole: dict[str, list[Part]] = defaultdict(list)
     for part in found:
         if part.kind == keys.INDEXES and _is_whole(part):
@@ -114,7 +114,7 @@ def newest_indexes(found: Iterable[Part]) -> set[str]:
 
 
 def newest(written: Mapping[str, datetime], n: int) -> list[str]:
-    """The n newest of each name, of ids that are a name, a dash and a digest."""
+    """Return the n newest of each name, of ids that are a name, a dash and a digest."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for found in sorted(written, key=lambda i: (written[i], i), reverse=True):
         by_name[found.rpartition("-")[0]].append(found)

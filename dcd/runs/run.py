@@ -1,4 +1,4 @@
-"""A run: the tables of its cells brought together under one id, with lineage and report."""
+"""Write a run: the tables of its cells brought together under one id, with lineage and report."""
 
 import json
 import subprocess
@@ -109,7 +109,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
 
 
 def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) -> RunRecord:
-    """All that the report needs, read from the store."""
+    """Read all that the report needs from the store."""
     truth = _true_labels(config.pool)
     predictions, metrics = [], []
     for cell in evidence.cells:
@@ -151,12 +151,12 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
 
 
 def read_metrics(store_url: str, run_id: str) -> list[dict[str, object]]:
-    """The metrics of a finished run, as `metrics_json` gives them."""
+    """Read the metrics of a finished run, as `metrics_json` gives them."""
     return metrics_json(Store(store_url).read_table(keys.run(run_id, "metrics.parquet")))
 
 
 def code_version() -> str:
-    """The package's version and, in a checkout, the commit that it is at."""
+    """Return the package's version and, in a checkout, the commit that it is at."""
     home = Path(dcd.__file__).parent.parent
     if not (home / ".git").exists():
         return dcd.__version__

@@ -1,4 +1,4 @@
-"""What changed since the champion's run: figures then and now, new failures, new picks."""
+"""Compare a run with the champion's: figures then and now, new failures, new picks."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,7 @@ from dcd.store import Store, keys
 
 
 def since_champion(store: Store, record: RunRecord, picks: pa.Table) -> Since | None:
-    """The comparison; None without a champion, or if it comes from this very run.
+    """Compare with the champion's run; None without a champion, or if it comes from this very run.
 
     picks: schemas.DEBUG_TRAIN of the first seed.
     """

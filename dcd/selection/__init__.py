@@ -1,5 +1,6 @@
-"""Selection: the images to add for a set of failures.
+"""Selection chooses the images to add for a set of failures.
 
-Search within the label, refusals, leak checks, weights: the method of the paper and what we add.
-Uses index, label_noise and training; hands out `select`, and picks as tables.
+It searches within the label, refuses, checks leaks and weighs: the paper's method and what we add.
+It uses index, label_noise, training, splits and sources; it hands out `select`, and picks as
+tables.
 """

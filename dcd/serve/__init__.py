@@ -1,5 +1,5 @@
-"""Serving: a store in a browser, read-only.
+"""Serving shows a store in a browser, read-only.
 
 `app` answers requests, `browse` collects what pages show.
-Uses every room below; hands out the ASGI application.
+It uses runs, failures, report, gate and store; it hands out the ASGI application.
 """

@@ -1,4 +1,4 @@
-"""What a store holds, for people to look at: its runs, champions, failures and refusals."""
+"""Collect what a store holds for people to look at: runs, champions, failures and refusals."""
 
 import json
 from collections import defaultdict
@@ -69,7 +69,7 @@ class BatchView:
 
 
 def view_run(store: Store, entry: RunEntry) -> RunView:
-    """One run by its card. Raises StoreError if it has none."""
+    """Read one run by its card. Raises StoreError if it has none."""
     card = json.loads(store.read_bytes(keys.run(entry.run_id, "card.json")))
     record = read_record(store, entry.run_id)
     now = champions.current(store)
@@ -86,7 +86,7 @@ def view_run(store: Store, entry: RunEntry) -> RunView:
 
 
 def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
-    """Several runs; those that vanish meanwhile are left out."""
+    """Read several runs; those that vanish meanwhile are left out."""
 
     def view(entry: RunEntry) -> RunView | None:
         try:
@@ -99,7 +99,7 @@ def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
 
 
 def view_batches(store: Store, registry: Registry) -> list[BatchView]:
-    """The latest batches, the newest first, with some pictures of each."""
+    """Read the latest batches, the newest first, with some pictures of each."""
     first_run = _first_runs(store)
     names = list(dict.fromkeys(reversed(registry.failures["batch"].to_pylist())))
     views = []
@@ -121,13 +121,13 @@ def view_batches(store: Store, registry: Registry) -> list[BatchView]:
 
 
 def refusals(registry: Registry) -> list[dict[str, Any]]:
-    """Refused failures, the latest first: uri, image_id, label, stage, reason, seen."""
+    """Return refused failures, the latest first: uri, image_id, label, stage, reason, seen."""
     rows = registry.rejects().sort_by([("seen", "descending"), ("uri", "ascending")])
     return rows.slice(0, MAX_REFUSALS).to_pylist()
 
 
 def waiting(store: Store) -> int:
-    """Registered failures that no finished run of any name has covered."""
+    """Count the registered failures that no finished run of any name has covered."""
     registry = read_registry(store)
     covered = pa.array(list(_first_runs(store)), pa.string())
     return pc.sum(pc.invert(pc.is_in(registry.failures["batch"], value_set=covered))).as_py() or 0

@@ -1,4 +1,4 @@
-"""What the errors of storage mean: whether they may go away by themselves, and in plain words."""
+"""Say what the errors of storage mean: whether they may go away by themselves, in plain words."""
 
 import errno
 import re
@@ -48,7 +48,7 @@ def explained(uri: str, right: Right) -> Iterator[None]:
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, may go away by itself: network and 5xx."""
+    """Tell whether an error, or one it was raised from, may go away by itself: network and 5xx."""
     chain = list(_chain(error))
     for each in chain:  # a server's answer says more than the exception that it became
         code, status = _answer(each)

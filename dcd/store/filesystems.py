@@ -1,4 +1,4 @@
-"""From a URI to the filesystem that it is on: a local path or `s3://…`.
+"""Find the filesystem that a URI is on: a local path or `s3://…`.
 
 The S3 settings are environment variables alone, the same for fsspec and Arrow, so no config, log
 or report can hold a secret: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
@@ -38,7 +38,7 @@ class S3Settings:
 
     @classmethod
     def from_environment(cls) -> "S3Settings":
-        """Raises StoreError if the endpoint or the addressing style cannot be understood."""
+        """Read the settings; raises StoreError if endpoint or addressing style make no sense."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             parts = urlsplit(endpoint)
@@ -55,7 +55,7 @@ class S3Settings:
 
 
 def locate(uri: str) -> Located:
-    """The filesystem and path of a URI or local path; a relative path counts from the cwd.
+    """Find the filesystem and path of a URI or local path; a relative path counts from the cwd.
 
     Raises StoreError for any other protocol.
     """
@@ -68,7 +68,7 @@ def locate(uri: str) -> Located:
 
 
 def arrow_filesystem(fs: AbstractFileSystem) -> pafs.FileSystem:
-    """The same place as an Arrow filesystem: it fetches only the row groups that are read."""
+    """Open the same place as an Arrow filesystem: it fetches only the row groups it reads."""
     if "file" in fs.protocol:
         return pafs.LocalFileSystem()
     return _arrow_s3(_environment_digest())

@@ -1,4 +1,4 @@
-"""Object keys: the only place that knows a path. Pure functions, config → key.
+"""Name the store's objects: the only place that knows a path. Pure functions, config → key.
 
 Derived data is addressed by what made it, so "does the object exist?" answers "is it done?".
 """
@@ -19,7 +19,7 @@ _REFERENCE_FORMAT = 1
 
 
 def digest(*parts: object, length: int = 12) -> str:
-    """Hex digest of JSON-able parts; pydantic models count by their canonical JSON."""
+    """Return a hex digest of JSON-able parts; pydantic models count by their canonical JSON."""
     plain = [
         part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts
     ]
@@ -28,12 +28,12 @@ def digest(*parts: object, length: int = 12) -> str:
 
 
 def slug(text: str, max_length: int = 48) -> str:
-    """`text` as one safe path segment: letters, digits, dot, dash and underscore."""
+    """Turn `text` into one safe path segment: letters, digits, dot, dash and underscore."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-max_length:] or "x"
 
 
 def pool_id(images: str, name: str | None = None) -> str:
-    """Name of an image source in the store. The same `images` give the same id, in every role."""
+    """Name an image source in the store. The same `images` give the same id, in every role."""
     return name or f"{slug(images.rsplit('/', 1)[-1].split('*')[0], 32)}-{digest(images, length=8)}"
 
 
@@ -135,7 +135,7 @@ def comparison(comparison_id: str, name: str) -> str:
 
 
 def part_of(key: str) -> str | None:
-    """The cell, selection, index or split that an object belongs to; None for all others.
+    """Return the cell, selection, index or split that an object belongs to; None for all others.
 
     Only names that `digest` gives count: a folder of the user's may be called cells too.
     """
@@ -149,7 +149,7 @@ def part_of(key: str) -> str | None:
 
 
 def says_done(part: str) -> str:
-    """The object of a part that is written last: while it is there, the part is whole."""
+    """Return a part's object that is written last: while it is there, the part is whole."""
     last = _WRITTEN_LAST.get(part.partition("/")[0])
     return part if last is None else f"{part}/{last}"
 
@@ -170,7 +170,7 @@ def result(task: str, segments: Sequence[str]) -> str:
 
 
 def table_digest(table: pa.Table) -> str:
-    """Digest of a table's rows, in their order; metadata and chunking do not count."""
+    """Return a digest of a table's rows, in their order; metadata and chunking do not count."""
     bare = table.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, bare.schema) as writer:

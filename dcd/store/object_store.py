@@ -1,4 +1,4 @@
-"""One object store behind `Store(url)`: a local folder or `s3://bucket/prefix`.
+"""Read and write one object store behind `Store(url)`: a local folder or `s3://bucket/prefix`.
 
 All writes publish in one step: a reader sees the whole object or none.
 """
@@ -53,14 +53,14 @@ class Store:
         return Store, (self.url,)
 
     def path(self, key: str) -> str:
-        """Path of a key on `self.fs`."""
+        """Return the path of a key on `self.fs`."""
         return f"{self.root}/{key}"
 
     def uri(self, key: str) -> str:
         return f"{self.url}/{key}"
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there; a mere prefix of others is none."""
+        """Tell whether the object is there; a mere prefix of others is none."""
         with explained(self.uri(key), "read"):
             try:
                 return self.fs.info(self.path(key))["type"] == "file"
@@ -68,7 +68,7 @@ class Store:
                 return False
 
     def keys_under(self, prefix: str) -> list[str]:
-        """All keys below a prefix, sorted, without those that are still being written."""
+        """List all keys below a prefix, sorted, without those that are still being written."""
         path = self.path(prefix)
         if self.is_local and not os.path.isdir(path):
             return []
@@ -80,18 +80,18 @@ class Store:
         return sorted(name for name in names if not _is_temporary(name))
 
     def objects_under(self, prefix: str = "") -> list[StoredObject]:
-        """All objects below a prefix, by key, without those that are still being written."""
+        """List all objects below a prefix, by key, without those that are still being written."""
         return [
             StoredObject(key, int(entry["size"]), _written(entry))
             for key, entry in self._entries(prefix).items()
         ]
 
     def published_at(self, prefix: str) -> dict[str, datetime]:
-        """When each object below a prefix was last written, by key."""
+        """Return when each object below a prefix was last written, by key."""
         return {key: _written(entry) for key, entry in self._entries(prefix).items()}
 
     def versions_under(self, prefix: str) -> dict[str, str]:
-        """What tells the present objects below a prefix from others under the same keys.
+        """Return what tells the objects below a prefix from others under the same keys.
 
         By key: the etag where the store has one, else size and time of the last write.
         """
@@ -138,12 +138,12 @@ class Store:
                 os.replace(temporary, path)
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """A whole Parquet object, or some of its columns."""
+        """Read a whole Parquet object, or some of its columns."""
         with explained(self.uri(key), "read"):
             return pq.read_table(self.path(key), columns=columns, filesystem=self.arrow())
 
     def read_metadata(self, key: str) -> dict[str, str]:
-        """The key-value metadata of a Parquet object, without reading its rows."""
+        """Read the key-value metadata of a Parquet object, without reading its rows."""
         with explained(self.uri(key), "read"), self.fs.open(self.path(key), "rb") as file:
             found = pq.read_schema(file).metadata or {}
         return {
@@ -166,7 +166,7 @@ class Store:
             self.fs.rm_file(self.path(key))
 
     def arrow(self) -> pafs.FileSystem:
-        """The same store as an Arrow filesystem: it fetches only the row groups that are read."""
+        """Open the store as an Arrow filesystem: it fetches only the row groups that are read."""
         return arrow_filesystem(self.fs)
 
     def probe(self) -> None:
@@ -197,7 +197,7 @@ class Store:
 
 
 def as_parquet(table: pa.Table) -> pa.Buffer:
-    """The bytes that `Store.write_table` publishes.
+    """Return the bytes that `Store.write_table` publishes.
 
     Vectors without a dictionary, which no two of their numbers share: a tenth smaller, and read
     four times as fast.

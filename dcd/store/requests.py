@@ -1,4 +1,4 @@
-"""How many requests a piece of work sends to an object store: what each module says of its code."""
+"""Count the requests that a piece of work sends to an object store, as each module tells."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,29 +43,29 @@ _FOOTER_READ_BYTES = 64 * 2**10  # Arrow's first read of a file; a larger footer
 
 
 def listing_requests(n_keys: int) -> Requests:
-    """What `keys_under` and its like send for so many keys; where there are none s3fs asks why."""
+    """Count what `keys_under` and its like send for n keys; where there are none s3fs asks why."""
     if n_keys == 0:
         return Requests(n_head=1, n_list=2)
     return Requests(n_list=-(-n_keys // _LISTED_AT_ONCE))
 
 
 def writing_requests(n_bytes: int) -> Requests:
-    """What publishing an object of this size sends."""
+    """Count what publishing an object of this size sends."""
     if n_bytes < 2 * _UPLOAD_PART_BYTES:
         return Requests(n_put=1)
     return Requests(n_put=2 + -(-n_bytes // _UPLOAD_PART_BYTES))
 
 
 def table_requests(n_bytes: int) -> Requests:
-    """What `read_table` sends: Arrow's datasets look three times where a file is."""
+    """Count what `read_table` sends: Arrow's datasets look three times where a file is."""
     return Requests(n_head=3) + footer_requests(0) + column_requests(n_bytes)
 
 
 def footer_requests(n_bytes: int) -> Requests:
-    """What Arrow sends for a Parquet footer of this size."""
+    """Count what Arrow sends for a Parquet footer of this size."""
     return Requests(n_get=1 if n_bytes <= _FOOTER_READ_BYTES else 2)
 
 
 def column_requests(n_bytes: int) -> Requests:
-    """What Arrow sends for neighbouring columns of a row group, one of which holds most bytes."""
+    """Count what Arrow sends for neighbouring columns of a row group, one holding most bytes."""
     return Requests(n_get=1 if n_bytes <= _ARROW_READ_BYTES else 2)

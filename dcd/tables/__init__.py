@@ -1,5 +1,5 @@
-"""Tables: schemas of everything stored, SQL over them, and vectors as columns.
+"""Tables have the schemas of everything stored, SQL over them, and vectors as columns.
 
 `schemas` has each table's columns, `sql` every query as a named constant.
-Uses Arrow and DuckDB alone; hands out pure functions on tables.
+The room uses Arrow and DuckDB alone; it hands out pure functions on tables.
 """

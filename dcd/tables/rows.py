@@ -1,4 +1,4 @@
-"""Rows of tables picked by content or id: all but some, one of each, in a given order."""
+"""Pick rows of tables by content or id: all but some, one of each, in a given order."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,23 +6,23 @@ import pyarrow.compute as pc
 
 
 def codes(values: pa.Array, value_set: pa.Array) -> np.ndarray:
-    """Place of each value in `value_set`: (N,) int64, -1 where it is not there."""
+    """Return the place of each value in `value_set`: (N,) int64, -1 where it is not there."""
     return pc.fill_null(pc.index_in(values, value_set=value_set), -1).to_numpy().astype(np.int64)
 
 
 def one_row_a_content(rows: pa.Table) -> pa.Table:
-    """The first row of every content_hash, in the order of `rows`."""
+    """Keep the first row of every content_hash, in the order of `rows`."""
     place = pa.array(np.arange(rows.num_rows))
     first = rows.append_column("place", place).group_by("content_hash", use_threads=False)
     return rows.take(first.aggregate([("place", "min")])["place_min"].sort())
 
 
 def without(rows: pa.Table, blocked: pa.Table) -> pa.Table:
-    """The rows whose content_hash is not among the blocked."""
+    """Keep the rows whose content_hash is not among the blocked."""
     taken = pc.is_in(rows["content_hash"], value_set=blocked["content_hash"])
     return rows.filter(pc.invert(taken))
 
 
 def in_order_of(picks: pa.Table, table: pa.Table) -> pa.Table:
-    """The row of `table` for every pick, by image_id."""
+    """Return the row of `table` for every pick, by image_id."""
     return table.take(pc.index_in(picks["image_id"], value_set=table["image_id"].combine_chunks()))

@@ -1,4 +1,4 @@
-"""The Arrow schemas of the store's tables, and `conform` at every door.
+"""Give the Arrow schemas of the store's tables, and hold every table to them (`conform`).
 
 Source of the layout: the design's table of contracts; README, "The store".
 """
@@ -96,7 +96,7 @@ METRICS = _schema(
 
 
 def embeddings(dim: int) -> pa.Schema:
-    """Embeddings of one shard: rows sorted by (weak_label, image_id), vectors of `dim` float16."""
+    """Describe a shard's embeddings: rows sorted by (weak_label, image_id), `dim` float16 each."""
     return _schema(
         ("image_id", pa.string()),
         ("weak_label", pa.string(), True),
@@ -106,7 +106,7 @@ def embeddings(dim: int) -> pa.Schema:
 
 
 def labelled_features(dim: int) -> pa.Schema:
-    """One split joined with its labels: what training and selection queries take."""
+    """Describe one split joined with its labels: what training and selection queries take."""
     return _schema(
         ("image_id", pa.string()),
         ("label", pa.string()),
@@ -117,7 +117,7 @@ def labelled_features(dim: int) -> pa.Schema:
 
 
 def clustered(dim: int) -> pa.Schema:
-    """Vectors of an index: rows sorted by (weak_label, image_id)."""
+    """Describe the vectors of an index: rows sorted by (weak_label, image_id)."""
     return _schema(
         ("weak_label", pa.string()),
         ("image_id", pa.string()),
@@ -142,7 +142,7 @@ HEAD = _schema(
 
 
 def content_hash(data: bytes) -> bytes:
-    """The content hash of encoded image bytes: CONTENT_HASH."""
+    """Hash encoded image bytes: CONTENT_HASH."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
@@ -177,7 +177,7 @@ CONTENT = _schema(
 
 
 def conform(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
-    """The table with exactly the columns of `schema`, in its order and types; metadata is kept.
+    """Return the table with exactly `schema`'s columns, in its order and types; metadata is kept.
 
     Raises SchemaMismatch naming `name`, the column, what was expected and what was found.
     """

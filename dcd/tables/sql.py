@@ -1,4 +1,4 @@
-"""DuckDB: the only module that holds SQL. Each query is a named constant with bound parameters."""
+"""Query tables with DuckDB: the only module that holds SQL, as named constants with parameters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +93,7 @@ ORDER BY image_id, label
 def connect(
     memory_limit_bytes: int | None = None, spill_to: Path | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A fresh in-memory database that can reach no file, no network and no Python variable.
+    """Open a fresh in-memory database that can reach no file, no network and no Python variable.
 
     With a memory limit, sorts beyond it go to the folder `spill_to`.
     """
@@ -117,7 +117,7 @@ def connect(
 
 
 def filter_rows(table: pa.Table, where: str | None, name: str) -> pa.Table:
-    """The rows of a labels table for which the predicate `where` holds, in their order.
+    """Keep the rows of a labels table for which the predicate `where` holds, in their order.
 
     `where` is the user's own SQL over the table's columns; None keeps all. It runs where neither
     files nor network can be reached. Raises ConfigError naming `name`, the predicate and the
@@ -141,7 +141,10 @@ def filter_rows(table: pa.Table, where: str | None, name: str) -> pa.Table:
 
 
 def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:
-    """image_id, label → every class that the label stands for in label_map: weak_label, label."""
+    """Give every image all classes that its label stands for: image_id, label.
+
+    labels: image_id, label. label_map: weak_label, label, many to many.
+    """
     with connect() as connection:
         connection.register("labels", labels)
         connection.register("map", label_map)
@@ -154,7 +157,7 @@ def clustered(
     rows: Iterator[pa.RecordBatch],
     batch_rows: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows in the order (weak_label, list, image_id, shard), streamed through an external sort.
+    """Yield rows by (weak_label, list, image_id, shard), streamed through an external sort.
 
     rows: those columns, content_hash and embedding, the last two as bytes.
     """
@@ -168,7 +171,7 @@ def relabelled(
     labels: pa.Table,
     batch_rows: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows with the labels of a table, in any order, streamed.
+    """Yield rows with the labels of a table, in any order, streamed.
 
     rows: image_id, weak_label, shard, content_hash and embedding, the last two as bytes. labels:
     image_id, label or weak_label, label. An image with several gives a row for each, all but one of
@@ -213,7 +216,7 @@ def rank_neighbors(
     pairs: pa.Table,
     k: int,
 ) -> pa.Table:
-    """schemas.NEIGHBORS: the k nearest candidates of every failure and the refused ones before.
+    """Rank the k nearest candidates of every failure, and the refused ones before: NEIGHBORS.
 
     failures: failure int, image_id, embedding float64[D]. candidates: candidate int, image_id,
     label, reason (null: may be kept), embedding float64[D]. pairs: failure, candidate.
@@ -224,7 +227,7 @@ def rank_neighbors(
 
 
 def collect_picks(neighbors: pa.Table, rows: pa.Table, shards: pa.Table, weight: float) -> pa.Table:
-    """The columns of schemas.DEBUG_TRAIN: kept neighbors, one row a content, by image_id."""
+    """Return the columns of schemas.DEBUG_TRAIN: kept neighbors, one row a content, by image_id."""
     with connect() as connection:
         for name, table in (("neighbors", neighbors), ("rows", rows), ("shards", shards)):
             connection.register(name, table)

@@ -1,4 +1,4 @@
-"""Vectors as columns: embedding columns to matrices and back, blobs, principal directions."""
+"""Turn embedding columns into matrices and back, into blobs, into principal directions."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import pyarrow as pa
 
 
 def to_blobs(vectors: np.ndarray) -> pa.FixedSizeBinaryArray:
-    """(N, D) numbers of any type → N values of equally many bytes."""
+    """Turn (N, D) numbers of any type into N values of equally many bytes."""
     n_bytes = vectors.shape[1] * vectors.itemsize
     buffer = pa.py_buffer(np.ascontiguousarray(vectors))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(n_bytes), len(vectors), [None, buffer])
 
 
 def from_blobs(blobs: pa.Array, dtype: type, n_bytes: int) -> np.ndarray:
-    """The inverse; blobs: binary without nulls, of `n_bytes` each."""
+    """Invert `to_blobs`; blobs: binary without nulls, of `n_bytes` each."""
     fixed = blobs.cast(pa.binary(n_bytes))
     width = n_bytes // np.dtype(dtype).itemsize
     if len(fixed) == 0:
@@ -24,7 +24,7 @@ def from_blobs(blobs: pa.Array, dtype: type, n_bytes: int) -> np.ndarray:
 
 
 def principal_directions(vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,) and the first n principal directions (D, d), orthonormal, of vectors (N, D).
+    """Return mean (D,) and first n principal directions (D, d), orthonormal, of vectors (N, D).
 
     All float32. d is n; where D is not greater, the directions are the axes and d is D.
     """
@@ -38,17 +38,17 @@ def principal_directions(vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.nd
 
 
 def embedding_matrix(table: pa.Table) -> np.ndarray:
-    """The embedding column of a table: (N, D) float32."""
+    """Return the embedding column of a table: (N, D) float32."""
     return stacked_vectors([table])
 
 
 def vector_lists(vectors: np.ndarray, kind: pa.DataType) -> pa.FixedSizeListArray:
-    """Vectors (N, D) as an embedding column of that type; its numbers are not copied."""
+    """Make an embedding column of that type from vectors (N, D); its numbers are not copied."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind)
 
 
 def stacked_vectors(tables: Sequence[pa.Table]) -> np.ndarray:
-    """The embedding columns of tables, one below the other: (N, D) float32.
+    """Put the embedding columns of tables one below the other: (N, D) float32.
 
     Each number goes to its place at once: there is no second copy of what may be most of memory.
     """
@@ -63,17 +63,17 @@ def stacked_vectors(tables: Sequence[pa.Table]) -> np.ndarray:
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (N, D) brought to length 1; a zero vector stays zero."""
+    """Bring vectors (N, D) to length 1; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1)
 
 
 def unit_vectors(table: pa.Table) -> np.ndarray:
-    """The embedding column of a table, each vector at length 1: (N, D) float32."""
+    """Return the embedding column of a table, each vector at length 1: (N, D) float32."""
     return unit_length(embedding_matrix(table))
 
 
 def not_finite(table: pa.Table) -> pa.ChunkedArray:
-    """Ids of the rows whose embedding holds NaN or infinite numbers."""
+    """Return the ids of the rows whose embedding holds NaN or infinite numbers."""
     finite = np.isfinite(embedding_matrix(table)).all(axis=1)
     return table["image_id"].filter(pa.array(~finite))

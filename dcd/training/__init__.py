@@ -1,5 +1,5 @@
-"""Training: heads on features and whole networks, where labels may be wrong.
+"""Training fits heads on features and whole networks, where labels may be wrong.
 
-Losses, the head's fit, fine-tuning with checkpoints, averaging in weight space, saved models.
-Uses config, images, store and encoders; hands out `fit_head`, `retrain` and saved models.
+It has losses, the head's fit, fine-tuning with checkpoints, and averaging in weight space.
+It uses config, images, store and encoders; it hands out `fit_head`, `retrain` and saved models.
 """

@@ -1,5 +1,5 @@
-"""Validation: what is wrong with a config and its data, before any work.
+"""Validation finds what is wrong with a config and its data, before any work.
 
 Every fault is one line that names the place, what was found, and the mend.
-Uses what a run would use; hands out `problems_of` a config.
+It uses sources, splits, encoders and selection; it hands out `validate` and `examine` (run).
 """
