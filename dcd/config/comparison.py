@@ -58,21 +58,21 @@ class ComparisonConfig(Frozen):
         return self
 
     def arm(self, encoder: str, strategy: str, k: int) -> str:
-        """The name of a cell of the grid in tables."""
+        """Name a cell of the grid in tables."""
         return f"{encoder}_{strategy}_k{k}"
 
     def selections(self) -> dict[str, SelectionConfig]:
-        """All selections by their place in the config, those of the base run included."""
+        """Return all selections by their place in the config, those of the base run included."""
         strategies = {f"strategies.{name}": s for name, s in self.strategies.items()}
         return self.base.selections() | strategies
 
     def run(self) -> RunConfig:
-        """The base run with the baselines of the comparison."""
+        """Return the base run with the baselines of the comparison."""
         compare = self.base.compare.model_copy(update={"baselines": self.baselines})
         return self.base.model_copy(update={"compare": compare})
 
     def searching(self, encoder: str, strategy: str, k: int) -> RunConfig:
-        """The run of one cell of the grid: its selection has the arm's name, nothing else runs."""
+        """Return the run of one cell of the grid: its selection has the arm's name."""
         selection = self.strategies[strategy].model_copy(update={"k": k})
         compare = CompareConfig(
             baselines=(), selections={self.arm(encoder, strategy, k): selection}

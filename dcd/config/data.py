@@ -40,7 +40,7 @@ class DataConfig(Frozen):
     )
 
     def at_seed(self, seed: int) -> Self:
-        """This data set for one seed: `{seed}` filled in wherever it stands."""
+        """Return this data set for one seed: `{seed}` filled in wherever it stands."""
         filled = {
             name: value.replace("{seed}", str(seed))
             for name, value in self

@@ -1,4 +1,4 @@
-"""YAML to a config: every fault is told with its line."""
+"""Turn YAML into a config; every fault is told with its line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ def load_config(path: str | Path) -> RunConfig:
 
 
 def load_embed_config(path: str | Path) -> EmbedConfig:
-    """What `embed-pool` needs, from a config of its own or from that of a run.
+    """Load what `embed-pool` needs, from a config of its own or from that of a run.
 
     Raises ConfigError as `load_config` does.
     """
@@ -30,7 +30,7 @@ def load_embed_config(path: str | Path) -> EmbedConfig:
 
 
 def load_index_config(path: str | Path) -> BuildIndexConfig:
-    """What `build-index` needs, from a config of its own or from that of a run.
+    """Load what `build-index` needs, from a config of its own or from that of a run.
 
     Raises ConfigError as `load_config` does.
     """
@@ -38,7 +38,7 @@ def load_index_config(path: str | Path) -> BuildIndexConfig:
 
 
 def load_run_or_index_config(path: str | Path) -> tuple[RunConfig | None, BuildIndexConfig]:
-    """The config of a run and its part that indexes, or an index or embed config without a run.
+    """Load a run's config and its part that indexes, or an index or embed config alone.
 
     Raises ConfigError as `load_config` does.
     """

@@ -196,23 +196,23 @@ class RunConfig(Frozen):
         return self
 
     def dataset(self, split: Split, seed: int) -> DataConfig | None:
-        """The data set of a split for one seed; None where the config names none."""
+        """Return the data set of a split for one seed; None where the config names none."""
         data: DataConfig | None = getattr(self, split)
         return data and data.at_seed(seed)
 
     def selections(self) -> dict[str, SelectionConfig]:
-        """All selections of the run by their place in the config."""
+        """Return all selections of the run by their place in the config."""
         further = self.compare.selections.items()
         return {"selection": self.selection} | {f"compare.selections.{n}": s for n, s in further}
 
     def embedding(self) -> EmbedConfig:
-        """The part of this run that embeds the pool."""
+        """Return the part of this run that embeds the pool."""
         return EmbedConfig(
             store=self.store, pool=self.pool, encoder=self.encoder, runner=self.runner
         )
 
     def indexing(self) -> BuildIndexConfig:
-        """The part of this run that embeds and indexes the pool."""
+        """Return the part of this run that embeds and indexes the pool."""
         return BuildIndexConfig(**dict(self.embedding()), index=self.index)
 
 

@@ -1,4 +1,4 @@
-"""A user's model, in any of its forms, and what it answers for the images of a data set."""
+"""Open a user's model, in any of its forms, and ask it about the images of a data set."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ class Answers:
 def open_model(
     model: str, store: str, seed: int | None, architecture: str | None, classes: Path | None
 ) -> SavedModel:
-    """A model given as a folder, a run id (or "champion") of a store, or a timm checkpoint.
+    """Open a model given as a folder, a run id (or "champion") of a store, or a timm checkpoint.
 
     A checkpoint needs its architecture and the file of its class names, in the order of the
     outputs: a JSON list or one a line. Raises EncoderError, LabelError, DataError, StoreError.
@@ -84,7 +84,7 @@ def open_model(
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names from a JSON list or a text file, one a line. Raises LabelError."""
+    """Read class names from a JSON list or a text file, one a line. Raises LabelError."""
     try:
         text = path.read_text(encoding="utf-8")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()

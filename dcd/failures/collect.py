@@ -1,4 +1,4 @@
-"""From "my model and this folder" to an error sample and honest debug splits.
+"""Make an error sample and honest debug splits of "my model and this folder".
 
 The images are cut into three roles first, by their content alone. The error sample is what the
 model gets wrong in its part. debug_val and debug_heldout must not be chosen by the model's
@@ -101,7 +101,7 @@ def write_collection(folder: Path, data: DataConfig, found: ErrorCollection) -> 
 
 
 def read_images(folder: Path, ids: Collection[str]) -> Mapping[str, bytes]:
-    """Encoded images of a written collection, by id."""
+    """Read encoded images of a written collection, by id."""
     wanted = pa.array(sorted(ids), pa.string())
     found: dict[str, bytes] = {}
     with pq.ParquetFile(folder / IMAGES) as file:

@@ -1,4 +1,4 @@
-"""The failures of a model on one self-contained page, grouped by label and mode."""
+"""Show the failures of a model on one self-contained page, grouped by label and mode."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def render_sheet(
     title: str,
     image_bytes: Callable[[Collection[str]], Mapping[str, bytes]],
 ) -> str:
-    """The page as HTML: no script, no network, every string escaped."""
+    """Make the page as HTML: no script, no network, every string escaped."""
     sheets = _sheets(found)
     in_turns = sorted(
         (turn, n, shot.image_id)

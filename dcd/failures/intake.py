@@ -1,4 +1,4 @@
-"""From a folder of new failures to the registry: read, check, register. Nothing is moved.
+"""Take new failures from a folder into the registry: read, check, register. Nothing is moved.
 
 A folder holds class folders of images, Parquet files with columns image and label, or both. The
 store's own inbox is such a folder.
@@ -78,7 +78,7 @@ def take_in_folder(store: Store, config: RunConfig, folder: str | None = None) -
 
 
 def find_files(root: str, registry: Registry) -> list[_File]:
-    """The files below a folder (or the one file) that no earlier look is through with, by path.
+    """Find the files below a folder (or the one file) that are still to look through, by path.
 
     Raises DataError if there is nothing, StoreError if it cannot be listed.
     """

@@ -1,4 +1,4 @@
-"""What a run's data sets hold, by content: a failure must not be in one, and its label in train."""
+"""Collect what a run's data sets hold, by content: a failure must not be among it."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ class KnownContent:
 
 
 def known_content(store: Store, config: RunConfig) -> KnownContent:
-    """Labels and content of all splits of all seeds.
+    """Collect labels and content of all splits of all seeds.
 
     Embedded images are known by their embeddings; of others the bytes are read once and their
     hashes kept in the store. Raises DataError or LabelError where a data set cannot be read.

@@ -1,4 +1,4 @@
-"""Failure modes proposed by clustering, for failures that name none.
+"""Propose failure modes by clustering, for failures that name none.
 
 Within each label the failures are clustered by k-means on their leading principal components; the
 number of clusters has the best mean silhouette (Rousseeuw 1987). More than one mode is proposed
@@ -54,7 +54,7 @@ class Placed:
 
 
 def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes]:
-    """The modes of failures with features (N, D), by label; numbered through over all labels."""
+    """Propose the modes of failures with features (N, D), by label, numbered over all labels."""
     found: dict[str, LabelModes] = {}
     n_named = 0
     of_image = np.array(labels, dtype=object)
@@ -73,7 +73,7 @@ def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes
 
 
 def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequence[str]) -> Placed:
-    """The nearest mode of its label for every image, and the l2 distance to its centre."""
+    """Find the nearest mode of its label for every image, and the l2 distance to its centre."""
     names: list[str | None] = []
     distance = np.full(len(labels), np.inf, np.float32)
     for i, label in enumerate(labels):
@@ -87,7 +87,7 @@ def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequenc
 
 
 def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
-    """The splits of a seed; where no failure has a mode, error_sample and debug splits get some."""
+    """Return a seed's splits; where no failure has a mode, error_sample and debug splits get one."""
     errors = split_table(store, splits["error_sample"])
     if errors["mode"].null_count < errors.num_rows:
         return dict(splits)

@@ -1,4 +1,4 @@
-"""The registry of failures: pictures that the model gets wrong, as users report them.
+"""Keep the registry of failures: pictures that the model gets wrong, as users report them.
 
 The registry is a set of immutable objects, and its state is their union: `batches` hold the
 registered images, `receipts` say which files were looked through. Batches are named by what they
@@ -37,12 +37,12 @@ class Registry:
     receipts: pa.Table
 
     def seen(self) -> set[tuple[str, str]]:
-        """(uri, etag) of the files that need not be looked through again."""
+        """Return (uri, etag) of the files that need not be looked through again."""
         columns = (self.receipts[name].to_pylist() for name in ("uri", "etag"))
         return set(zip(*columns, strict=True))
 
     def rejects(self) -> pa.Table:
-        """The refused images, without those of files that have changed since."""
+        """Return the refused images, without those of files that have changed since."""
         latest = self.receipts.group_by("uri", use_threads=False).aggregate([("seen", "max")])
         at = pc.index_in(self.receipts["uri"], value_set=latest["uri"].combine_chunks())
         current = pc.equal(self.receipts["seen"], latest["seen_max"].combine_chunks().take(at))
@@ -72,7 +72,7 @@ class Pending:
 
 
 def registry_source(store_url: str) -> Source:
-    """The registered failures as an image source: one shard a batch."""
+    """Return the registered failures as an image source: one shard a batch."""
     images = f"{store_url.rstrip('/')}/{keys.FAILURE_BATCHES}/*.parquet"
     return Source(SOURCE_ID, DataConfig(images=images, label_column="label"))
 
@@ -82,7 +82,7 @@ def has_failures(store: Store) -> bool:
 
 
 def read_registry(store: Store) -> Registry:
-    """Everything that is registered and everything that was refused; reads no image."""
+    """Read everything that is registered and everything that was refused; reads no image."""
     batches = _read_log(store, keys.FAILURE_BATCHES, keys.FAILURES_VIEW, schemas.FAILURES)
     receipts = _read_log(store, keys.FAILURE_RECEIPTS, keys.RECEIPTS_VIEW, schemas.RECEIPTS)
     return Registry(
@@ -100,7 +100,7 @@ def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str])
 
 
 def coverages(store: Store, name: str) -> list[Coverage]:
-    """What the finished runs of a name covered, the oldest first."""
+    """Return what the finished runs of a name covered, the oldest first."""
     found = store.keys_under(keys.covered_failures(name))
     with ThreadPoolExecutor(_READERS) as readers:
         documents = [json.loads(data) for data in readers.map(store.read_bytes, found)]
@@ -109,7 +109,7 @@ def coverages(store: Store, name: str) -> list[Coverage]:
 
 
 def pending(store: Store, name: str, registry: Registry) -> Pending:
-    """What a run of this name would take that no finished one has."""
+    """Return what a run of this name would take that no finished one has."""
     covered = {batch for each in coverages(store, name) for batch in each.batches}
     left = registry.failures.filter(
         pc.invert(pc.is_in(registry.failures["batch"], value_set=pa.array(covered, pa.string())))
@@ -118,7 +118,7 @@ def pending(store: Store, name: str, registry: Registry) -> Pending:
 
 
 def due(store: Store, name: str, waiting: Pending, remind_after: timedelta) -> bool:
-    """Whether waiting failures are to be announced: not yet done, or the reminder is due."""
+    """Tell whether waiting failures are to be announced: not yet done, or the reminder is due."""
     if not waiting.batches:
         return False
     try:

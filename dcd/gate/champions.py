@@ -1,4 +1,4 @@
-"""The champion: which run's model is trusted now, and which were before.
+"""Keep the champion: which run's model is trusted now, and which were before.
 
 `champion.json` is complete in itself and replaced in one step, after everything that it points
 at. Every change is first noted below `champions/`, in an object that nobody changes again. So a
@@ -55,7 +55,7 @@ class HistoryRow:
 
 
 def current(store: Store) -> Champion | None:
-    """The champion, or None. Raises ObjectUnreadable if champion.json is no champion."""
+    """Return the champion, or None. Raises ObjectUnreadable if champion.json is no champion."""
     return _read(store, keys.CHAMPION) if store.exists(keys.CHAMPION) else None
 
 
@@ -116,7 +116,7 @@ def rollback(store: Store, reason: str = "by hand") -> Champion:
 
 
 def check_whole(store: Store, champion: Champion) -> None:
-    """Raises DataError if the model or the card of a champion was deleted."""
+    """Make sure of a champion. Raises DataError if its model or its card was deleted."""
     missing = _missing(store, champion.model, champion.card)
     if missing:
         raise DataError(
@@ -127,7 +127,7 @@ def check_whole(store: Store, champion: Champion) -> None:
 
 
 def history(store: Store) -> tuple[HistoryRow, ...]:
-    """All changes, the latest first."""
+    """Return all changes, the latest first."""
     changes = {
         change.id: change
         for change in (_read(store, key) for key in store.keys_under(keys.CHAMPION_CHANGES))
@@ -151,7 +151,7 @@ def history(store: Store) -> tuple[HistoryRow, ...]:
 
 
 def was_rolled_back(store: Store, run_id: str, seed: int) -> bool:
-    """Whether somebody returned from this model to the one before it."""
+    """Tell whether somebody returned from this model to the one before it."""
     changes = [row.champion for row in history(store)]
     by_id = {change.id: change for change in changes}
     left = [by_id.get(c.replaced or "") for c in changes if c.action == "rollback"]
@@ -159,7 +159,7 @@ def was_rolled_back(store: Store, run_id: str, seed: int) -> bool:
 
 
 def model_seeds(store: Store, run_id: str) -> list[int]:
-    """The seeds whose model a run has saved whole."""
+    """Return the seeds whose model a run has saved whole."""
     prefix = keys.run(run_id, "model/seed")
     files = set(store.keys_under(keys.run(run_id, "model")))
     seeds = {key.removeprefix(prefix).partition("/")[0] for key in files if key.startswith(prefix)}
@@ -171,7 +171,7 @@ def model_seeds(store: Store, run_id: str) -> list[int]:
 
 
 def classes_of(store: Store, prefix: str) -> tuple[str, ...]:
-    """The classes of a saved model. Raises DataError if its config names none."""
+    """Return the classes of a saved model. Raises DataError if its config names none."""
     key = f"{prefix}/config.json"
     try:
         return tuple(json.loads(store.read_bytes(key))["label_names"])

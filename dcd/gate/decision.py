@@ -1,4 +1,4 @@
-"""The promotion gate: a candidate replaces the champion only if nothing got worse.
+"""Decide whether a candidate replaces the champion: only if nothing got worse.
 
 Two tests on the same images, by default both at 95 %: on `test` the candidate must be non-inferior
 within a margin; on `debug_val` it must be better. A candidate that is merely different passes the

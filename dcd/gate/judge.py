@@ -1,4 +1,4 @@
-"""The gate of a run: which model is the candidate, what it is compared with, and what follows.
+"""Judge a run: which model is the candidate, what it is compared with, and what follows.
 
 The candidate is `selected` against the champion, where there is one for the same classes, else
 against `none`. Of several seeds either the first is the candidate, named before any figure is
@@ -122,7 +122,7 @@ def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> 
 def champion_predictions(
     store: Store, champion: Champion, splits: Splits, encoder_id: str
 ) -> pa.Table:
-    """The champion on a run's test and debug_val: schemas.PREDICTIONS, computed once.
+    """Ask the champion about a run's test and debug_val: schemas.PREDICTIONS, computed once.
 
     A head on the same encoder answers from cached features, as the candidate does; any other
     champion from the images. Raises DataError if its model is gone.

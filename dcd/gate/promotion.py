@@ -1,4 +1,4 @@
-"""Promotion by hand: what the gate did not let pass needs to be forced."""
+"""Promote by hand: what the gate did not let pass needs to be forced."""
 
 from dcd.errors import DataError, GateRefused
 from dcd.gate import champions

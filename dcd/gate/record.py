@@ -1,4 +1,4 @@
-"""What the gate said of a run, as it is kept in the run's gate.json and told to people."""
+"""Keep what the gate said of a run, as its gate.json holds it and as people are told."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -78,7 +78,7 @@ class Gated:
 
 
 def read_record(store: Store, run_id: str) -> GateRecord | None:
-    """The gate's record of a run; None if it has none. Raises ObjectUnreadable."""
+    """Read the gate's record of a run; None if it has none. Raises ObjectUnreadable."""
     key = keys.run(run_id, "gate.json")
     if not store.exists(key):
         return None

@@ -1,4 +1,4 @@
-"""Building an index of the pool: from nothing, or by appending new shards to an older index.
+"""Build an index of the pool: from nothing, or by appending new shards to an older index.
 
 Appending writes the rows of the new shards and nothing else: what the older index holds stays where
 it is, and its lists and codec go on to be used. Compaction writes all rows as one whole again.

@@ -1,4 +1,4 @@
-"""index.json: what an index is made of, what it counts, and which indexes a pool has."""
+"""Keep index.json: what an index is made of, what it counts, and which indexes a pool has."""
 
 import json
 from collections.abc import Mapping
@@ -59,7 +59,7 @@ class IndexInfo:
 
 
 def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> IndexInfo:
-    """The counts of a finished index. Raises StoreError if there is none."""
+    """Read the counts of a finished index. Raises StoreError if there is none."""
     found = json.loads(store.read_bytes(info_key(pool, encoder_id, index_id)))
     found["lists"] = {label: ListInfo(**info) for label, info in found["lists"].items()}
     found["segments"] = tuple(found["segments"])
@@ -67,7 +67,7 @@ def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> Index
 
 
 def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:
-    """The finished indexes of a pool, of this format."""
+    """List the finished indexes of a pool, of this format."""
     found = store.keys_under(keys.index(pool, encoder_id, "").rstrip("/"))
     by_name = [key.rsplit("/", 2)[-2:] for key in found]
     of_format = {index_id for index_id, name in by_name if name == "sources.json"}
@@ -75,7 +75,7 @@ def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:
 
 
 def indexes(store: Store, pool: str, encoder_id: str) -> list[IndexInfo]:
-    """All finished indexes of a pool, of this format."""
+    """Read all finished indexes of a pool, of this format."""
     found = index_ids(store, pool, encoder_id)
     return [index_info(store, pool, encoder_id, index_id) for index_id in found]
 

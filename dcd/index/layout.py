@@ -1,4 +1,4 @@
-"""How the vectors of an index are stored and searched: planned from the sizes of its labels.
+"""Plan from the sizes of its labels how the vectors of an index are stored and searched.
 
 A label that is small enough is scanned. A larger one is cut into lists around k-means centres, of
 which a search probes a few (IVF). Vectors are float16, or codes of a quantiser.
@@ -42,7 +42,7 @@ class Layout:
     n_train: Mapping[str, int] = field(default_factory=dict)
 
     def lists_of(self, rows: pa.Table) -> pa.Array:
-        """The list of every row: int32, NO_LIST in labels without lists."""
+        """Return the list of every row: int32, NO_LIST in labels without lists."""
         lists = np.full(rows.num_rows, NO_LIST, np.int32)
         if self.centroids:
             labels = rows["weak_label"].combine_chunks()
@@ -102,14 +102,14 @@ def plan(
 
 
 def lists_of_label(n_rows: int, dim: int, config: IndexConfig) -> int:
-    """How many lists a label is cut into; 0 where it is scanned."""
+    """Return how many lists a label is cut into; 0 where it is scanned."""
     if 2 * dim * n_rows <= config.max_scan_bytes:
         return 0
     return min(max(2, 2 * dim * n_rows // _LIST_BYTES), _MAX_LISTS)
 
 
 def sample_rows(config: IndexConfig, dim: int) -> int:
-    """The most rows of the sample of the pool."""
+    """Return the most rows of the sample of the pool."""
     return min(config.sample_rows, _SAMPLE_BYTES // (2 * dim))
 
 
@@ -128,7 +128,7 @@ def write_layout(store: Store, prefix: str, layout: Layout) -> None:
 
 
 def read_centroids(store: Store, prefix: str) -> dict[str, np.ndarray]:
-    """By label: (n_lists, D) float32."""
+    """Read centroids by label: (n_lists, D) float32."""
     table = store.read_table(_lists_key(prefix)).combine_chunks()
     labels = table["label"].combine_chunks()
     vectors = table["centroid"].combine_chunks()
@@ -156,7 +156,7 @@ def _split(sample: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def centroid_table(centroids: Mapping[str, np.ndarray]) -> pa.Table:
-    """What `lists.parquet` holds. centroids: by label, (n_lists, D) float32."""
+    """Make what `lists.parquet` holds. centroids: by label, (n_lists, D) float32."""
     return pa.concat_tables(
         pa.table(
             {
@@ -171,7 +171,7 @@ def centroid_table(centroids: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def codec_table(parameters: np.ndarray) -> pa.Table:
-    """What `codec.parquet` holds. parameters: (n,) float32."""
+    """Make what `codec.parquet` holds. parameters: (n,) float32."""
     return pa.table({"parameter": parameters})
 
 

@@ -1,4 +1,4 @@
-"""The sorted rows of an index as files (parts) and row groups of bounded size."""
+"""Write the sorted rows of an index as files (parts) and row groups of bounded size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,12 +59,12 @@ class Part:
 
 
 def part_key(prefix: str, number: int) -> str:
-    """Where a file of vectors of an index is published."""
+    """Name where a file of vectors of an index is published."""
     return f"{prefix}/vectors-{number:05d}.parquet"
 
 
 def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
-    """Chunks that share a row group: a large one has its own, small neighbours are joined."""
+    """Yield chunks that share a row group: a large one has its own, small neighbours are joined."""
     small: list[Chunk] = []
     for chunk in chunks:
         if chunk.num_rows >= min_rows:

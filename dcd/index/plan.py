@@ -1,4 +1,4 @@
-"""Whether an index is there, is appended to, or is built: decided before a row is read."""
+"""Decide before a row is read whether an index is there, is appended to, or is built."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Sources:
 
     @property
     def index_id(self) -> str:
-        """Of an index that is built from them as one whole."""
+        """The id of an index that is built from them as one whole."""
         return keys.digest(self.recipe, self.shards)
 
 
@@ -50,7 +50,10 @@ def sources_of(
     labels: pa.Table | None,
     config: IndexConfig,
 ) -> Sources:
-    """labels: as `distinct_labels` gives them. shards: (name, identity), by name."""
+    """Bring what an index is made of together.
+
+    labels: as `distinct_labels` gives them. shards: (name, identity), by name.
+    """
     content = None if labels is None else keys.table_digest(labels)
     settings = config.model_dump(mode="json", exclude={"max_memory_bytes"})
     recipe = keys.digest("index", _INDEX_FORMAT, pool, encoder_id, content, settings)
@@ -58,7 +61,7 @@ def sources_of(
 
 
 def distinct_labels(labels: pa.Table) -> pa.Table:
-    """Key and label without nulls or repeats, sorted: the same labels give the same digest."""
+    """Keep key and label without nulls or repeats, sorted: equal labels give equal digests."""
     key = "image_id" if "image_id" in labels.column_names else "weak_label"
     pairs = labels.select([key, "label"]).drop_null()
     distinct = pairs.group_by([key, "label"], use_threads=False).aggregate([])
@@ -68,7 +71,10 @@ def distinct_labels(labels: pa.Table) -> pa.Table:
 def plan_index(
     store: Store, pool: str, encoder_id: str, sources: Sources, n_images: int, compact: bool
 ) -> IndexPlan:
-    """n_images: embedded ones, of all the shards of `sources`."""
+    """Decide whether an index is there, is appended to, or is built anew.
+
+    n_images: embedded ones, of all the shards of `sources`.
+    """
     index_id = sources.index_id
     if store.exists(info_key(pool, encoder_id, index_id)):
         there = index_info(store, pool, encoder_id, index_id)

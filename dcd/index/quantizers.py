@@ -1,4 +1,4 @@
-"""faiss, and nowhere else: lists for labels too large to scan, and codes smaller than float16.
+"""Use faiss, here and nowhere else: lists for labels too large to scan, codes below float16.
 
 Inverted lists and product quantisation: Jégou, Douze, Schmid, "Product quantization for nearest
 neighbor search", TPAMI 2011; the library: Douze et al., arXiv 2401.08281.
@@ -19,7 +19,7 @@ _ASSIGN_ROWS = 8192
 
 
 def train_centroids(sample: np.ndarray, n_lists: int) -> np.ndarray:
-    """Centres of `n_lists` lists, (n_lists, D) float32, by k-means on sample (n, D) float32.
+    """Find the centres of `n_lists` lists, (n_lists, D) float32, by k-means on sample (n, D).
 
     The seed is fixed: the same sample gives the same centres.
     """
@@ -37,7 +37,7 @@ def train_centroids(sample: np.ndarray, n_lists: int) -> np.ndarray:
 
 
 def nearest_lists(vectors: np.ndarray, centroids: np.ndarray, n: int) -> np.ndarray:
-    """The `n` lists with the nearest centres for vectors (N, D) float32: (N, n) int, in order."""
+    """Find the `n` lists with the nearest centres for vectors (N, D): (N, n) int, in order."""
     found = [
         faiss.knn(vectors[start : start + _ASSIGN_ROWS], centroids, n)[1]
         for start in range(0, len(vectors), _ASSIGN_ROWS)
@@ -46,14 +46,14 @@ def nearest_lists(vectors: np.ndarray, centroids: np.ndarray, n: int) -> np.ndar
 
 
 def code_bytes_of(storage: Storage, dim: int, max_pq_bytes: int) -> int:
-    """Bytes of a vector as the index stores it."""
+    """Return the bytes of a vector as the index stores it."""
     if storage == "pq":
         return max(n for n in range(1, max_pq_bytes + 1) if dim % n == 0)
     return dim if storage == "int8" else 2 * dim
 
 
 def n_parameters(storage: Literal["int8", "pq"], dim: int) -> int:
-    """How many float32 numbers make a codec."""
+    """Return how many float32 numbers make a codec."""
     return 2 * dim if storage == "int8" else 2**_PQ_BITS * dim
 
 

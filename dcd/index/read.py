@@ -1,4 +1,4 @@
-"""The pool's vectors clustered by label, so that a label costs a few contiguous reads.
+"""Read the pool's vectors clustered by label: a label costs a few contiguous reads.
 
 An index is addressed by what it holds: the embedded shards, the labels and the settings. Its files
 are `vectors-*.parquet` (rows by label, list and image_id; vectors as bytes), `labels.parquet`
@@ -23,12 +23,12 @@ from dcd.tables import schemas
 
 
 def codec_of(store: Store, index: IndexInfo) -> Codec | None:
-    """What decodes the vectors of an index; None where they are float16."""
+    """Return what decodes the vectors of an index; None where they are float16."""
     return None if index.storage == "float16" else read_codec(store, index.layout_prefix)
 
 
 def pool_rows(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
-    """image_id, label, shard, content_hash of all rows, or of some labels, by label and image_id.
+    """Read image_id, label, shard, content_hash of all or some labels, by label and image_id.
 
     Reads no vectors.
     """
@@ -50,7 +50,7 @@ def vectors_of(
     image_ids: pa.Array | pa.ChunkedArray,
     labels: pa.Array | None = None,
 ) -> pa.Table:
-    """image_id, label, content_hash, embedding of these images, by image_id, then label.
+    """Read image_id, label, content_hash, embedding of these images, by image_id, then label.
 
     An image with several labels has several rows. `labels` names the labels to look under and
     saves reading the ids of the others. Raises DataError if an image is not there.
@@ -77,7 +77,7 @@ def vectors_of(
 
 
 def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
-    """A uniform sample of the pool: schemas.clustered, by label and image_id.
+    """Read a uniform sample of the pool: schemas.clustered, by label and image_id.
 
     At most 100,000 rows (256 MiB of vectors), the whole pool where it is smaller; always the same
     for the same pool. See `dcd.index.sample`.
@@ -87,7 +87,7 @@ def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
 
 
 def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
-    """Where the rows of some labels (None: of all) are: the columns of `DIRECTORY`, in order."""
+    """Read where the rows of some labels (None: all) are: the columns of `DIRECTORY`, in order."""
     directory = store.read_table(f"{index.prefix}/labels.parquet")
     if labels is None:
         return directory
@@ -95,7 +95,7 @@ def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = Non
 
 
 def shared_sample(store: Store, index: IndexInfo) -> pa.Table:
-    """`dcd.index.read.pool_sample`, read once for all selections and models of a run, and held."""
+    """Read `pool_sample` once for all selections and models of a run, and hold it."""
     return held_sample(store.url, index.pool, index.encoder_id, index.index_id)
 
 

@@ -1,4 +1,4 @@
-"""What lists and codes cost: recall@50 against exact search, measured while the rows pass by."""
+"""Measure what lists and codes cost: recall@50 against exact search, while the rows pass by."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ class Judge:
         self._cases = {label: _Case(rows) for label, rows in queries.items() if rows.num_rows}
 
     def take(self, label: str, number: int, rows: pa.Table) -> None:
-        """Rows of one label and list, float16."""
+        """Take rows of one label and list, float16."""
         case = self._cases.get(label)
         if case is None:
             return
@@ -38,7 +38,7 @@ class Judge:
             case.coded.take(case.vectors, decoded.astype(np.float16), itself, ids, number)
 
     def code_recall(self) -> float | None:
-        """Share of the true neighbours among those by the codes; None without codes."""
+        """Return the share of the true neighbours among those by the codes; None without codes."""
         if self._codec is None:
             return None
         shares = [
@@ -49,7 +49,7 @@ class Judge:
         return round(float(np.mean(shares)), 4) if shares else None
 
     def list_recall(self, label: str, centroids: np.ndarray) -> dict[int, float]:
-        """Share of the true neighbours that lie in the lists probed, by the number of these."""
+        """Return the share of the true neighbours in the lists probed, by the number of these."""
         case = self._cases[label]
         n_lists = len(centroids)
         order = nearest_lists(case.vectors, centroids, n_lists)

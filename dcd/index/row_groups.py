@@ -1,4 +1,4 @@
-"""Where a label's rows are in an index's files, and reading them: whole row groups, no more."""
+"""Find where a label's rows are in an index's files, and read whole row groups, no more."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ class RowGroup:
         return pa.concat_tables([table.slice(*run) for run in self.ranges])
 
     def list_of_rows(self) -> np.ndarray:
-        """The list of every wanted row: (n,) int32."""
+        """Return the list of every wanted row: (n,) int32."""
         return np.repeat(np.array(self.lists, np.int32), [n for _, n in self.ranges])
 
 
 def row_groups(directory: pa.Table) -> list[RowGroup]:
-    """The row groups that hold the rows of a directory, in its order."""
+    """Return the row groups that hold the rows of a directory, in its order."""
     runs: dict[tuple[str, int], list[tuple[int, int, int]]] = {}
     for run in directory.to_pylist():
         at = (run["part"], run["row_group"])
@@ -69,7 +69,7 @@ class Reader:
             self._file.close(force=True)
 
     def read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
-        """The columns of `schemas.clustered` that are asked for."""
+        """Read the columns of `schemas.clustered` that are asked for."""
         stored = list(columns)
         if self._codec is not None:
             stored = ["code" if name == "embedding" else name for name in columns]
@@ -110,7 +110,7 @@ class Reader:
 def read_pieces(
     store: Store, directory: pa.Table, columns: Sequence[str], codec: Codec | None = None
 ) -> Iterator[pa.Table]:
-    """The rows that a directory lists, one row group after the other, with their `list`.
+    """Yield the rows that a directory lists, one row group after the other, with their `list`.
 
     columns: of `schemas.clustered`; no others are read.
     """
@@ -121,14 +121,14 @@ def read_pieces(
 
 
 def reading_requests(directory: pa.Table) -> Requests:
-    """What `read_pieces` sends for these rows: a read for every row group that holds some."""
+    """Count what `read_pieces` sends for these rows: a read for every row group that holds some."""
     n_parts = len(pc.unique(directory["part"]))
     groups = directory.group_by(["part", "row_group"]).aggregate([])
     return (FOUND + footer_requests(0)) * n_parts + column_requests(0) * groups.num_rows
 
 
 def touched_bytes(store: Store, directory: pa.Table, columns: Sequence[str]) -> int:
-    """What the rows of a directory take in the files, compressed, in these columns.
+    """Return what the rows of a directory take in the files, compressed, in these columns.
 
     A row of a row group has an equal share of it.
     """

@@ -1,4 +1,4 @@
-"""A uniform sample of a pool that is the same in whatever order the rows come.
+"""Draw a uniform sample of a pool that is the same in whatever order the rows come.
 
 The rows with the smallest content hashes: a bottom-k sketch (Cohen and Kaplan, "Summarizing data
 using bottom-k sketches", PODC 2007). Samples of parts merge into the sample of the whole.
@@ -29,7 +29,7 @@ class BottomRows:
             self._cut()
 
     def table(self) -> pa.Table:
-        """At most `n_rows` rows, by (weak_label, image_id)."""
+        """Return at most `n_rows` rows, by (weak_label, image_id)."""
         if self._kept.num_rows > self.n_rows:
             self._cut()
         by_label = [("weak_label", "ascending"), ("image_id", "ascending")]

@@ -1,4 +1,4 @@
-"""Shard embeddings → one order by label, in row groups that a label can be read by.
+"""Bring shard embeddings into one order by label, in row groups a label can be read by.
 
 An external sort in DuckDB bounds the memory, whatever the size of the pool. Vectors travel through
 it as bytes: DuckDB has no float16 and would double them.
@@ -94,7 +94,7 @@ def labelled(
     max_memory_bytes: int,
     tally: Tally,
 ) -> Iterator[pa.Table]:
-    """schemas.clustered(dim): the rows with a label, in any order.
+    """Yield schemas.clustered(dim): the rows with a label, in any order.
 
     rows: schemas.embeddings(dim) plus `shard`. labels: image_id, label or weak_label, label; None:
     the weak labels.

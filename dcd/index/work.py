@@ -1,4 +1,4 @@
-"""What building or appending to an index will read and write, told before a row is read."""
+"""Tell what building or appending to an index will read and write, before a row is read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def building_work(
     config: IndexConfig,
     files: IndexFiles,
 ) -> Work:
-    """Building anew from so many shards, embeddings of shard_bytes each."""
+    """Count the work of building anew from so many shards, embeddings of shard_bytes each."""
     trains = config.storage != "float16" or any(number > 0 for number in files.lists.values())
     n_passes = 2 if trains else 1
     by_image = labels is not None and "image_id" in labels.column_names
@@ -79,7 +79,10 @@ def appending_work(
     directory: pa.Table,
     files: IndexFiles,
 ) -> Work:
-    """Appending so many shards with rows of these labels. directory: of base."""
+    """Count the work of appending so many shards with rows of these labels.
+
+    directory: of base.
+    """
     codec = Requests() if base.storage == "float16" else table_requests(0) + METADATA_READ
     lists = table_requests(0) if base.lists else Requests()
     of_base = BYTES_READ + table_requests(0) + table_requests(files.sample) + codec + lists
@@ -91,5 +94,5 @@ def appending_work(
 
 
 def counts_labels(weak: bool, n_images: int, dim: int, config: IndexConfig) -> bool:
-    """Whether building counts the labels first: weak ones only where one could be too large."""
+    """Tell whether building counts labels first: weak ones only where one could be too large."""
     return not weak or 2 * dim * n_images > config.max_scan_bytes

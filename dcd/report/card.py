@@ -16,7 +16,7 @@ from dcd.report.words import interval, percent, points
 
 
 def card_json(record: RunRecord, gate: GateRecord) -> str:
-    """Lineage, config, figures and the gate's answer, as JSON."""
+    """Write lineage, config, figures and the gate's answer as JSON."""
     return json.dumps(
         {
             "run_id": record.run_id,
@@ -34,7 +34,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
 
 
 def metrics_json(metrics: pa.Table) -> list[dict[str, object]]:
-    """The rows of `dcd run --json`: accuracies by method, seed, split and mode (null = all)."""
+    """Return the rows of `dcd run --json`: accuracies by method, seed, split, mode (null = all)."""
     return [
         {
             "method": row["model"],
@@ -54,13 +54,13 @@ def metrics_json(metrics: pa.Table) -> list[dict[str, object]]:
 
 
 def licences(config: RunConfig) -> dict[str, str | None]:
-    """Licence of every data set, as the config gives it, and of weights from timm's hub."""
+    """Return the licence of every data set, as the config has it, and of weights from timm's hub."""
     found = {name: data.licence for name, data in _data_sets(config).items()}
     return found | {"encoder weights": _weights_licence(config)}
 
 
 def card_markdown(record: RunRecord, gate: GateRecord) -> str:
-    """The same for people: one page of Markdown."""
+    """Write the same for people: one page of Markdown."""
     config, lineage = record.config, record.lineage
     seeds = ", ".join(map(str, config.seeds))
     picked = f" Of its models that of seed {gate.seed} was judged." if gate.seed is not None else ""

@@ -1,4 +1,4 @@
-"""Which failures and picks the report shows, and how many more there are. Pure.
+"""Choose which failures and picks the report shows, and count how many more there are. Pure.
 
 A run may hold thousands of failures with dozens of picks each; the page stays usable because
 the shown ones are chosen by fixed rules and all others are counted.
@@ -123,7 +123,7 @@ def plan_gallery(
 
 
 def pictures(gallery: Gallery) -> list[str]:
-    """Image ids of a gallery, weightiest first: all failures, then the picks rank by rank."""
+    """Return the image ids of a gallery, weightiest first: all failures, then picks by rank."""
     failures = [failure for group in gallery.groups for failure in group.failures]
     by_rank = sorted(
         (pick.rank, n, pick.image_id) for n, f in enumerate(failures) for pick in f.picks
@@ -132,7 +132,7 @@ def pictures(gallery: Gallery) -> list[str]:
 
 
 def within(gallery: Gallery, album: Album) -> Gallery:
-    """The gallery less the picks for which the album had no room; they count as hidden."""
+    """Return the gallery less the picks that the album had no room for; they count as hidden."""
 
     def trimmed(failures: Iterable[Failure]) -> tuple[Failure, ...]:
         return tuple(

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: no script, no network, every string escaped.
+"""Make one self-contained HTML page about a run: no script, no network, every string escaped.
 
 The page carries its own content security policy: images only from data URIs, and only the one
 style sheet whose hash it names. So nothing that a label or an id holds can run or load anything.
@@ -46,7 +46,7 @@ class RejectReason:
 
 
 def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[str, bytes]]) -> str:
-    """The report of a run as HTML.
+    """Make the report of a run as HTML.
 
     image_bytes: the encoded images of some ids, asked for a few hundred at a time. An image that
     it leaves out, or that does not decode, is shown as a placeholder. Picks beyond the page's
@@ -89,7 +89,7 @@ def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[s
 
 
 def describe(row: MethodSummary, config: RunConfig) -> str:
-    """What a method adds to train, in a few words."""
+    """Say what a method adds to train, in a few words."""
     compare = config.compare
     match row.method:
         case "none":
@@ -137,7 +137,7 @@ def _describe_selection(selection: SelectionConfig) -> str:
 
 
 def reject_reasons(record: RunRecord) -> list[RejectReason]:
-    """Rejected images counted by stage and reason, the most frequent first."""
+    """Count rejected images by stage and reason, the most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], str] = {}
     for row in record.rejects.to_pylist():
@@ -150,7 +150,7 @@ def reject_reasons(record: RunRecord) -> list[RejectReason]:
 
 
 def cost_words(stages: Sequence[StageCount]) -> str:
-    """What the run cost, in a sentence."""
+    """Say what the run cost, in a sentence."""
     read = [stage for stage in stages if stage.n_bytes is not None]
     n_bytes = sum(stage.n_bytes or 0 for stage in read)
     n_new, n_before = sum(stage.n for stage in read), sum(stage.n_reused for stage in read)
@@ -162,7 +162,7 @@ def cost_words(stages: Sequence[StageCount]) -> str:
 
 
 def style_sheet() -> tuple[Markup, str]:
-    """The pages' CSS, and its hash for a content security policy."""
+    """Return the pages' CSS, and its hash for a content security policy."""
     css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     return Markup(css), base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
 

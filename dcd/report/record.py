@@ -1,4 +1,4 @@
-"""What a report is made from: the record of a run, its stages and what changed since the last."""
+"""Hold what a report is made from: the record of a run, its stages and what changed."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The verdict of a run in plain words: what rose, what it cost, and which baseline did better.
+"""Say in plain words what rose, what it cost, and which baseline did better.
 
 A change is called a rise or a fall only if its 95 % interval excludes zero.
 """
@@ -32,7 +32,7 @@ _HEADLINES: dict[tuple[Change, Change], str] = {
 
 
 def verdict(record: RunRecord) -> tuple[str, ...]:
-    """Sentences, the weightiest first; the first one is the headline."""
+    """Return sentences, the weightiest first; the first one is the headline."""
     rows = summary_rows(record.predictions, record.metrics)
     return verdict_of(record, rows, mode_rows(record.predictions))
 
@@ -40,7 +40,7 @@ def verdict(record: RunRecord) -> tuple[str, ...]:
 def verdict_of(
     record: RunRecord, rows: Sequence[MethodSummary], modes: Sequence[ModeSummary]
 ) -> tuple[str, ...]:
-    """`verdict` from rows that are already there."""
+    """Return the `verdict` of rows that are already there."""
     by_name = {row.method: row for row in rows}
     none, selected = by_name["none"], by_name["selected"]
     rivals = [row for row in rows if row.role in ("baseline", "variant")]

@@ -1,4 +1,4 @@
-"""Numbers with their unit, and changes of them, in words for people."""
+"""Put numbers with their unit, and changes of them, into words for people."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ Change = Literal["rose", "fell", "unclear"]
 
 
 def change(gain: Interval) -> Change:
-    """What a 95 % interval of a difference allows to say."""
+    """Say what a 95 % interval of a difference allows to say."""
     if gain.low > 0:
         return "rose"
     return "fell" if gain.high < 0 else "unclear"
@@ -41,7 +41,7 @@ def interval(found: Interval) -> str:
 
 
 def mode_name(mode: str | None, label: str | None) -> str:
-    """'deer, mode 2'; the part that is not known is left out."""
+    """Name a mode: 'deer, mode 2'; the part that is not known is left out."""
     if mode is None:
         return label or "all"
     return f"mode {mode}" if label is None else f"{label}, mode {mode}"
