@@ -87,7 +87,7 @@ def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequenc
 
 
 def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
-    """Return a seed's splits; where no failure has a mode, error_sample and debug splits get one."""
+    """Give error_sample and debug splits proposed modes where no failure has one."""
     errors = split_table(store, splits["error_sample"])
     if errors["mode"].null_count < errors.num_rows:
         return dict(splits)

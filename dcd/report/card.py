@@ -54,7 +54,7 @@ def metrics_json(metrics: pa.Table) -> list[dict[str, object]]:
 
 
 def licences(config: RunConfig) -> dict[str, str | None]:
-    """Return the licence of every data set, as the config has it, and of weights from timm's hub."""
+    """Return the licence of every data set, as in the config, and of weights from timm's hub."""
     found = {name: data.licence for name, data in _data_sets(config).items()}
     return found | {"encoder weights": _weights_licence(config)}
 
