@@ -1,6 +1,7 @@
 """What README.md, CONTRIBUTING.md and docs/ name is there: pages, files and commands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _TOPS = "benchmarks|dcd|deployments|docs|examples|flows|tasks|tests"
 _PATH = re.compile(rf"(?<![\w/.:-])((?:{_TOPS})/[\w./*-]*\w/?)(?!\w)")
 _MODULE = re.compile(r"(?<![\w/.])(benchmarks(?:\.\w+)+|python -m [\w.]+)")
+_BOLD = re.compile(r'y="([\d.]+)"[^>]*font-weight="bold"[^>]*>(\w+)<')
 _COMMAND = re.compile(r"(?<![\w/.-])dcd ([a-z]+)(?: ([a-z]+))?")
 
 
@@ -100,6 +102,16 @@ def test_the_readme_lists_every_command():
 def test_the_index_lists_every_page_of_docs():
     listed = set(_LINK.findall((ROOT / "docs/README.md").read_text("utf-8")))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= listed
+
+
+def test_the_drawing_has_every_room_on_the_floor_that_the_contract_gives_it():
+    drawing = (ROOT / "docs/rooms.svg").read_text("utf-8")
+    height = {room: float(y) for y, room in _BOLD.findall(drawing)}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in contracts["contracts"] if c.get("containers") == ["dcd"]]
+    floors = [{height.get(room) for room in layer.split(" | ")} for layer in layers]
+    assert all(len(floor) == 1 and None not in floor for floor in floors), floors
+    assert floors == sorted(floors, key=min), "a lower layer is drawn lower"
 
 
 def test_the_readme_can_be_read_at_a_sitting():
