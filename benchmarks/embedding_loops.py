@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from dcd.config import DataConfig, EncoderConfig
 from dcd.embeddings.embed import embed_images, publish
 from dcd.encoders.encoder import load_encoder, load_network, preprocess_of
-from dcd.images import decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import to_input
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
 from dcd.sources.shards import read_shard

@@ -17,7 +17,8 @@ from dcd.config import DataConfig, EncoderConfig
 from dcd.encoders.encoder import load_encoder, load_network
 from dcd.encoders.precision import MIN_COSINE, cosines
 from dcd.errors import DataError, EncoderError
-from dcd.images import Preprocess, decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import Preprocess, to_input
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
 from dcd.sources.shards import read_shard

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import load_encoder
 from dcd.errors import DataError, LabelError
-from dcd.images import BadImage, decode, to_input
+from dcd.images.decode import BadImage, decode
+from dcd.images.preprocess import to_input
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors

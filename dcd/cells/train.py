@@ -12,7 +12,7 @@ from torch import nn
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
 from dcd.encoders.encoder import load_network, preprocess_of
 from dcd.errors import DataError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks

@@ -18,7 +18,8 @@ import torch
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
-from dcd.images import BadImage, decode, to_input
+from dcd.images.decode import BadImage, decode
+from dcd.images.preprocess import to_input
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.sources.source import Source

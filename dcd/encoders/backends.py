@@ -19,7 +19,7 @@ from dcd.config import EncoderConfig
 from dcd.encoders import openvino_backend, torch_backend
 from dcd.encoders.precision import Embed, Precision, fastest_within_tolerance
 from dcd.errors import EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.threads import cores
 
 _MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}  # larger ones gain nothing

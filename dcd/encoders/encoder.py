@@ -16,7 +16,7 @@ from dcd.config import EncoderConfig
 from dcd.encoders import backends, weights
 from dcd.encoders.class_token import without_unused_tokens
 from dcd.errors import EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.store import keys
 
 PIXELS = "pixels"  # not a network: the resized image itself, flattened; a baseline

@@ -12,7 +12,7 @@ from torch import nn
 
 from dcd.encoders.precision import Embed, Precision
 from dcd.errors import EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 
 # OpenVINO reports its use over the network from its import on, unless it finds no reporter.
 sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]

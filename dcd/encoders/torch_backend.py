@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dcd.encoders.precision import Embed
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 
 _N_LANES = 3  # batches on their way to the GPU, on it, and back
 

@@ -19,7 +19,8 @@ from dcd.encoders import weights
 from dcd.encoders.encoder import preprocess_of
 from dcd.errors import DataError, EncoderError, LabelError
 from dcd.gate import champions
-from dcd.images import BadImage, Preprocess, decode, to_input
+from dcd.images.decode import BadImage, decode
+from dcd.images.preprocess import Preprocess, to_input
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import read_shard

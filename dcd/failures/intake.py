@@ -15,7 +15,7 @@ from dcd.config.explain import closest
 from dcd.errors import DataError, ObjectNotFound
 from dcd.failures.known_content import KnownContent, known_content
 from dcd.failures.registry import Registry, read_registry
-from dcd.images import BadImage, decode
+from dcd.images.decode import BadImage, decode
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
 from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, clean_id, short_id
 from dcd.sources.shards import read_shard

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dcd.images import BadImage, decode
+from dcd.images.decode import BadImage, decode
 
 _BATCH = 256  # images fetched at once: bounds the memory whatever the size of the originals
 _QUALITY = 75

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from dcd.evaluation.summary import MethodSummary
-from dcd.images import BadImage, decode
+from dcd.images.decode import BadImage, decode
 from dcd.report import figures
 
 _LIGHT = "svg{--ink:#1a1a1a;--soft:#5c5c5c;--line:#e3e3e3;--accent:#0b5fa5;--paper:#fff;"

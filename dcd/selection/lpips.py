@@ -19,7 +19,8 @@ from torchvision.models import alexnet
 
 from dcd.encoders import weights
 from dcd.errors import EncoderError
-from dcd.images import Preprocess, decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import Preprocess, to_input
 from dcd.store import keys
 
 PREPROCESS = Preprocess(224, 1.0, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

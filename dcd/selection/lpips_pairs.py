@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dcd.errors import DataError
-from dcd.images import BadImage
+from dcd.images.decode import BadImage
 from dcd.selection.lpips import BATCH_SIZE, Lpips, lpips_input, lpips_vectors
 from dcd.sources.records import RawImage
 from dcd.threads import cores

@@ -11,7 +11,8 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader, Dataset
 
-from dcd.images import Preprocess, decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import Preprocess, to_input
 
 Augmentation = Literal["none", "crop", "crop_flip", "rand_augment"]
 

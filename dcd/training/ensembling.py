@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcd.errors import EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.training.batches import evaluation_batches, normalised
 
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.store import keys
 from dcd.training.batches import (
     TrainingImages,

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from dcd.config import TrainingConfig
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.ensembling import (
     CurvePoint,

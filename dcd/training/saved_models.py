@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.store import Store
 from dcd.training.head import LinearHead
 

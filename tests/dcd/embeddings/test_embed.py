@@ -19,7 +19,8 @@ from dcd.embeddings import embed as embedding
 from dcd.embeddings.embed import ShardStats, embed_images, publish, published
 from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch
-from dcd.images import decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import to_input
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.store import Store, keys
 from dcd.tables import schemas

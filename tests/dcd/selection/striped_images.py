@@ -8,7 +8,7 @@ import timm
 import torch
 from PIL import Image
 
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 
 CLASSES = ("horizontal", "vertical")
 PREPROCESS = Preprocess(32, 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

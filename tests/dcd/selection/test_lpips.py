@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dcd.errors import EncoderError
-from dcd.images import decode, to_input
+from dcd.images.decode import decode
+from dcd.images.preprocess import to_input
 from dcd.selection.lpips import PREPROCESS, load_lpips, lpips_distances, numbers_per_image
 from tests.case import png
 from tests.dcd.selection.lpips_weights import write_alexnet

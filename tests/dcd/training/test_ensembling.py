@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dcd.errors import EncoderError
-from dcd.images import decode
+from dcd.images.decode import decode
 from dcd.training.ensembling import (
     CurvePoint,
     choose,

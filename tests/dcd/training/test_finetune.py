@@ -12,7 +12,7 @@ from torch import nn
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderError, LabelError, StoreError
-from dcd.images import BadImage
+from dcd.images.decode import BadImage
 from dcd.store import Store
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.finetune import Progress, finetune, learning_rate_scale, predict_images

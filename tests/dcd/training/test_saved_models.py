@@ -12,7 +12,7 @@ from torch import nn
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import load_encoder, load_network
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training.saved_models import (
     CONFIG,

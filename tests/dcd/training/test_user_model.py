@@ -6,7 +6,7 @@ import torch
 
 from dcd.config import StartConfig
 from dcd.errors import EncoderError
-from dcd.images import Preprocess
+from dcd.images.preprocess import Preprocess
 from dcd.training.saved_models import save_model
 from dcd.training.user_model import load_start, start_digest
 

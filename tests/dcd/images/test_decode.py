@@ -1,4 +1,4 @@
-"""Decoding of the hostile corpus, fuzzing, and preprocessing against timm's own transform."""
+"""Decoding of the hostile corpus, and fuzzing."""
 
 import io
 import subprocess
@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
-from timm.data.transforms_factory import create_transform
 
-from dcd.images import MAX_PIXELS, BadImage, Preprocess, decode, to_input
+from dcd.images.decode import MAX_PIXELS, BadImage, decode
 from tests.dcd.sources.hostile import IMAGES, Hostile, encoded, noise, oriented, scene
 
-HALF = (0.5, 0.5, 0.5)
 DECODABLE = [case.data for case in IMAGES if case.reason is None]
 
 
@@ -121,59 +119,10 @@ def test_mutated_images_raise_nothing_but_bad_image(
     assert outcome(bytes(data))
 
 
-@pytest.mark.parametrize("shape", [(300, 466), (466, 300), (224, 224), (40, 60), (97, 380)])
-@pytest.mark.parametrize(
-    ("size", "crop_pct", "interpolation"),
-    [(224, 0.875, "bicubic"), (96, 0.9, "bilinear"), (288, 1.0, "bicubic")],
-)
-def test_to_input_gives_the_pixels_of_timms_transform(shape, size, crop_pct, interpolation):
-    height, width = shape
-    picture = noise(max(width // 4, 8), max(height // 4, 8)).resize((width, height))
-    reference = create_transform(
-        (3, size, size),
-        is_training=False,
-        interpolation=interpolation,
-        crop_pct=crop_pct,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
-    expected = np.asarray(reference(picture)).transpose(1, 2, 0) * 255  # pyright: ignore
-    found = to_input(np.array(picture), Preprocess(size, crop_pct, interpolation, HALF, HALF))
-    assert found.dtype == np.uint8
-    assert found.flags.c_contiguous
-    difference = np.abs(found - expected)
-    assert difference.max() <= 2.01
-    assert difference.mean() < 0.05
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (2, 30_000), (3, 7)])
-def test_to_input_takes_every_shape(shape: tuple[int, int]):
-    image = np.full((*shape, 3), 200, np.uint8)
-    found = to_input(image, Preprocess(224, 0.875, "bicubic", HALF, HALF))
-    assert found.shape == (224, 224, 3)
-    assert (found == 200).all()
-
-
-def test_the_ends_of_a_panorama_do_not_matter():
-    across = np.linspace(0, 6 * np.pi, 1500)  # waves: a shift of a whole pixel would show
-    picture = np.full((200, 1500, 3), 127 + 120 * np.sin(across)[None, :, None]).astype(np.uint8)
-    preprocess = Preprocess(64, 0.875, "bilinear", HALF, HALF)
-    whole = create_transform(
-        (3, 64, 64),
-        is_training=False,
-        interpolation="bilinear",
-        crop_pct=0.875,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
-    expected = np.asarray(whole(Image.fromarray(picture))).transpose(1, 2, 0) * 255  # pyright: ignore
-    assert np.abs(to_input(picture, preprocess) - expected).mean() < 2
-
-
 def test_decoding_tells_users_nothing_of_torchvisions_plans() -> None:
     sink = io.BytesIO()
     Image.new("RGB", (20, 20)).save(sink, "JPEG")
-    code = f"from dcd.images import decode; decode({sink.getvalue()!r})"
+    code = f"from dcd.images.decode import decode; decode({sink.getvalue()!r})"
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", code],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Decode images that nobody vouches for, and preprocess them as encoders expect.
+"""Decode images that nobody vouches for.
 
 The only module that decodes. Accepted are JPEG, PNG, WebP, GIF and BMP; of an animation the
 first frame. Whatever cannot be decoded whole raises BadImage with a reason.
@@ -8,15 +8,11 @@ import io
 import threading
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resize
 
 from dcd.errors import DCDError
 
@@ -39,10 +35,6 @@ warnings.filterwarnings("ignore", r"The image decoding and encoding", Deprecatio
 
 # At up to 14 bytes a pixel, several large images at once would burst a worker's memory.
 _one_large_image = threading.Lock()
-_INTERPOLATION = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
 _OTHER_CONTENT = (
     (b"<!doctype html", "HTML"),
     (b"<html", "HTML"),
@@ -66,17 +58,6 @@ class BadImage(DCDError):
     def __init__(self, reason: str):
         self.reason = reason
         super().__init__(reason)
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How an encoder wants its images. `mean` and `std` are per RGB channel, of values in 0–1."""
-
-    input_size: int
-    crop_pct: float
-    interpolation: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -104,34 +85,6 @@ def decode(data: bytes) -> np.ndarray:
         raise BadImage("too many pixels") from err
     except Exception as err:  # decoders raise nearly every type on hostile bytes
         raise BadImage(_reason(err)) from err
-
-
-def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Bring (H, W, 3) uint8 to (S, S, 3): shorter side to S / crop_pct, antialiased, centre crop.
-
-    The same pixels as timm's evaluation transform, on uint8 instead of PIL images.
-    Normalisation happens in the encoder's graph.
-    """
-    size = preprocess.input_size
-    short = int(size / preprocess.crop_pct)
-    image = _trim(image)
-    height, width = image.shape[:2]
-    scaled = (
-        (short, short * width // height) if height <= width else (short * height // width, short)
-    )
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    pixels = resize(pixels, list(scaled), _INTERPOLATION[preprocess.interpolation], antialias=True)
-    top, left = (round((side - size) / 2) for side in scaled)
-    cropped = pixels[:, top : top + size, left : left + size]
-    return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
-
-
-def _trim(image: np.ndarray) -> np.ndarray:
-    """The centre of a very long image: the crop never sees its ends, so they need no resizing."""
-    height, width = image.shape[:2]
-    keep = 4 * min(height, width)
-    top, left = max(0, height - keep) // 2, max(0, width - keep) // 2
-    return image[top : top + keep, left : left + keep]
 
 
 def _check_cost(image: Image.Image, data: bytes) -> None:
