@@ -6,11 +6,12 @@ and what loads them.
 """
 
 from dcd.config.base import Frozen
-from dcd.config.comparison import ComparisonConfig, load_comparison
+from dcd.config.comparison import ComparisonConfig
 from dcd.config.data import SPLITS, UNJUDGED_SPLITS, DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
 from dcd.config.index import IndexConfig
 from dcd.config.load import (
+    load_comparison,
     load_config,
     load_embed_config,
     load_index_config,

@@ -1,18 +1,13 @@
 """The configuration of a comparison: a grid of encoders, strategies and k over one run."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from dcd.config.base import Frozen
 from dcd.config.encoder import EncoderConfig
-from dcd.config.explain import explain_fault
-from dcd.config.load import load_config
 from dcd.config.run import BASELINES, Baseline, CompareConfig, RunConfig
 from dcd.config.selection import SelectionConfig
-from dcd.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -78,26 +73,3 @@ class ComparisonConfig(Frozen):
             baselines=(), selections={self.arm(encoder, strategy, k): selection}
         )
         return self.base.model_copy(update={"compare": compare, "encoder": self.encoders[encoder]})
-
-
-def load_comparison(path: str | Path) -> ComparisonConfig:
-    """Read a YAML config; `base` may be a path, relative to it or to the current directory.
-
-    Raises ConfigError with one line per fault.
-    """
-    try:
-        document: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise ConfigError([f"{path}: cannot be read as YAML ({err})"]) from err
-    if not isinstance(document, dict) or "base" not in document:
-        raise ConfigError([f"{path}: expected a mapping with base, encoders, strategies and k"])
-    if isinstance(document["base"], str):
-        beside = Path(path).parent / document["base"]
-        document["base"] = load_config(beside if beside.exists() else document["base"])
-    try:
-        return ComparisonConfig.model_validate(document)
-    except ValidationError as err:
-        faults = err.errors(include_url=False)
-        raise ConfigError(
-            [explain_fault(str(path), fault, ComparisonConfig) for fault in faults]
-        ) from err

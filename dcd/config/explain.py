@@ -1,7 +1,7 @@
 """Faults in a configuration document, explained: the place, what was found, the mend."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -68,34 +68,46 @@ def dotted(loc: Place) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
 
-def line_numbers(root: yaml.Node | None) -> dict[Place, int]:
-    """The line, counted from 1, on which every key and list item of a YAML document stands."""
-    return {loc: node.start_mark.line + 1 for loc, node in _nodes(root, ())}
+def line_of(root: yaml.Node | None, loc: Place) -> int | None:
+    """The line, from 1, of a key or list item; that of its section where it is missing."""
+    line, node = None, root
+    for part in loc:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = (node.value[part], node.value[part]) if part < len(node.value) else None
+        if found is None:
+            break
+        key, node = found
+        line = key.start_mark.line + 1
+    return line
 
 
 def repeated_keys(root: yaml.Node | None) -> list[str]:
     """One line for every key that stands twice: YAML itself would silently keep the last."""
-    seen: dict[Place, int] = {}
-    problems = []
-    for loc, node in _nodes(root, ()):
-        line = node.start_mark.line + 1
-        if loc in seen:
-            problems.append(
-                f"{line}: {dotted(loc)}: stands already on line {seen[loc]}; keep one of the two"
-            )
-        seen.setdefault(loc, line)
-    return problems
-
-
-def _nodes(node: yaml.Node | None, loc: Place) -> Iterator[tuple[Place, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
+    problems: list[str] = []
+    # An alias stands for the node that its anchor marks: each is looked at once.
+    seen, waiting = set(), [(root, ())]
+    while waiting:
+        node, loc = waiting.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(value, (*loc, i)) for i, value in enumerate(node.value)]
+            continue
+        lines: dict[Any, int] = {}
         for key, value in node.value:
-            yield (*loc, key.value), key
-            yield from _nodes(value, (*loc, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            yield (*loc, position), value
-            yield from _nodes(value, (*loc, position))
+            place, line = (*loc, key.value), key.start_mark.line + 1
+            if key.value in lines:
+                problems.append(
+                    f"{line}: {dotted(place)}: stands already on line {lines[key.value]}; "
+                    "keep one of the two"
+                )
+            lines.setdefault(key.value, line)
+            waiting.append((value, place))
+    return sorted(problems, key=lambda problem: int(problem.split(":")[0]))
 
 
 def _message(fault: ErrorDetails, loc: Place, model: type[BaseModel]) -> str:

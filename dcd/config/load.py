@@ -1,6 +1,7 @@
 """Turn YAML into a config; every fault is told with its line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,17 +9,39 @@ import yaml
 from pydantic import ValidationError
 
 from dcd.config.base import Frozen
-from dcd.config.explain import explain_fault, explain_yaml, line_numbers, repeated_keys
+from dcd.config.comparison import ComparisonConfig
+from dcd.config.explain import explain_fault, explain_yaml, line_of, repeated_keys
 from dcd.config.run import BuildIndexConfig, EmbedConfig, RunConfig
 from dcd.errors import ConfigError
 
 Parsed = TypeVar("Parsed", bound="Frozen")
 
 
+@dataclass(frozen=True)
+class _Document:
+    """A YAML mapping; origin: the file it is from; root: its nodes, which know their lines."""
+
+    content: dict[str, object]
+    origin: str
+    root: yaml.Node | None
+
+
 def load_config(path: str | Path) -> RunConfig:
     """Read a YAML config. Raises ConfigError with one line per fault, each naming its place."""
-    document, lines = _read_document(path)
-    return parse_config(document, str(path), lines)
+    return _parse(RunConfig, _read_document(path, RunConfig))
+
+
+def load_comparison(path: str | Path) -> ComparisonConfig:
+    """Read a YAML config; `base` may be a path, relative to it or to the current directory.
+
+    Raises ConfigError as `load_config` does.
+    """
+    document = _read_document(path, ComparisonConfig)
+    base = document.content.get("base")
+    if isinstance(base, str):
+        beside = Path(path).parent / base
+        document.content["base"] = load_config(beside if beside.exists() else base)
+    return _parse(ComparisonConfig, document)
 
 
 def load_embed_config(path: str | Path) -> EmbedConfig:
@@ -52,20 +75,12 @@ def load_run_or_index_config(path: str | Path) -> tuple[RunConfig | None, BuildI
     return (runs[0] if runs else None), index
 
 
-def parse_config(
-    document: dict[str, object],
-    origin: str,
-    lines: Mapping[tuple[int | str, ...], int] | None = None,
-) -> RunConfig:
-    """Validate a parsed document. Raises ConfigError with one line per fault.
-
-    `origin` heads every line, followed by the fault's line where `lines` has it.
-    """
-    return _parse(RunConfig, document, origin, lines)
+def parse_config(document: dict[str, object], origin: str) -> RunConfig:
+    """Validate a parsed document. Raises ConfigError, each of its lines headed by `origin`."""
+    return _parse(RunConfig, _Document(document, origin, None))
 
 
-def _read_document(path: str | Path) -> tuple[dict[str, object], dict[tuple[int | str, ...], int]]:
-    """A YAML mapping, and the line on which each of its keys stands."""
+def _read_document(path: str | Path, model: type[Frozen]) -> _Document:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
@@ -73,48 +88,38 @@ def _read_document(path: str | Path) -> tuple[dict[str, object], dict[tuple[int 
             [f"{path}: cannot be read ({err}); give the path of a YAML file"]
         ) from err
     try:
-        document = yaml.safe_load(text)
+        content = yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as err:
         raise ConfigError([explain_yaml(str(path), err)]) from err
-    if not isinstance(document, dict):
-        found = type(document).__name__
-        raise ConfigError([f"{path}: expected a mapping with store, pool, train, …; found {found}"])
+    except RecursionError as err:
+        raise ConfigError([f"{path}: is nested too deep to be a config; see examples/"]) from err
+    if not isinstance(content, dict):
+        wanted = ", ".join(list(model.model_fields)[:5])
+        found = type(content).__name__
+        raise ConfigError([f"{path}: expected a mapping with {wanted}, …; found {found}"])
     if repeated := repeated_keys(root):
         raise ConfigError([f"{path}:{problem}" for problem in repeated])
-    return document, line_numbers(root)
+    return _Document(content, str(path), root)
 
 
 def _load_part(
     path: str | Path, model: type[Parsed], part_of: Callable[[RunConfig], Parsed]
 ) -> Parsed:
     """A config that has what `model` needs alone, or that part of the config of a run."""
-    document, lines = _read_document(path)
-    if document.keys() & (RunConfig.model_fields.keys() - model.model_fields.keys()):
-        return part_of(parse_config(document, str(path), lines))
-    return _parse(model, document, str(path), lines)
+    document = _read_document(path, model)
+    if document.content.keys() & (RunConfig.model_fields.keys() - model.model_fields.keys()):
+        return part_of(_parse(RunConfig, document))
+    return _parse(model, document)
 
 
-def _parse(
-    model: type[Parsed],
-    document: dict[str, object],
-    origin: str,
-    lines: Mapping[tuple[int | str, ...], int] | None,
-) -> Parsed:
+def _parse(model: type[Parsed], document: _Document) -> Parsed:
     try:
-        return model.model_validate(document)
+        return model.model_validate(document.content)
     except ValidationError as err:
-        faults = err.errors(include_url=False)
-        raise ConfigError(
-            [explain_fault(_with_line(origin, lines, f["loc"]), f, model) for f in faults]
-        ) from err
-
-
-def _with_line(
-    origin: str, lines: Mapping[tuple[int | str, ...], int] | None, loc: tuple[int | str, ...]
-) -> str:
-    """`config.yaml:12`; a missing key has the line of its section."""
-    for end in range(len(loc), 0, -1):
-        if lines and loc[:end] in lines:
-            return f"{origin}:{lines[loc[:end]]}"
-    return origin
+        problems = []
+        for fault in err.errors(include_url=False):
+            line = line_of(document.root, fault["loc"])
+            place = document.origin if line is None else f"{document.origin}:{line}"
+            problems.append(explain_fault(place, fault, model))
+        raise ConfigError(problems) from err

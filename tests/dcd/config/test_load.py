@@ -1,0 +1,92 @@
+"""Every kind of config is read by one loader: lines, near words, repeated keys, hostile YAML."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dcd.config import Frozen, load_comparison, load_config, load_embed_config, load_index_config
+from dcd.errors import ConfigError
+
+RUN = """\
+store: runs
+pool: {images: pool/*.tar}
+train: {images: train}
+test: {images: test}
+error_sample: {images: errors}
+debug_heldout: {images: heldout}
+"""
+PART = "store: runs\npool: {images: pool/*.tar}\n"
+GRID = "base: run.yaml\nencoders:\n  own: {model: test_resnet}\n"
+
+Load = Callable[..., Frozen]
+KINDS = [
+    pytest.param(load_config, RUN, id="run"),
+    pytest.param(load_comparison, GRID, id="comparison"),
+    pytest.param(load_embed_config, PART, id="embed"),
+    pytest.param(load_index_config, PART, id="index"),
+]
+
+
+def faults(tmp_path, load: Load, text: str) -> list[str]:
+    (tmp_path / "run.yaml").write_text(RUN)
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(("load", "good"), KINDS)
+def test_a_key_that_stands_twice_is_told_with_both_lines(tmp_path, load: Load, good: str):
+    key = good.split(":")[0]
+    (problem,) = faults(tmp_path, load, f"{good}{key}: other\n")
+    line = good.count("\n") + 1
+    assert f"config.yaml:{line}: {key}: stands already on line 1" in problem
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "words"),
+    [
+        (load_config, RUN + "selection:\n  kk: 3\n", "config.yaml:8: selection.kk: unknown key"),
+        (load_comparison, GRID + "strategys: {}\n", "config.yaml:4: strategys: unknown key; did"),
+        (load_comparison, GRID + "strategies:\n  one:\n    diversty: true\n", "config.yaml:6: "),
+        (load_comparison, GRID + "k: [1,\n  zero]\n", "config.yaml:5: k[1]: expected a whole"),
+        (load_comparison, GRID + "baselines: [randon]\n", "did you mean 'random'"),
+        (load_comparison, f"base:\n{RUN}".replace("\n", "\n  ") + "seeds: x\n", ":8: base.seeds: "),
+        (load_comparison, "encoders: {own: {model: pixels}}\n", "base: is missing; add `base:`"),
+        (load_embed_config, PART + "encoder: {precison: bf16}\n", "config.yaml:3: encoder.prec"),
+    ],
+)
+def test_a_fault_is_told_with_its_line(tmp_path, load: Load, text: str, words: str):
+    assert words in "\n".join(faults(tmp_path, load, text))
+
+
+@pytest.mark.parametrize(("load", "good"), KINDS)
+@pytest.mark.parametrize("text", ["- a list", "a: [", "just text", "a: " + "[" * 5000])
+def test_what_is_no_mapping_is_refused(tmp_path, load: Load, good: str, text: str):
+    (problem,) = faults(tmp_path, load, text)
+    assert "config.yaml" in problem
+
+
+def test_the_fault_of_a_base_config_names_the_base_config(tmp_path):
+    (tmp_path / "base.yaml").write_text(RUN + "seeds: []\n")
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID.replace("run.yaml", "base.yaml"))
+    with pytest.raises(ConfigError, match=r"base\.yaml:7: seeds"):
+        load_comparison(path)
+
+
+def test_aliases_of_aliases_are_looked_at_once(tmp_path):
+    """2^64 items, spelled out."""
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)
+    )
+    found = faults(tmp_path, load_config, RUN + bomb)
+    assert len(found) == 64
+    assert all("unknown key" in problem for problem in found)
+
+
+def test_an_anchor_may_stand_for_a_section(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(RUN.replace("test: {", "test: &own {").replace("{images: errors}", "*own"))
+    assert load_config(path).error_sample == load_config(path).test
