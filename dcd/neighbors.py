@@ -97,7 +97,8 @@ def nearest(
 
     queries: image_id, content_hash, embedding.
 
-    Exact; with the label agreement of every image found.
+    Exact, also for labels that the index keeps in lists: all of their rows are read. With the label
+    agreement of every image found.
     """
     n = queries.num_rows
     asked = pa.concat_tables(
@@ -106,7 +107,7 @@ def nearest(
     nothing = pa.table(
         {"content_hash": pa.array([], schemas.CONTENT_HASH), "reason": pa.array([], pa.string())}
     )
-    found = in_label_neighbors(store, index, asked, nothing, k)
+    found = in_label_neighbors(store, index, asked, nothing, k, exact=True)
     order = [("error_image_id", "ascending"), ("distance", "ascending"), ("image_id", "ascending")]
     found = found.sort_by(order).to_pylist()
     ranked: dict[str, int] = {}
