@@ -85,7 +85,7 @@ def gather_splits(
             f"error_sample: no failure is registered in {config.store}; put some into its "
             f"{keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
         )
-    return gathered
+    return debugging.name_modes(config.store, gathered)
 
 
 def select_all(

@@ -100,7 +100,11 @@ class CellPlan:
     @property
     def parts(self) -> tuple[str, ...]:
         """What the store holds of the cell and of what it was made from: see `keys.part_of`."""
-        splits = [keys.split(info.id) for info in self.splits.values()]
+        splits = [
+            keys.split(split_id)
+            for info in self.splits.values()
+            for split_id in (info.id, *info.made_from)
+        ]
         selection = keys.selection(self.selection.id)
         return keys.cell(self.id), self.index.prefix, selection, *splits
 

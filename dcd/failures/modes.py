@@ -9,7 +9,7 @@ the silhouette for its index). Deterministic.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +87,11 @@ def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequenc
 
 
 def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
-    """Give error_sample and debug splits proposed modes where no failure has one."""
+    """Give error_sample and debug splits proposed modes where no failure has one.
+
+    Splits with proposed modes are new objects of the store, because everything that is made from a
+    split keeps the modes of its images. Splits whose failures name a mode are handed back as given.
+    """
     errors = split_table(store, splits["error_sample"])
     if errors["mode"].null_count < errors.num_rows:
         return dict(splits)
@@ -106,8 +110,8 @@ def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, S
             at = data.column_names.index("mode")
             data = data.set_column(at, "mode", pa.array(placed.modes, pa.string()))
             store.write_table(keys.split(new_id), data)
-        named[split] = SplitInfo(
-            new_id, split, info.source, info.n_labelled, info.n_images, info.reused
+        named[split] = replace(
+            info, id=new_id, made_from=(*info.made_from, info.id), unnamed_id=info.id
         )
     return named
 

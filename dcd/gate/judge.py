@@ -133,7 +133,7 @@ def champion_predictions(
             "evaluation",
             _EVALUATION_FORMAT,
             [champion.run_id, champion.seed, encoder_id],
-            [[info.split, info.id] for info in judged],
+            [[info.split, info.images_id] for info in judged],  # modes are not looked at
         )
     )
     if not store.exists(evaluation):

@@ -26,6 +26,8 @@ class SplitInfo:
     """A gathered split: `id` names it in the store. n_labelled - n_images were never embedded.
 
     added: the registry, where registered failures stand beside the images of `source`.
+    made_from: ids of the splits that it was made from by adding failures or proposing modes.
+    unnamed_id: its id before modes were proposed, where they were.
     """
 
     id: str
@@ -35,6 +37,13 @@ class SplitInfo:
     n_images: int
     reused: bool
     added: Source | None = None
+    made_from: tuple[str, ...] = ()
+    unnamed_id: str | None = None
+
+    @property
+    def images_id(self) -> str:
+        """Names its images and their labels, whatever modes were proposed for them."""
+        return self.unnamed_id or self.id
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -101,6 +110,7 @@ def add_failures(
         n_images,
         reused,
         None if given is None else registry,
+        () if given is None else (given.id,),
     )
 
 

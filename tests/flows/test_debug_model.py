@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import BASELINES, load_config
@@ -103,6 +104,30 @@ def test_what_pruning_takes_is_made_again(first):
     made = {key.split("/")[0] for key in modified(store) if key not in before}
     assert {"cells", "selections"} <= made
     assert store.read_table(f"runs/{info.run_id}/metrics.parquet").equals(metrics)
+
+
+def test_failures_that_name_no_mode_get_some(tmp_path, prefect_home):
+    """One a label, as three failures are too few to tell kinds apart; and only once."""
+    path = write_case(tmp_path, seeds=(0,), compare={"baselines": []})
+    labels = tmp_path / "seed0.parquet"
+    pq.write_table(pq.read_table(labels).drop_columns("mode"), labels)
+    config = load_config(path)
+    store = Store(config.store)
+
+    info = debug_model(config)
+    metrics = store.read_table(f"runs/{info.run_id}/metrics.parquet").to_pylist()
+    found = {(row["split"], row["mode"]) for row in metrics if row["mode"]}
+    proposed = {f"{i} (proposed)" for i in (1, 2, 3)}
+    named = ("error_sample", "debug_val", "debug_heldout")
+    assert found == {(split, mode) for split in named for mode in proposed}
+    page = store.read_bytes(f"runs/{info.run_id}/report.html").decode()
+    assert "None of the 3 failure modes" in page or "of 3 failure modes" in page
+
+    before = modified(store)
+    assert plan_pruning(store, 1, datetime.now(UTC)).unneeded == ()
+    assert debug_model(config).run_id == info.run_id
+    changed = {key for key, time in modified(store).items() if before.get(key) != time}
+    assert {key.split("/")[0] for key in changed} <= {"runs", "pools", "results"}
 
 
 def modified(store: Store) -> dict[str, float]:

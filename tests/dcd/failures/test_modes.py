@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -93,6 +95,21 @@ def test_debug_images_get_the_nearest_proposed_mode(tmp_path):
     assert debug == [errors[20]] * 3 + [errors[0]] * 3
     assert errors[0] != errors[20]
     assert name_modes(store, splits) == named
+
+
+def test_a_named_split_is_the_given_one_but_for_its_modes(tmp_path):
+    store = Store(str(tmp_path))
+    registry = Source("failures", DataConfig(images="inbox"))
+    bare = split(store, "error_sample", blobs(np.random.default_rng(0), [0], n=4), [None] * 4)
+    given = replace(bare, added=registry, made_from=("given",), n_labelled=9)
+    (named,) = name_modes(store, {"error_sample": given}).values()
+    assert named.id != given.id
+    assert named.images_id == given.id
+    assert named.made_from == ("given", given.id)
+    assert named.sources == given.sources
+    assert named == replace(
+        given, id=named.id, made_from=named.made_from, unnamed_id=named.unnamed_id
+    )
 
 
 def test_modes_that_the_data_names_stay(tmp_path):
