@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 import yaml
 from markupsafe import Markup
+from rich.filesize import decimal
 
 from dcd.config import RunConfig, SelectionConfig
 from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
@@ -22,7 +23,7 @@ from dcd.report import verdict as words
 from dcd.report.record import Lineage, RunRecord, StageCount
 from dcd.report.thumbnails import album
 from dcd.report.verdict import verdict
-from dcd.report.words import change, filesize, interval, mode_name, percent, points
+from dcd.report.words import change, interval, mode_name, percent, points
 
 __all__ = ["Lineage", "RunRecord", "StageCount", "render", "summary_rows", "verdict"]
 MAX_FAILURES = 120
@@ -156,7 +157,7 @@ def cost_words(stages: Sequence[StageCount]) -> str:
     n_new, n_before = sum(stage.n for stage in read), sum(stage.n_reused for stage in read)
     seconds = sum(stage.seconds or 0 for stage in stages)
     return (
-        f"Cost: {n_new:,} images embedded, {filesize(n_bytes)} of images read for it, "
+        f"Cost: {n_new:,} images embedded, {decimal(n_bytes)} of images read for it, "
         f"{n_before:,} embedded before; {seconds:,.1f} s in all stages."
     )
 
@@ -186,7 +187,7 @@ def page_environment(*folders: Path) -> jinja2.Environment:
         change=change,
         mode_name=lambda row: mode_name(row.mode, row.label),
         brief=_brief,
-        filesize=filesize,
+        filesize=decimal,
         distance=_distance,
         unbroken=lambda text: text.replace(" %", "\u00a0%"),
     )

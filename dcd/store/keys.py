@@ -65,7 +65,7 @@ def rejects(pool: str, encoder_id: str, shard: str) -> str:
 
 
 def index(pool: str, encoder_id: str, index_id: str) -> str:
-    """Prefix of an index: `vectors.parquet`, faiss files and, written last, `index.json`."""
+    """Prefix of an index: `vectors-*.parquet`, what finds rows in them, `index.json` last."""
     return f"index/{pool}/{encoder_id}/{index_id}"
 
 

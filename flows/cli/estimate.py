@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from dcd.config import load_run_or_index_config
-from dcd.report.words import filesize
 from flows.cli.console import ConfigPath, configure_prefect, explained
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -62,8 +62,8 @@ def estimate_table(found: "Estimate") -> Table:
         table.add_row(
             stage.stage,
             f"{stage.n_rows:,}",
-            filesize(stage.bytes_read),
-            filesize(stage.bytes_written),
+            decimal(stage.bytes_read),
+            decimal(stage.bytes_written),
             f"{stage.n_tasks:,}",
             _requests(stage),
             "unknown" if stage.hours is None else _duration(stage.hours),

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
-from dcd.report.words import filesize
 from flows.cli.console import StoreUrl, explained
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def _usage_table(rows: "Sequence[Usage]") -> Table:
     for heading in ("objects", "size"):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(row.folder, f"{row.n_objects:,}", filesize(row.n_bytes))
+        table.add_row(row.folder, f"{row.n_objects:,}", decimal(row.n_bytes))
     table.add_section()
-    total = filesize(sum(row.n_bytes for row in rows))
+    total = decimal(sum(row.n_bytes for row in rows))
     table.add_row("all", f"{sum(row.n_objects for row in rows):,}", total)
     return table
 
@@ -103,4 +103,4 @@ def _prune_table(found: "Pruning") -> Table:
 
 
 def _size(parts: "Sequence[Part]") -> str:
-    return filesize(sum(part.n_bytes for part in parts))
+    return decimal(sum(part.n_bytes for part in parts))

@@ -1,18 +1,27 @@
 import pytest
 
-from dcd.report.words import filesize
+from dcd.evaluation.stats import Interval
+from dcd.report.words import change, mode_name, percent, points
 
 
 @pytest.mark.parametrize(
-    ("n_bytes", "words"),
+    ("interval", "expected"),
     [
-        (0, "0 B"),
-        (999, "999 B"),
-        (31_240, "31.2 kB"),
-        (1_000_000, "1.0 MB"),
-        (2.5e12, "2.5 TB"),
-        (1_234e12, "1,234.0 TB"),
+        (Interval(0.1, 0.01, 0.2), "rose"),
+        (Interval(0.1, 0.0, 0.2), "unclear"),
+        (Interval(-0.1, -0.2, 0.0), "unclear"),
+        (Interval(-0.1, -0.2, -0.01), "fell"),
     ],
 )
-def test_sizes_for_people(n_bytes: float, words: str):
-    assert filesize(n_bytes) == words
+def test_only_an_interval_without_zero_is_a_change(interval: Interval, expected: str):
+    assert change(interval) == expected
+
+
+def test_figures_are_written_with_one_decimal_and_a_true_minus():
+    assert percent(0.6054) == "60.5 %"
+    assert [points(x) for x in (0.198, -0.0041, 0.0004, -0.0004)] == ["+19.8", "−0.4", "0.0", "0.0"]
+
+
+def test_a_mode_is_named_by_what_is_known():
+    names = [mode_name("2", "deer"), mode_name("night", None), mode_name(None, "deer")]
+    assert names == ["deer, mode 2", "mode night", "deer"]
