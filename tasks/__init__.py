@@ -1,1 +1,4 @@
-"""Thin Prefect tasks around the pure functions of `dcd`: retries, names, progress."""
+"""Tasks wrap one pure function of `dcd` each: with retries, a name, progress and a kept result.
+
+They use dcd and Prefect; flows call them.
+"""

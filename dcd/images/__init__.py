@@ -1,5 +1,5 @@
-"""Images: which formats are known, their decoding, and what an encoder wants of their pixels.
+"""Images are decoded here, and brought to what an encoder wants of their pixels.
 
-`decode` is the only module that decodes, and trusts no bytes; `formats` knows names and suffixes
-and imports no decoder. Uses Pillow and torchvision; hands out pixels.
+`decode` is the only module that decodes, and trusts no bytes; `preprocess` crops and scales.
+The room uses Pillow and torchvision; it hands out pixels as arrays.
 """
