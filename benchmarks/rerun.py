@@ -69,7 +69,7 @@ def command(*arguments: str) -> float:
 
 def last_card(store: Store) -> dict[str, object]:
     run_id = list_runs(store)[0].run_id
-    return json.loads(store.read_bytes(keys.run(run_id, "card.json")))
+    return json.loads(store.read_bytes(keys.run_card(run_id)))
 
 
 def measure(folder: Path, baselines: list[str], input_size: int | None) -> dict[str, object]:

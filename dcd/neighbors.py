@@ -22,6 +22,7 @@ from dcd.report.thumbnails import album
 from dcd.sources.source import Source, fetch
 from dcd.store import Store
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 from dcd.tables.vectors import vector_lists
 
 _MAX_PAGE_BYTES = 8 * 2**20
@@ -122,8 +123,7 @@ def nearest(
     pairs = zip(vectors["image_id"].to_pylist(), vectors["label"].to_pylist(), strict=True)
     of_row = dict(zip(pairs, agreement.tolist(), strict=True))
     column = pa.array([of_row[row["image_id"], row["label"]] for row in rows], pa.float32())
-    at = table.schema.get_field_index("label_agreement")
-    return table.set_column(at, schemas.NEIGHBORS.field("label_agreement"), column)
+    return with_column(table, "label_agreement", column)
 
 
 def contact_sheet(

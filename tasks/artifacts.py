@@ -101,5 +101,5 @@ def figure_uri(rows: Sequence[MethodSummary]) -> str:
 def report_link(info: RunInfo) -> str:
     """A link to the report: on `dcd serve` where DCD_BROWSE_URL names it, else where it lies."""
     if base := os.environ.get(BROWSE_URL):
-        return f"{base.rstrip('/')}/{quote(keys.run(info.run_id, 'report.html'))}"
+        return f"{base.rstrip('/')}/{quote(keys.run_report(info.run_id))}"
     return info.report if "://" in info.report else Path(info.report).absolute().as_uri()

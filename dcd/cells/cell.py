@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.cells import methods
-from dcd.cells.hardness import Hardness, hardest
-from dcd.cells.methods import Method, PoolLook
+from dcd.cells.methods import Method
+from dcd.cells.pool_views import PoolViews
 from dcd.cells.train import (
     TrainedModel,
     TrainingData,
-    failing_head,
     train_network,
     train_on_features,
 )
@@ -22,22 +21,13 @@ from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
-from dcd.index.read import pool_rows, shared_sample
-from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.tables.rows import without
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.finetune import Progress
-
-
-def free_rows(store: Store, index: IndexInfo, blocked: pa.Table) -> pa.Table:
-    """The pool's rows without blocked content: what the random baselines draw from."""
-    return without(pool_rows(store, index), blocked)
-
 
 _CELL_FORMAT = 4
 _SAVED_METHODS = ("none", "selected")
@@ -99,7 +89,7 @@ class CellPlan:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What the store holds of the cell and of what it was made from: see `keys.part_of`."""
+        """What the store holds of the cell and of what it was made from: see `dcd.store.parts`."""
         splits = [
             keys.split(split_id)
             for info in self.splits.values()
@@ -132,9 +122,8 @@ def run_cell(
 
     A killed full training goes on from its last checkpoint.
     """
-    prefix = keys.cell(plan.id)
-    if store.exists(f"{prefix}/predictions.parquet"):
-        picks = store.read_table(f"{prefix}/picks.parquet", ["image_id"])
+    if store.exists(keys.cell_predictions(plan.id)):
+        picks = store.read_table(keys.cell_picks(plan.id), ["image_id"])
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
     data = gather_data(store, plan)
     checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
@@ -149,15 +138,15 @@ def run_cell(
         with tempfile.TemporaryDirectory() as scratch:
             trained.save(Path(scratch))
             for file in sorted(Path(scratch).iterdir()):
-                store.publish_file(file, f"{prefix}/model/{file.name}")
+                store.publish_file(file, keys.cell_model(plan.id, file.name))
     predictions = pa.concat_tables(
         predictions_table(plan.method.name, plan.seed, split, data.tables[split], found)
         for split, found in trained.predicted.items()
     )
     described = {"method": str(asdict(plan.method)), "training": plan.training.model_dump_json()}
-    store.write_table(f"{prefix}/picks.parquet", data.picks, metadata=described)
-    store.write_table(f"{prefix}/curve.parquet", curve_table(trained), metadata=described)
-    store.write_table(f"{prefix}/predictions.parquet", predictions, metadata=described)
+    store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
+    store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
+    store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
     checkpoint.clear()
     return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
 
@@ -179,31 +168,15 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
 
 
 def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -> pa.Table:
-    """The images that the method adds to train: schemas.PICKS."""
+    """Draw the images that the method adds to train: schemas.PICKS."""
     method = plan.method
     if method.draw == "none":
         picks = schemas.PICKS.empty_table()
     else:
-        reference = store.read_table(f"{keys.selection(plan.selection.id)}/debug_train.parquet")
+        reference = store.read_table(keys.selection_picks(plan.selection.id))
         blocked = blocked_content(store, plan.splits)
-
-        def rows() -> pa.Table:
-            return free_rows(store, plan.index, blocked)
-
-        def agreement() -> pa.Table:
-            return without(pool_agreement(store, plan.index), blocked)
-
-        def of_hardness(by: Hardness, n: int) -> pa.Table:
-            head = failing_head(tables["train"], plan.training)
-            return hardest(shared_sample(store, plan.index), head, blocked, by, n)
-
-        picks = methods.pool_picks(
-            method,
-            reference,
-            plan.compare,
-            plan.seed,
-            PoolLook(rows, agreement, of_hardness),
-        )
+        views = PoolViews(store, plan.index, blocked, tables["train"], plan.training)
+        picks = methods.pool_picks(method, reference, plan.compare, plan.seed, views)
     if method.with_error_sample:
         weight = plan.selection.error_sample_weight if method.draw == "selection" else 1.0
         picks = methods.with_error_sample(picks, tables["error_sample"], weight)

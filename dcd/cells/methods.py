@@ -7,7 +7,6 @@ al. 2016, "Training region-based object detectors with online hard example minin
 """
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.cells.hardness import Hardness
+from dcd.cells.pool_views import PoolViews
 from dcd.config import BASELINES, Baseline, CompareConfig, RunConfig, SelectionConfig
 from dcd.selection.picks import random_draw, random_in_label, targeted_picks
 from dcd.tables import schemas
@@ -56,20 +55,6 @@ _BASELINES: dict[Baseline, Method] = {
 }
 
 
-@dataclass(frozen=True)
-class PoolLook:
-    """Looks at the pool that only some methods need, each taken when it is asked for.
-
-    rows: image_id, label, shard of all images without blocked content. agreement: the same with
-    label_agreement, of the pool's sample. hardest: image_id, label, shard of the n images that the
-    failing model finds hardest (`dcd.cells.hardness`).
-    """
-
-    rows: Callable[[], pa.Table]
-    agreement: Callable[[], pa.Table]
-    hardest: Callable[[Hardness, int], pa.Table]
-
-
 def methods(config: RunConfig) -> list[Method]:
     """All methods of a run in table order: baselines, `selected`, further selections.
 
@@ -92,7 +77,7 @@ def pool_picks(
     reference: pa.Table,
     compare: CompareConfig,
     seed: int,
-    look: PoolLook,
+    views: PoolViews,
 ) -> pa.Table:
     """The pool images that a method adds: schemas.PICKS.
 
@@ -108,25 +93,25 @@ def pool_picks(
         case "selection":
             drawn = reference
         case "random":
-            drawn = random_draw(look.rows(), targeted.num_rows, rng)
+            drawn = random_draw(views.rows, targeted.num_rows, rng)
         case "random_in_label":
             counts = targeted.group_by("label").aggregate([([], "count_all")]).to_pylist()
-            drawn = random_in_label(look.rows(), {c["label"]: c["count_all"] for c in counts}, rng)
+            drawn = random_in_label(views.rows, {c["label"]: c["count_all"] for c in counts}, rng)
         case "whole_pool":
-            rows = look.rows()
+            rows = views.rows
             n = compare.whole_pool_max_images or rows.num_rows
             drawn = random_draw(rows, min(n, rows.num_rows), rng)
         case "filtered_pool":
-            rows = look.agreement()
+            rows = views.agreement
             drawn = rows.filter(
                 pc.greater_equal(rows["label_agreement"], compare.filtered_pool_min_agreement)
             )
         case "low_confidence":
-            drawn = look.hardest("confidence", targeted.num_rows)
+            drawn = views.hardest("confidence", targeted.num_rows)
         case "high_loss":
-            drawn = look.hardest("loss", targeted.num_rows)
+            drawn = views.hardest("loss", targeted.num_rows)
         case "uncertainty":
-            drawn = look.hardest(compare.uncertainty, targeted.num_rows)
+            drawn = views.hardest(compare.uncertainty, targeted.num_rows)
     return _picks(drawn, "pool")
 
 

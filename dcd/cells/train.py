@@ -27,7 +27,7 @@ from dcd.training.finetune import Progress, predict_images
 from dcd.training.head import LinearHead, fit_standardizer, hold_out, loss_weights
 from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
-from dcd.training.predictions import Predicted, predict
+from dcd.training.predictions import Predictions, predict
 from dcd.training.retrain import LabelledImages, retrain
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_models import save_model, with_classes, with_head
@@ -60,7 +60,7 @@ class TrainedModel:
     curve: accuracies between the original and the fine-tuned weights, where alpha was chosen.
     """
 
-    predicted: Mapping[Split, Predicted]
+    predicted: Mapping[Split, Predictions]
     save: Callable[[Path], None]
     alpha: float = 1.0
     curve: tuple[CurvePoint, ...] = ()
@@ -98,7 +98,7 @@ def train_on_features(
         network = with_head(load_network(encoder), head)
         save_model(directory, network, data.classes, preprocess_of(encoder), encoder.model)
 
-    found: dict[Split, Predicted] = {
+    found: dict[Split, Predictions] = {
         split: predict(head, embedding_matrix(table))
         for split, table in data.tables.items()
         if split not in UNJUDGED_SPLITS
@@ -171,7 +171,7 @@ def train_network(
     def save(directory: Path) -> None:
         save_model(directory, network, data.classes, start.preprocess, start.architecture)
 
-    found: dict[Split, Predicted] = {
+    found: dict[Split, Predictions] = {
         split: predict_images(network, of_split.images, data.classes, start.preprocess)
         for split, of_split in images.items()
         if split not in UNJUDGED_SPLITS

@@ -30,6 +30,7 @@ from dcd.index.quantizers import code_bytes_of, n_parameters
 from dcd.index.work import IndexFiles
 from dcd.store import keys
 from dcd.store.object_store import as_parquet
+from dcd.tables.rows import with_column
 from dcd.tables.vectors import embedding_matrix
 
 _WEIGHED_ROWS, _WEIGHED_BYTES = 2**14, 2**23
@@ -132,8 +133,7 @@ def _with_blobs(rows: pa.Table, stored_bytes: int) -> pa.Table:
     blobs = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(stored_bytes), len(rows), [None, pa.py_buffer(bytes(stored_bytes * len(rows)))]
     )
-    at = rows.schema.get_field_index("embedding")
-    return rows.set_column(at, pa.field("code", blobs.type, nullable=False), blobs)
+    return with_column(rows, "embedding", blobs, pa.field("code", blobs.type, nullable=False))
 
 
 def _file_bytes(groups: Sequence[pa.Table], schema: pa.Schema) -> int:

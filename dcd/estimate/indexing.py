@@ -18,6 +18,7 @@ from dcd.index.row_groups import reading_requests
 from dcd.index.work import appending_work, building_work
 from dcd.store.requests import Requests, table_requests, total
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 
 _HASH_BYTES = schemas.CONTENT_HASH.byte_width
 
@@ -128,8 +129,7 @@ def _labelled(rows: pa.Table, labels: pa.Table | None) -> pa.Table:
     numbered = rows.select([key]).append_column("row", pa.array(range(rows.num_rows), pa.int64()))
     pairs = numbered.join(labels.select([key, "label"]), key, join_type="inner").sort_by("row")
     taken = rows.take(pairs["row"].combine_chunks())
-    at = taken.schema.get_field_index("weak_label")
-    return schemas.conform(taken.set_column(at, "weak_label", pairs["label"]), schema, "sample")
+    return schemas.conform(with_column(taken, "weak_label", pairs["label"]), schema, "sample")
 
 
 def _counts(rows: pa.Table, n_rows: int) -> dict[str, int]:

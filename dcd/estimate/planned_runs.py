@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dcd.index.parts import MAX_GROUP_BYTES, MAX_PART_BYTES, MIN_GROUP_BYTES, grouped, part_key
+from dcd.index.parts import MAX_GROUP_BYTES, MAX_PART_BYTES, MIN_GROUP_BYTES, grouped
 from dcd.index.row_groups import DIRECTORY
+from dcd.store import keys
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ def planned_runs(counts: Mapping[tuple[str, int], int], stored_bytes: int, prefi
             part, row_group, n_in_part = part + 1, 0, 0
         offset = 0
         for piece in group:
-            run = (piece.label, piece.number, row_group, offset, piece.num_rows)
-            for name, value in zip(DIRECTORY.names, (*run, part_key(prefix, part)), strict=True):
+            key = keys.index_vectors(prefix, part)
+            run = (piece.label, piece.number, row_group, offset, piece.num_rows, key)
+            for name, value in zip(DIRECTORY.names, run, strict=True):
                 runs[name].append(value)
             offset += piece.num_rows
         n_in_part += n_rows

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from dcd.evaluation.stats import bootstrap_mean
 from dcd.tables import schemas
-from dcd.training.predictions import Predicted
+from dcd.training.predictions import Predictions
 
 
 def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:
@@ -30,7 +30,7 @@ def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | No
 
 
 def predictions_table(
-    model: str, seed: int, split: str, data: pa.Table, predicted: Predicted
+    model: str, seed: int, split: str, data: pa.Table, predicted: Predictions
 ) -> pa.Table:
     """Make schemas.PREDICTIONS for the rows of `data` (image_id, label, mode), in their order."""
     n = data.num_rows

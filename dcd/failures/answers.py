@@ -78,10 +78,10 @@ def open_model(
     seeds = champions.model_seeds(place, model)
     if not seeds or (seed is not None and seed not in seeds):
         raise DataError(
-            f"{place.uri(keys.run(model, 'model'))}: has models of the seeds {seeds}; give a "
+            f"{place.uri(keys.run_models(model))}: has models of the seeds {seeds}; give a "
             "folder, a run of this store, or a checkpoint with --architecture and --classes"
         )
-    return read_model(place, keys.run(model, f"model/seed{seeds[0] if seed is None else seed}"))
+    return read_model(place, keys.run_model(model, seeds[0] if seed is None else seed))
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from dcd.config import Frozen
 from dcd.errors import ChampionChanged, DataError, ObjectNotFound, ObjectUnreadable
 from dcd.store import Store, keys
 
-_MODEL_FILES = ("model.safetensors", "config.json")
+_MODEL_FILES = (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG)
 Place = Literal["now", "before", "never"]
 
 
@@ -76,7 +76,7 @@ def promote(
             f"{store.uri(keys.CHAMPION)}: expected {expected or 'no champion'}, found "
             f"{found or 'none'}: it was changed meanwhile; compare with the champion of now"
         )
-    prefix, card = keys.run(run_id, f"model/seed{seed}"), keys.run(run_id, "card.json")
+    prefix, card = keys.run_model(run_id, seed), keys.run_card(run_id)
     _check_files(store, prefix, card)
     return _put(
         store,
@@ -160,8 +160,8 @@ def was_rolled_back(store: Store, run_id: str, seed: int) -> bool:
 
 def model_seeds(store: Store, run_id: str) -> list[int]:
     """Return the seeds whose model a run has saved whole."""
-    prefix = keys.run(run_id, "model/seed")
-    files = set(store.keys_under(keys.run(run_id, "model")))
+    prefix = f"{keys.run_models(run_id)}/seed"
+    files = set(store.keys_under(keys.run_models(run_id)))
     seeds = {key.removeprefix(prefix).partition("/")[0] for key in files if key.startswith(prefix)}
     return sorted(
         int(seed)
@@ -172,7 +172,7 @@ def model_seeds(store: Store, run_id: str) -> list[int]:
 
 def classes_of(store: Store, prefix: str) -> tuple[str, ...]:
     """Return the classes of a saved model. Raises DataError if its config names none."""
-    key = f"{prefix}/config.json"
+    key = f"{prefix}/{keys.MODEL_CONFIG}"
     try:
         return tuple(json.loads(store.read_bytes(key))["label_names"])
     except (ValueError, KeyError, TypeError) as err:

@@ -19,14 +19,14 @@ from dcd.evaluation.metrics import predictions_table
 from dcd.gate import champions
 from dcd.gate.champions import Champion
 from dcd.gate.decision import LEVEL, Decision, decide
-from dcd.gate.record import Gated, GateRecord, read_record
+from dcd.gate.record import GateOutcome, GateRecord, read_record
 from dcd.sources.source import fetch
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.finetune import predict_images
 from dcd.training.head import LinearHead
-from dcd.training.predictions import Predicted, predict
+from dcd.training.predictions import Predictions, predict
 from dcd.training.saved_models import SavedModel, linear_classifier, read_model
 
 Splits = Mapping[Split, SplitInfo]
@@ -62,7 +62,7 @@ def judge(
             return found  # what a finished run was promoted for, not its comparison with itself
     obstacle = None
     if champion is not None:
-        obstacle = _other_classes(store, champion, keys.run(run_id, f"model/seed{config.seeds[0]}"))
+        obstacle = _other_classes(store, champion, keys.run_model(run_id, config.seeds[0]))
     against = None if obstacle else champion
 
     def rival(seed: int) -> pa.Table:
@@ -95,28 +95,28 @@ def judge(
     )
 
 
-def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> Gated:
+def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> GateOutcome:
     """Promote what passed, if the policy says so and the champion is still the one compared with.
 
     The run's model, card and gate.json are in the store already.
     """
     now = champions.current(store)
     if now is not None and (now.run_id, now.seed) == (run_id, record.seed):
-        return Gated(record, promoted=True)
+        return GateOutcome(record, promoted=True)
     if record.outcome != "passed" or record.obstacle:
-        return Gated(record, promoted=False)
+        return GateOutcome(record, promoted=False)
     if config.gate.policy != "auto" or record.seed is None:
         held_back = record.model_copy(update={"obstacle": "gate.policy is decide"})
-        return Gated(held_back, promoted=False)
+        return GateOutcome(held_back, promoted=False)
     if champions.was_rolled_back(store, run_id, record.seed):
         undone = "it was rolled back before; `dcd promote` makes it the champion again"
-        return Gated(record.model_copy(update={"obstacle": undone}), promoted=False)
+        return GateOutcome(record.model_copy(update={"obstacle": undone}), promoted=False)
     try:
         champions.promote(store, run_id, record.seed, record.reasons, record.champion)
     except ChampionChanged:
         beaten = "the champion was changed meanwhile; run again to compare with the new one"
-        return Gated(record.model_copy(update={"obstacle": beaten}), promoted=False)
-    return Gated(record, promoted=True)
+        return GateOutcome(record.model_copy(update={"obstacle": beaten}), promoted=False)
+    return GateOutcome(record, promoted=True)
 
 
 def champion_predictions(
@@ -163,7 +163,7 @@ def _head(model: SavedModel) -> LinearHead:
     return LinearHead(model.classes, layer.weight.detach().numpy(), layer.bias.detach().numpy())
 
 
-def _from_images(store: Store, model: SavedModel, info: SplitInfo, data: pa.Table) -> Predicted:
+def _from_images(store: Store, model: SavedModel, info: SplitInfo, data: pa.Table) -> Predictions:
     images = fetch(store, info.source, data)
     encoded = [images[image_id] for image_id in data["image_id"].to_pylist()]
     return predict_images(model.network, encoded, model.classes, model.preprocess)

@@ -33,7 +33,7 @@ class GateRecord(Frozen):
 
 
 @dataclass(frozen=True)
-class Gated:
+class GateOutcome:
     """A gate's record and whether the candidate is the champion now."""
 
     record: GateRecord
@@ -79,7 +79,7 @@ class Gated:
 
 def read_record(store: Store, run_id: str) -> GateRecord | None:
     """Read the gate's record of a run; None if it has none. Raises ObjectUnreadable."""
-    key = keys.run(run_id, "gate.json")
+    key = keys.run_gate(run_id)
     if not store.exists(key):
         return None
     try:

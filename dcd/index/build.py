@@ -16,19 +16,17 @@ from dcd.embeddings.read import EmbeddedShard, find_embedded, read_labels, read_
 from dcd.errors import CountMismatch, DataError
 from dcd.index.info import IndexInfo, ListInfo, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
-from dcd.index.parts import part_key
 from dcd.index.plan import (
     Sources,
     distinct_labels,
     plan_index,
     read_sources,
-    sources_key,
     sources_of,
 )
 from dcd.index.read import codec_of, pool_sample, read_directory
 from dcd.index.recall import RECALL_K, Judge
 from dcd.index.row_groups import DIRECTORY, read_pieces
-from dcd.index.sample import BottomRows
+from dcd.index.sample import BottomK
 from dcd.index.sort import Observers, Tally, cluster, labelled
 from dcd.index.work import counts_labels
 from dcd.sources.records import Shard
@@ -93,7 +91,7 @@ def _build(
     n_sample = sample_rows(config, dim)
     observers = Observers(
         Tally(),
-        BottomRows(n_sample, schemas.clustered(dim)),
+        BottomK(n_sample, schemas.clustered(dim)),
         Judge(layout.heldout, layout.codec),
     )
     directory = _write_parts(
@@ -138,7 +136,7 @@ def _append(
     n_sample = sample_rows(config, base.dim)
     observers = Observers(
         Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
-        BottomRows(n_sample, schemas.clustered(base.dim)),
+        BottomK(n_sample, schemas.clustered(base.dim)),
         Judge({}, None),
     )
     observers.sample.take(pool_sample(store, base))
@@ -183,19 +181,19 @@ def _write_parts(
     runs = [DIRECTORY.empty_table()]
     parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers)
     for number, part in enumerate(parts):
-        key = part_key(prefix, number)
+        key = keys.index_vectors(prefix, number)
         store.publish_file(part.path, key)
         runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)
 
 
 def _publish(
-    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomRows, sources: Sources
+    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomK, sources: Sources
 ) -> None:
     _reconcile(info)
-    store.write_table(f"{info.prefix}/labels.parquet", directory)
-    store.write_table(f"{info.prefix}/sample.parquet", sample.table())
-    store.write_bytes(sources_key(info.prefix), json.dumps(asdict(sources)).encode())
+    store.write_table(keys.index_labels(info.prefix), directory)
+    store.write_table(keys.index_sample(info.prefix), sample.table())
+    store.write_bytes(keys.index_sources(info.prefix), json.dumps(asdict(sources)).encode())
     write_info(store, info)
 
 

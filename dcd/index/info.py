@@ -68,10 +68,14 @@ def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> Index
 
 def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:
     """List the finished indexes of a pool, of this format."""
-    found = store.keys_under(keys.index(pool, encoder_id, "").rstrip("/"))
-    by_name = [key.rsplit("/", 2)[-2:] for key in found]
-    of_format = {index_id for index_id, name in by_name if name == "sources.json"}
-    return sorted(i for i, name in by_name if name == "index.json" and i in of_format)
+    found = set(store.keys_under(keys.index(pool, encoder_id, "").rstrip("/")))
+    ids = {key.rsplit("/", 2)[-2] for key in found}
+    prefixes = {index_id: keys.index(pool, encoder_id, index_id) for index_id in ids}
+    return sorted(
+        index_id
+        for index_id, prefix in prefixes.items()
+        if {keys.index_info(prefix), keys.index_sources(prefix)} <= found
+    )
 
 
 def indexes(store: Store, pool: str, encoder_id: str) -> list[IndexInfo]:
@@ -90,4 +94,4 @@ def info_text(info: IndexInfo) -> bytes:
 
 
 def info_key(pool: str, encoder_id: str, index_id: str) -> str:
-    return f"{keys.index(pool, encoder_id, index_id)}/index.json"
+    return keys.index_info(keys.index(pool, encoder_id, index_id))

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from dcd.config import IndexConfig
 from dcd.index.quantizers import Codec, nearest_lists, train_centroids, train_codec
-from dcd.index.sample import BottomRows
-from dcd.store import Store
+from dcd.index.sample import BottomK
+from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
 
@@ -74,10 +74,10 @@ def plan(
         1.0, _TRAIN_BYTES / (2 * dim * _TRAIN_ROWS_PER_LIST * max(1, sum(n_lists.values())))
     )
     sketches = {
-        label: BottomRows(int(n * _TRAIN_ROWS_PER_LIST * share) + _HELDOUT_ROWS, schema)
+        label: BottomK(int(n * _TRAIN_ROWS_PER_LIST * share) + _HELDOUT_ROWS, schema)
         for label, n in n_lists.items()
     }
-    of_all = BottomRows(CODEC_ROWS + _HELDOUT_ROWS, schema)
+    of_all = BottomK(CODEC_ROWS + _HELDOUT_ROWS, schema)
     for batch in rows():
         for label, sketch in sketches.items():
             sketch.take(batch.filter(pc.equal(batch["weak_label"], label)))
@@ -116,12 +116,12 @@ def sample_rows(config: IndexConfig, dim: int) -> int:
 def write_layout(store: Store, prefix: str, layout: Layout) -> None:
     """Publish what searching needs: `lists.parquet` and `codec.parquet`, where there are such."""
     if layout.centroids:
-        store.write_table(_lists_key(prefix), centroid_table(layout.centroids))
+        store.write_table(keys.index_lists(prefix), centroid_table(layout.centroids))
     if layout.codec is not None:
         codec = layout.codec
         made_of = {"storage": codec.storage, "dim": str(codec.dim)}
         store.write_table(
-            _codec_key(prefix),
+            keys.index_codec(prefix),
             codec_table(codec.parameters),
             metadata={**made_of, "code_bytes": str(codec.code_bytes)},
         )
@@ -129,7 +129,7 @@ def write_layout(store: Store, prefix: str, layout: Layout) -> None:
 
 def read_centroids(store: Store, prefix: str) -> dict[str, np.ndarray]:
     """Read centroids by label: (n_lists, D) float32."""
-    table = store.read_table(_lists_key(prefix)).combine_chunks()
+    table = store.read_table(keys.index_lists(prefix)).combine_chunks()
     labels = table["label"].combine_chunks()
     vectors = table["centroid"].combine_chunks()
     found = {}
@@ -140,8 +140,8 @@ def read_centroids(store: Store, prefix: str) -> dict[str, np.ndarray]:
 
 
 def read_codec(store: Store, prefix: str) -> Codec:
-    table = store.read_table(_codec_key(prefix))
-    made_of = store.read_metadata(_codec_key(prefix))
+    table = store.read_table(keys.index_codec(prefix))
+    made_of = store.read_metadata(keys.index_codec(prefix))
     storage = "int8" if made_of["storage"] == "int8" else "pq"
     parameters = table["parameter"].combine_chunks().to_numpy()
     return Codec(storage, int(made_of["dim"]), int(made_of["code_bytes"]), parameters)
@@ -173,11 +173,3 @@ def centroid_table(centroids: Mapping[str, np.ndarray]) -> pa.Table:
 def codec_table(parameters: np.ndarray) -> pa.Table:
     """Make what `codec.parquet` holds. parameters: (n,) float32."""
     return pa.table({"parameter": parameters})
-
-
-def _lists_key(prefix: str) -> str:
-    return f"{prefix}/lists.parquet"
-
-
-def _codec_key(prefix: str) -> str:
-    return f"{prefix}/codec.parquet"

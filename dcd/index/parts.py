@@ -58,11 +58,6 @@ class Part:
     runs: pa.Table
 
 
-def part_key(prefix: str, number: int) -> str:
-    """Name where a file of vectors of an index is published."""
-    return f"{prefix}/vectors-{number:05d}.parquet"
-
-
 def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
     """Yield chunks that share a row group: a large one has its own, small neighbours are joined."""
     small: list[Chunk] = []

@@ -97,12 +97,8 @@ def plan_index(
 
 
 def read_sources(store: Store, prefix: str) -> Sources:
-    found = json.loads(store.read_bytes(sources_key(prefix)))
+    found = json.loads(store.read_bytes(keys.index_sources(prefix)))
     return Sources(found["recipe"], tuple((name, identity) for name, identity in found["shards"]))
-
-
-def sources_key(prefix: str) -> str:
-    return f"{prefix}/sources.json"
 
 
 def _bases(

@@ -18,7 +18,7 @@ from dcd.index.info import IndexInfo, index_info
 from dcd.index.layout import read_codec
 from dcd.index.quantizers import Codec
 from dcd.index.row_groups import Reader, row_groups
-from dcd.store import Store
+from dcd.store import Store, keys
 from dcd.tables import schemas
 
 
@@ -82,13 +82,13 @@ def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
     At most 100,000 rows (256 MiB of vectors), the whole pool where it is smaller; always the same
     for the same pool. See `dcd.index.sample`.
     """
-    sample = store.read_table(f"{index.prefix}/sample.parquet")
+    sample = store.read_table(keys.index_sample(index.prefix))
     return schemas.conform(sample, schemas.clustered(index.dim), "pool sample")
 
 
 def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:
     """Read where the rows of some labels (None: all) are: the columns of `DIRECTORY`, in order."""
-    directory = store.read_table(f"{index.prefix}/labels.parquet")
+    directory = store.read_table(keys.index_labels(index.prefix))
     if labels is None:
         return directory
     return directory.filter(pc.is_in(directory["label"], value_set=pc.unique(labels)))

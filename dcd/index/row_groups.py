@@ -14,6 +14,7 @@ from dcd.store import Store
 from dcd.store.errors import explained
 from dcd.store.requests import FOUND, Requests, column_requests, footer_requests
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 from dcd.tables.vectors import from_blobs, vector_lists
 
 # Which rows of which file hold a label, one row a run.
@@ -93,7 +94,7 @@ class Reader:
             vectors = self._codec.decode(codes).astype(np.float16)
         kind = schemas.clustered(vectors.shape[1]).field("embedding")
         lists = vector_lists(vectors, kind.type)
-        return table.set_column(table.schema.get_field_index(name), kind, lists)
+        return with_column(table, name, lists, kind)
 
     def footer(self, part: str) -> pq.FileMetaData:
         with explained(self._store.uri(part), "read"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 _SLACK = 1.25  # rows kept between two cuts, against those wanted
 
 
-class BottomRows:
+class BottomK:
     """The rows with the smallest (content_hash, image_id, weak_label) of all tables taken.
 
     Rows of one content stand or fall together, but for the last ones. Holds at most 1.25 times

@@ -24,8 +24,9 @@ from dcd.index.parts import (
     grouped,
 )
 from dcd.index.recall import Judge
-from dcd.index.sample import BottomRows
+from dcd.index.sample import BottomK
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 from dcd.tables.sql import clustered, connect, relabelled
 from dcd.tables.vectors import embedding_matrix, from_blobs, to_blobs, vector_lists
 
@@ -50,7 +51,7 @@ class Observers:
     """What sees the rows pass by; complete once all parts are taken."""
 
     tally: Tally
-    sample: BottomRows
+    sample: BottomK
     judge: Judge
 
 
@@ -239,8 +240,7 @@ def _stored(chunk: pa.Table, layout: Layout, observers: Observers) -> pa.Table:
         name, blobs = "embedding", to_blobs(_halves(chunk["embedding"].combine_chunks()))
     else:
         name, blobs = "code", to_blobs(layout.codec.encode(embedding_matrix(chunk)))
-    at = chunk.schema.get_field_index("embedding")
-    return chunk.set_column(at, pa.field(name, blobs.type, nullable=False), blobs)
+    return with_column(chunk, "embedding", blobs, pa.field(name, blobs.type, nullable=False))
 
 
 def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:

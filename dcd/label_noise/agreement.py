@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError, EncoderMismatch
-from dcd.tables.rows import codes
+from dcd.tables.rows import codes, weak_or_given_label
 from dcd.tables.vectors import principal_directions, unit_vectors
 
 N_NEIGHBORS = 20
@@ -78,7 +78,7 @@ def label_agreement(
     rows: label or weak_label, content_hash, embedding. An image never counts as its own neighbour,
     nor do copies of it (equal content). Raises EncoderMismatch if the vectors have another size.
     """
-    label = rows["label" if "label" in rows.column_names else "weak_label"]
+    label = weak_or_given_label(rows)
     votes = neighbor_labels(reference, rows, n_neighbors)
     own = codes(label.combine_chunks(), reference.classes)
     counted = (votes >= 0).sum(axis=1)

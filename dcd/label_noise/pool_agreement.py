@@ -21,15 +21,15 @@ def pool_reference(store: Store, index: IndexInfo) -> Reference:
 
 @lru_cache(maxsize=1)
 def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference:
-    store, prefix = Store(url), keys.pool_reference(pool, encoder_id, index_id)
-    if not store.exists(f"{prefix}/rows.parquet"):
+    store, place = Store(url), (pool, encoder_id, index_id)
+    rows_key, directions_key = keys.pool_reference(*place), keys.reference_directions(*place)
+    if not store.exists(rows_key):
         reference = fit_reference(held_sample(url, pool, encoder_id, index_id))
         rows, directions = reference_tables(reference)
-        store.write_table(f"{prefix}/directions.parquet", directions)
-        store.write_table(f"{prefix}/rows.parquet", rows)
+        store.write_table(directions_key, directions)
+        store.write_table(rows_key, rows)
         return reference
-    rows, directions = (store.read_table(f"{prefix}/{t}.parquet") for t in ("rows", "directions"))
-    return reference_of(rows, directions)
+    return reference_of(store.read_table(rows_key), store.read_table(directions_key))
 
 
 def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:

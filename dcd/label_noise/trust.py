@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcd.label_noise.agreement import Reference, as_classes, label_agreement, neighbor_labels
+from dcd.tables.rows import weak_or_given_label
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 
@@ -59,7 +60,7 @@ def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:
             agreement = label_agreement(reference, rows)
             return Trust(agreement, np.ones_like(agreement))
         votes = neighbor_labels(reference, rows)
-        labels = rows["label" if "label" in rows.column_names else "weak_label"]
+        labels = weak_or_given_label(rows)
         return label_trust(
             votes,
             reference.classes,

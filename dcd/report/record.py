@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from dcd.config import RunConfig, Split
 from dcd.evaluation.stats import Interval
-from dcd.gate.record import Gated
+from dcd.gate.record import GateOutcome
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ class RunRecord:
     rejects: pa.Table
     lineage: Lineage
     stages: tuple[StageCount, ...] = ()
-    gate: Gated | None = None
+    gate: GateOutcome | None = None
     curve: pa.Table | None = None
     since: Since | None = None

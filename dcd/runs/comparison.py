@@ -100,7 +100,7 @@ def write_comparison(
         summary_table(summaries),
         metadata=described,
     )
-    write(keys.PARTS, json.dumps(list(parts)).encode())
+    store.write_bytes(keys.comparison_parts(comparison_id), json.dumps(list(parts)).encode())
     write("config.json", config.model_dump_json(indent=2).encode())
     rows = [s.summary for s in summaries]
     write("trade_off.svg", comparison_figures.trade_off(rows).encode())
@@ -115,7 +115,7 @@ def write_comparison(
         sheet = retrieval_sheet(store, selection_id, pool, splits["error_sample"])
         write(f"retrieval-{encoder}.png", sheet)
     table = markdown(config, summaries)
-    write("comparison.md", table.encode())
+    write(keys.COMPARISON_LAST, table.encode())
     return ComparisonInfo(comparison_id, store.uri(keys.comparison(comparison_id, "")), table)
 
 
@@ -125,7 +125,7 @@ def cell_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell
     true_labels = None if truth is None else read_any_table(truth, "base.pool.true_labels")
     parts = []
     for cell in cells:
-        picks = store.read_table(f"{keys.cell(cell.cell.id)}/picks.parquet")
+        picks = store.read_table(keys.cell_picks(cell.cell.id))
         precision = label_precision(picks, true_labels)
         parts.append(metrics_table(_predictions(store, cell), picks.num_rows, precision))
     return schemas.conform(pa.concat_tables(parts), schemas.METRICS, "metrics")
@@ -230,7 +230,7 @@ def retrieval_sheet(
     store: Store, selection_id: str, pool: Source, error_sample: SplitInfo
 ) -> bytes:
     """Draw a PNG: a row a failure, the nearest images beside it, kept ones first; several modes."""
-    neighbors = store.read_table(f"{keys.selection(selection_id)}/neighbors.parquet")
+    neighbors = store.read_table(keys.selection_neighbors(selection_id))
     kept = neighbors.filter(neighbors["kept"])
     failures = store.read_table(keys.split(error_sample.id), ["image_id", "label", "shard", "mode"])
     order = failures.sort_by(
@@ -247,9 +247,7 @@ def retrieval_sheet(
         for failure in chosen
     }
     wanted = pa.array(sorted({i for row in picks.values() for i in row}), pa.string())
-    debug_train = store.read_table(
-        f"{keys.selection(selection_id)}/debug_train.parquet", ["image_id", "shard"]
-    )
+    debug_train = store.read_table(keys.selection_picks(selection_id), ["image_id", "shard"])
     shown = debug_train.filter(pc.is_in(debug_train["image_id"], value_set=wanted))
     images = dict(fetch(store, pool, shown))
     rows = failures.filter(pc.is_in(failures["image_id"], value_set=pa.array(chosen)))
@@ -261,7 +259,7 @@ def retrieval_sheet(
 
 
 def _predictions(store: Store, cell: ArmCell) -> pa.Table:
-    table = store.read_table(f"{keys.cell(cell.cell.id)}/predictions.parquet")
+    table = store.read_table(keys.cell_predictions(cell.cell.id))
     table = table.filter(pc.is_in(table["split"], value_set=pa.array(_SHOWN)))
     # Two arms with the same settings share a cell, under the name of the first.
     return table.set_column(0, "model", pa.repeat(cell.arm.name, table.num_rows))

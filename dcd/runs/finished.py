@@ -19,7 +19,7 @@ class RunEntry:
 
 def list_runs(store: Store) -> list[RunEntry]:
     """List the runs with a report, the newest first."""
-    written = finished(store, keys.RUNS, "report.html")
+    written = finished(store, keys.RUNS, keys.RUN_LAST)
     found = [RunEntry(run_id, at) for run_id, at in written.items()]
     return sorted(found, key=lambda entry: (entry.written, entry.run_id), reverse=True)
 
@@ -38,5 +38,5 @@ def last_config(store: Store) -> RunConfig:
     runs = list_runs(store)
     if not runs:
         raise DataError(f"{store.url}: holds no finished run; give the config with --config")
-    key = keys.run(runs[0].run_id, "config.json")
+    key = keys.run_config(runs[0].run_id)
     return parse_config(json.loads(store.read_bytes(key)), store.uri(key))

@@ -14,13 +14,14 @@ from datetime import datetime
 from dcd.errors import DataError, ObjectNotFound, ObjectUnreadable
 from dcd.runs.finished import finished
 from dcd.store import Store, StoredObject, keys
+from dcd.store.parts import FOLDERS, part_of, says_done
 
 _REQUESTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Part:
-    """A cell, a selection, an index or a split; `key` is what `keys.part_of` gives."""
+    """A cell, a selection, an index or a split; `key` is what `part_of` gives."""
 
     key: str
     objects: tuple[StoredObject, ...]
@@ -78,7 +79,7 @@ def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
     Raises DataError if no run and no comparison is finished, ObjectUnreadable if a list of parts,
     or an index that is needed, is damaged.
     """
-    found = parts(o for folder in keys.PART_FOLDERS for o in store.objects_under(folder))
+    found = parts(o for folder in FOLDERS for o in store.objects_under(folder))
     used, n_silent = _used(store, n_kept_runs)
     wanted = used | newest_indexes(found)
     pruning = plan(found, wanted | _segments(store, found, wanted), before)
@@ -89,7 +90,7 @@ def parts(objects: Iterable[StoredObject]) -> list[Part]:
     """Return the objects that belong to parts, by part; sorted."""
     grouped: dict[str, list[StoredObject]] = defaultdict(list)
     for found in objects:
-        part = keys.part_of(found.key)
+        part = part_of(found.key)
         if part is not None:
             grouped[part].append(found)
     return [Part(key, tuple(grouped[key])) for key in sorted(grouped)]
@@ -126,7 +127,7 @@ def prune(store: Store, unneeded: Sequence[Part]) -> None:
     that is not, and a crash leaves pieces that the next pruning takes."""
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
         for part in unneeded:
-            last = keys.says_done(part.key)
+            last = says_done(part.key)
             store.delete(last)
             rest = [found.key for found in part.objects if found.key != last]
             list(requests.map(store.delete, rest))
@@ -134,10 +135,10 @@ def prune(store: Store, unneeded: Sequence[Part]) -> None:
 
 def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
     """What the newest runs and comparisons are views of, and how many of them do not say."""
-    runs = newest(finished(store, keys.RUNS, "report.html"), n_kept_runs)
-    comparisons = newest(finished(store, keys.COMPARISONS, "comparison.md"), n_kept_runs)
-    found = [keys.run(one, keys.PARTS) for one in runs]
-    found += [keys.comparison(one, keys.PARTS) for one in comparisons]
+    runs = newest(finished(store, keys.RUNS, keys.RUN_LAST), n_kept_runs)
+    comparisons = newest(finished(store, keys.COMPARISONS, keys.COMPARISON_LAST), n_kept_runs)
+    found = [keys.run_parts(one) for one in runs]
+    found += [keys.comparison_parts(one) for one in comparisons]
     if not found:
         raise DataError(
             f"{store.url}: no finished run and no comparison there, so nothing tells what is "
@@ -169,7 +170,7 @@ def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> s
     segments: set[str] = set()
     for part in found:
         if part.kind == keys.INDEXES and part.key in wanted and _is_whole(part):
-            key = keys.says_done(part.key)
+            key = says_done(part.key)
             try:
                 names = json.loads(store.read_bytes(key))["segments"]
             except (ValueError, KeyError, TypeError) as err:
@@ -183,4 +184,4 @@ def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> s
 
 
 def _is_whole(part: Part) -> bool:
-    return any(found.key == keys.says_done(part.key) for found in part.objects)
+    return any(found.key == says_done(part.key) for found in part.objects)

@@ -72,7 +72,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     run_id = f"{config.name}-{keys.digest(config, [cell.id for cell in evidence.cells])}"
     record = collect(store, config, evidence, run_id)
     first = evidence.selections[config.seeds[0]]
-    picks = store.read_table(f"{keys.selection(first.id)}/debug_train.parquet")
+    picks = store.read_table(keys.selection_picks(first.id))
     record = replace(record, since=since_champion(store, record, picks))
     tables = {
         "error_sample": record.error_sample,
@@ -88,20 +88,20 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     judged = judge(store, config, run_id, record.predictions, evidence.splits, evidence.encoder_id)
     described = {"config": config.model_dump_json(), "code_version": record.lineage.code_version}
     for name, table in tables.items():
-        store.write_table(keys.run(run_id, f"{name}.parquet"), table, metadata=described)
-    store.write_bytes(keys.run(run_id, "config.json"), config.model_dump_json(indent=2).encode())
-    store.write_bytes(keys.run(run_id, keys.PARTS), json.dumps(evidence.parts).encode())
+        store.write_table(keys.run_table(run_id, name), table, metadata=described)
+    store.write_bytes(keys.run_config(run_id), config.model_dump_json(indent=2).encode())
+    store.write_bytes(keys.run_parts(run_id), json.dumps(evidence.parts).encode())
     gate_json = judged.model_dump_json(indent=2)
-    store.write_bytes(keys.run(run_id, "gate.json"), gate_json.encode())
-    store.write_bytes(keys.run(run_id, "card.json"), card_json(record, judged).encode())
-    store.write_bytes(keys.run(run_id, "card.md"), card_markdown(record, judged).encode())
+    store.write_bytes(keys.run_gate(run_id), gate_json.encode())
+    store.write_bytes(keys.run_card(run_id), card_json(record, judged).encode())
+    store.write_bytes(keys.run_card_text(run_id), card_markdown(record, judged).encode())
     gated = settle(store, config, run_id, judged)
     record = replace(record, gate=gated)
     page = render(record, lambda ids: _image_bytes(store, evidence, record, ids))
-    store.write_bytes(keys.run(run_id, "report.html"), page.encode())
+    store.write_bytes(keys.run_report(run_id), page.encode())
     return RunInfo(
         run_id,
-        store.uri(keys.run(run_id, "report.html")),
+        store.uri(keys.run_report(run_id)),
         verdict(record),
         summary_rows(record.predictions, record.metrics),
         gated.sentences,
@@ -113,19 +113,16 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
     truth = _true_labels(config.pool)
     predictions, metrics = [], []
     for cell in evidence.cells:
-        prefix = keys.cell(cell.id)
-        table = store.read_table(f"{prefix}/predictions.parquet")
+        table = store.read_table(keys.cell_predictions(cell.id))
         # Two methods with the same settings share a cell, under the name of the first.
         table = table.set_column(0, "model", pa.repeat(cell.method, table.num_rows))
-        picks = store.read_table(f"{prefix}/picks.parquet")
+        picks = store.read_table(keys.cell_picks(cell.id))
         precision = label_precision(picks, truth)
         predictions.append(table)
         metrics.append(metrics_table(table, picks.num_rows, precision))
     every = pa.concat_tables(predictions)
     seed = config.seeds[0]
-    neighbors = store.read_table(
-        f"{keys.selection(evidence.selections[seed].id)}/neighbors.parquet"
-    )
+    neighbors = store.read_table(keys.selection_neighbors(evidence.selections[seed].id))
     return RunRecord(
         run_id=run_id,
         created=datetime.now(UTC),
@@ -152,7 +149,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
 
 def read_metrics(store_url: str, run_id: str) -> list[dict[str, object]]:
     """Read the metrics of a finished run, as `metrics_json` gives them."""
-    return metrics_json(Store(store_url).read_table(keys.run(run_id, "metrics.parquet")))
+    return metrics_json(Store(store_url).read_table(keys.run_table(run_id, "metrics")))
 
 
 def code_version() -> str:
@@ -174,7 +171,7 @@ def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
     parts = []
     for cell in evidence.cells:
         if cell.method == "selected":
-            table = store.read_table(f"{keys.cell(cell.id)}/curve.parquet")
+            table = store.read_table(keys.cell_curve(cell.id))
             parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
     curve = pa.concat_tables(parts) if parts else None
     return curve if curve is not None and curve.num_rows else None
@@ -236,7 +233,7 @@ def _image_bytes(
 
 
 def _copy_model(store: Store, cell: CellInfo, run_id: str) -> None:
-    prefix = f"{keys.cell(cell.id)}/model/"
+    prefix = keys.cell_model(cell.id)
     for key in store.keys_under(prefix):
-        target = keys.run(run_id, f"model/seed{cell.seed}/{key.removeprefix(prefix)}")
+        target = f"{keys.run_model(run_id, cell.seed)}/{key.removeprefix(prefix)}"
         store.write_bytes(target, store.read_bytes(key))

@@ -21,9 +21,9 @@ def since_champion(store: Store, record: RunRecord, picks: pa.Table) -> Since | 
     if champion is None or champion.run_id == record.run_id:
         return None
     try:
-        then = store.read_table(keys.run(champion.run_id, "predictions.parquet"))
-        old_failures = store.read_table(keys.run(champion.run_id, "error_sample.parquet"))
-        old_picks = store.read_table(keys.run(champion.run_id, "debug_train.parquet"), ["image_id"])
+        then = store.read_table(keys.run_table(champion.run_id, "predictions"))
+        old_failures = store.read_table(keys.run_table(champion.run_id, "error_sample"))
+        old_picks = store.read_table(keys.run_table(champion.run_id, "debug_train"), ["image_id"])
     except ObjectNotFound:  # somebody deleted the run; its model may live on
         return None
     splits: tuple[Split, Split] = ("debug_heldout", "test")

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dcd.tables.rows import with_column
+
 DUPLICATE = "near-copy of another pick"
 QUOTA = "beyond its mode's quota"
 FAR = "beyond the distance cut-off"
@@ -20,12 +22,9 @@ UNLIKE = "nearer to an image marked as not like this"
 def refuse(neighbors: pa.Table, refused: np.ndarray, reason: str) -> pa.Table:
     """The table with the kept rows among `refused` (N,) bool marked as not kept, for a reason."""
     hit = pc.and_(neighbors["kept"], pa.array(refused))
-    at = neighbors.schema.get_field_index
-    field = neighbors.schema.field
     kept = pc.and_(neighbors["kept"], pc.invert(hit))
     reasons = pc.if_else(hit, pa.scalar(reason), neighbors["reason"])
-    table = neighbors.set_column(at("kept"), field("kept"), kept)
-    return table.set_column(at("reason"), field("reason"), reasons)
+    return with_column(with_column(neighbors, "kept", kept), "reason", reasons)
 
 
 def near_copies_of_earlier(vectors: np.ndarray, max_distance: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dcd.errors import DataError
 from dcd.tables import schemas
-from dcd.tables.rows import one_row_a_content
+from dcd.tables.rows import one_row_a_content, with_column
 from dcd.tables.sql import collect_picks
 
 
@@ -54,7 +54,7 @@ def debug_train(
 
 
 @dataclass(frozen=True)
-class Weighted:
+class WeightedPicks:
     """Picks (schemas.DEBUG_TRAIN) with their weights, and the weight of an error-sample image."""
 
     picks: pa.Table
@@ -63,7 +63,7 @@ class Weighted:
 
 def limit_targeted_share(
     picks: pa.Table, n_train: int, n_failures: int, error_sample_weight: float, max_share: float
-) -> Weighted:
+) -> WeightedPicks:
     """Scale the weights of targeted picks and error sample down to `max_share` of the whole.
 
     picks: schemas.DEBUG_TRAIN. An image of train weighs 1. Without a limit (1), or below it,
@@ -75,12 +75,11 @@ def limit_targeted_share(
     aimed = float(weight[targeted].sum(dtype=float)) + n_failures * error_sample_weight
     rest = n_train + float(weight[~targeted].sum(dtype=float))
     if max_share == 1 or aimed <= max_share * (aimed + rest):
-        return Weighted(picks, error_sample_weight)
+        return WeightedPicks(picks, error_sample_weight)
     scale = rest * max_share / (1 - max_share) / aimed
     scaled = pa.array(np.where(targeted, scale * weight, weight).astype(np.float32))
-    place = picks.schema.get_field_index("weight")
-    table = picks.set_column(place, picks.schema.field("weight"), scaled)
-    return Weighted(table, scale * error_sample_weight)
+    table = with_column(picks, "weight", scaled)
+    return WeightedPicks(table, scale * error_sample_weight)
 
 
 def targeted_picks(picks: pa.Table) -> pa.Table:

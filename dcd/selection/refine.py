@@ -19,6 +19,7 @@ from dcd.selection.filters import (
     nearer_to_negatives,
     refuse,
 )
+from dcd.tables.rows import weak_or_given_label
 from dcd.tables.vectors import embedding_matrix, unit_length
 
 DOUBTFUL = "amid doubtful labels"
@@ -61,7 +62,7 @@ def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> 
 
     rows: label or weak_label, embedding. Labels without failures are judged by no one: (N,) bool.
     """
-    labels = np.array(rows["label" if "label" in rows.column_names else "weak_label"].to_pylist())
+    labels = np.array(weak_or_given_label(rows).to_pylist())
     failing = np.array(failures["label"].to_pylist())
     candidates, wanted = embedding_matrix(rows), embedding_matrix(failures)
     unlike = np.zeros(rows.num_rows, bool)

@@ -19,6 +19,7 @@ from dcd.selection.lpips_pairs import pair_distances
 from dcd.sources.source import Source, fetch_each
 from dcd.store import Store, keys
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 
 FARTHER = "farther by LPIPS"
 
@@ -93,7 +94,7 @@ def by_lpips(neighbors: pa.Table, distances: np.ndarray, n: int) -> pa.Table:
     failures = table["error_image_id"].to_numpy(zero_copy_only=False)
     _, first, n_rows = np.unique(failures, return_index=True, return_counts=True)
     rank = (np.arange(table.num_rows) - np.repeat(first, n_rows) + 1).astype(np.int32)
-    table = table.set_column(table.schema.get_field_index("rank"), "rank", pa.array(rank))
+    table = with_column(table, "rank", pa.array(rank))
     table = refuse(table, rank > n, FARTHER)
     return schemas.conform(table, schemas.RERANKED_NEIGHBORS, "neighbors")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +15,10 @@ from dcd.index.search import in_label_neighbors
 from dcd.selection.choose_k import accuracy_with
 from dcd.selection.lpips import Lpips
 from dcd.selection.neighbor_cache import cached_neighbors
-from dcd.selection.objections import Objector
-from dcd.selection.picks import Weighted, debug_train, limit_targeted_share, targeted_picks
+from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
 from dcd.selection.rerank import open_lpips, rerank
+from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
@@ -45,11 +46,11 @@ class SelectionInfo:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _Choice:
     """neighbors: schemas.NEIGHBORS, or RERANKED_NEIGHBORS with LPIPS."""
 
     neighbors: pa.Table
-    weighted: Weighted
+    weighted: WeightedPicks
 
 
 def select(
@@ -77,22 +78,21 @@ def select(
         config.model_dump(mode="json", exclude={"lpips"}),
         *([] if lpips is None else [lpips.digest, config.searched]),
     )
-    prefix = keys.selection(selection_id)
-    reused = store.exists(f"{prefix}/debug_train.parquet")
+    picks_key = keys.selection_picks(selection_id)
+    neighbors_key = keys.selection_neighbors(selection_id)
+    reused = store.exists(picks_key)
     if not reused:
-        at_k, chosen = _choose_k(_Search(store, pool, index, splits, lpips), config)
+        at_k, chosen = _choose_k(_read_case(store, pool, index, splits, config, lpips), config)
         described = {
             "config": at_k.model_dump_json(),
             "index_id": index.index_id,
             "error_sample_weight": repr(chosen.weighted.error_sample_weight),
         }
-        store.write_table(f"{prefix}/neighbors.parquet", chosen.neighbors, metadata=described)
-        store.write_table(
-            f"{prefix}/debug_train.parquet", chosen.weighted.picks, metadata=described
-        )
-    picks = store.read_table(f"{prefix}/debug_train.parquet", ["image_id", "role"])
-    neighbors = store.read_table(f"{prefix}/neighbors.parquet", ["kept"])
-    described = store.read_metadata(f"{prefix}/debug_train.parquet")
+        store.write_table(neighbors_key, chosen.neighbors, metadata=described)
+        store.write_table(picks_key, chosen.weighted.picks, metadata=described)
+    picks = store.read_table(picks_key, ["image_id", "role"])
+    neighbors = store.read_table(neighbors_key, ["kept"])
+    described = store.read_metadata(picks_key)
     k = SelectionConfig.model_validate_json(described["config"]).k
     return SelectionInfo(
         selection_id,
@@ -106,108 +106,130 @@ def select(
 
 
 @dataclass(frozen=True)
-class _Search:
-    """What is searched, for which failures; `lpips` orders candidates where a selection asks."""
+class _Case:
+    """What is searched for which failures: the same for every k that is tried.
+
+    tables: schemas.labelled_features of every split. blocked: content_hash, reason. `lpips` orders
+    candidates where a selection asks for it.
+    """
 
     store: Store
     pool: Source
     index: IndexInfo
     splits: Mapping[Split, SplitInfo]
+    tables: Mapping[Split, pa.Table]
+    blocked: pa.Table
+    rules: PickRules
     lpips: Lpips | None
 
+    def vectors(self, picks: pa.Table) -> pa.Table:
+        """Read the rows of the index that hold these images, under the labels among them."""
+        return vectors_of(self.store, self.index, picks["image_id"], pc.unique(picks["label"]))
 
-def _choose_k(search: _Search, config: SelectionConfig) -> tuple[SelectionConfig, _Chosen]:
-    """The config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
+
+def _read_case(
+    store: Store,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+    lpips: Lpips | None,
+) -> _Case:
+    tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
+    rules = PickRules(store, index, splits, tables, config)
+    blocked = blocked_content(store, splits)
+    return _Case(store, pool, index, splits, tables, blocked, rules, lpips)
+
+
+def _choose_k(case: _Case, config: SelectionConfig) -> tuple[SelectionConfig, _Choice]:
+    """Give the config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
     if not config.k_candidates:
-        return config, _choose(search, config)
-    store, index, splits = search.store, search.index, search.splits
-    if "debug_val" not in splits:
+        return config, _choose(case, config)
+    if "debug_val" not in case.tables:
         raise ConfigError(["selection.k_candidates: k is chosen on debug_val; give that data set"])
-    train, failures, judging = (
-        split_table(store, splits[split]) for split in ("train", "error_sample", "debug_val")
-    )
+    train, failures, judging = (case.tables[s] for s in ("train", "error_sample", "debug_val"))
     found = []
     for k in sorted(set(config.k_candidates)):
         at_k = config.model_copy(update={"k": k, "k_candidates": ()})
-        chosen = _choose(search, at_k)
-        picks = chosen.weighted.picks
-        rows = vectors_of(store, index, picks["image_id"], pc.unique(picks["label"]))
-        weight = chosen.weighted.error_sample_weight
-        accuracy = accuracy_with(train, failures, weight, picks, rows, judging)
+        chosen = _choose(case, at_k)
+        picks, weight = chosen.weighted.picks, chosen.weighted.error_sample_weight
+        accuracy = accuracy_with(train, failures, weight, picks, case.vectors(picks), judging)
         found.append((accuracy, -k, at_k, chosen))
     _, _, at_k, chosen = max(found, key=lambda one: one[:2])
     return at_k, chosen
 
 
-def _choose(search: _Search, config: SelectionConfig) -> _Chosen:
-    store, index, splits = search.store, search.index, search.splits
-    tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
-    failures, train = tables["error_sample"], tables["train"]
-    blocked = blocked_content(store, splits)
-    objector = Objector(store, index, splits, tables, config)
-    neighbors = _neighbors(store, index, failures, blocked, objector, config)
-    rows = pool_rows(store, index, pc.unique(neighbors["label"]))
-    if search.lpips is not None:
-        failing = splits["error_sample"].sources
-        neighbors = rerank(
-            store, search.lpips, neighbors, failures, rows, failing, search.pool, config.width
+def _choose(case: _Case, config: SelectionConfig) -> _Choice:
+    """Search, reorder, refine and complete by a general sample; check for leaks; weigh."""
+    neighbors = _search(case, config)
+    rows = pool_rows(case.store, case.index, pc.unique(neighbors["label"]))
+    neighbors = _reorder(case, neighbors, rows, config)
+    neighbors = _refine(case, neighbors, config)
+    general = _draw_general(case, config)
+    shards = case.store.read_table(keys.shards(case.index.pool))
+    picks = debug_train(neighbors, rows, shards, config.pick_weight, general, config.general_weight)
+    case.rules.check(case.vectors(targeted_picks(picks)), general)
+    return _Choice(neighbors, _weigh(case, picks, config))
+
+
+def _search(case: _Case, config: SelectionConfig) -> pa.Table:
+    """Find schemas.NEIGHBORS; of failures that were asked for before, as they were found then."""
+    store, index, blocked, k = case.store, case.index, case.blocked, config.searched
+    failures = case.tables["error_sample"]
+    depends_on: list[object] = [k]
+    if case.rules.is_empty:
+        search = partial(in_label_neighbors, store, index, blocked=blocked, k=k)
+    else:
+        labels = pc.unique(failures["label"]).sort()
+        depends_on += [config.max_depth, labels.to_pylist(), *case.rules.targeted_depends_on]
+        search = partial(
+            trusted_neighbors,
+            store,
+            index,
+            blocked=blocked,
+            k=k,
+            rule=case.rules.for_targeted,
+            max_depth=config.max_depth,
+            failing_labels=labels,
         )
-    if config.refines:
-        kept = neighbors.filter(neighbors["kept"])
-        vectors = vectors_of(store, index, kept["image_id"], pc.unique(kept["label"]))
-        calibration = tables.get("debug_val", failures)
-        neighbors = refine(neighbors, vectors, failures, calibration, train, config)
-    general = None
-    if config.general_images:
-        general = general_sample(
-            objector.general_candidates(),
-            blocked,
-            sorted(set(train["label"].to_pylist())),
-            config.general_images,
-            objector.to_general,
-        )
-    picks = debug_train(
-        neighbors,
-        rows,
-        store.read_table(keys.shards(index.pool)),
-        config.pick_weight,
-        general,
-        config.general_weight,
+    if case.rules.depends_on_failures:
+        return search(failures)
+    return cached_neighbors(store, index, failures, blocked, depends_on, search)
+
+
+def _reorder(case: _Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> pa.Table:
+    """Take the nearest by LPIPS, if the selection asks for it."""
+    if case.lpips is None:
+        return neighbors
+    failures, sources = case.tables["error_sample"], case.splits["error_sample"].sources
+    return rerank(
+        case.store, case.lpips, neighbors, failures, rows, sources, case.pool, config.width
     )
-    targeted = targeted_picks(picks)
-    taken = vectors_of(store, index, targeted["image_id"], pc.unique(targeted["label"]))
-    objector.check(taken, general)
-    weighted = limit_targeted_share(
+
+
+def _refine(case: _Case, neighbors: pa.Table, config: SelectionConfig) -> pa.Table:
+    """Apply the switches beyond trust, if one is on."""
+    if not config.refines:
+        return neighbors
+    failures, train = case.tables["error_sample"], case.tables["train"]
+    vectors = case.vectors(neighbors.filter(neighbors["kept"]))
+    calibration = case.tables.get("debug_val", failures)
+    return refine(neighbors, vectors, failures, calibration, train, config)
+
+
+def _draw_general(case: _Case, config: SelectionConfig) -> pa.Table | None:
+    if not config.general_images:
+        return None
+    classes = sorted(set(case.tables["train"]["label"].to_pylist()))
+    candidates, rule = case.rules.general_candidates(), case.rules.for_general
+    return general_sample(candidates, case.blocked, classes, config.general_images, rule)
+
+
+def _weigh(case: _Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:
+    return limit_targeted_share(
         picks,
-        train.num_rows,
-        failures.num_rows,
+        case.tables["train"].num_rows,
+        case.tables["error_sample"].num_rows,
         config.error_sample_weight,
         config.max_targeted_share,
     )
-    return _Chosen(neighbors, weighted)
-
-
-def _neighbors(
-    store: Store,
-    index: IndexInfo,
-    failures: pa.Table,
-    blocked: pa.Table,
-    objector: Objector,
-    config: SelectionConfig,
-) -> pa.Table:
-    """schemas.NEIGHBORS; of failures that were asked for before, as they were found then."""
-    k, labels = config.searched, pc.unique(failures["label"]).sort()
-
-    def search(asked: pa.Table) -> pa.Table:
-        if objector.asks_nothing:
-            return in_label_neighbors(store, index, asked, blocked, k)
-        return trusted_neighbors(
-            store, index, asked, blocked, k, objector.to_targeted, config.max_depth, labels
-        )
-
-    if objector.asks_failures:
-        return search(failures)
-    depends_on: list[object] = [k]
-    if not objector.asks_nothing:
-        depends_on += [config.max_depth, labels.to_pylist(), *objector.depends_on]
-    return cached_neighbors(store, index, failures, blocked, depends_on, search)

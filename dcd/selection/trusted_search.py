@@ -19,21 +19,38 @@ from dcd.label_noise.trust import Trust
 from dcd.selection.filters import refuse
 from dcd.store import Store
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
 
 UNTRUSTED = "label not trusted"
 TOO_DEEP = "too far down"
 _AHEAD = 2  # so many times k images are looked at first, and so many times more where not enough
 
-# What is wrong with each of some rows (image_id, label or weak_label, content_hash, embedding);
-# None: nothing. `agreement` (N,) is reported where the objector knows it.
-Objections = tuple[list[str | None], np.ndarray | None]
-ObjectTo = Callable[[pa.Table], Objections]
+
+@dataclass(frozen=True)
+class Refusals:
+    """Why each of N rows is refused; None: it is not.
+
+    agreement: (N,) float32 in 0…1, the label agreement of the rows, None where nothing asked for
+    it.
+    """
+
+    reasons: list[str | None]
+    agreement: np.ndarray | None = None
+
+    def then(self, other: "Refusals") -> "Refusals":
+        """Add the refusals of another rule for the same rows; a reason that is there stays."""
+        reasons = [mine or more for mine, more in zip(self.reasons, other.reasons, strict=True)]
+        return Refusals(reasons, self.agreement if other.agreement is None else other.agreement)
 
 
-def objections(trust: Trust, min_agreement: float, min_trust: float) -> Objections:
-    """Objects to rows whose label too few neighbours share, or is too likely to be wrong."""
+# Judges rows: image_id, label or weak_label, content_hash, embedding.
+Rule = Callable[[pa.Table], Refusals]
+
+
+def refuse_untrusted(trust: Trust, min_agreement: float, min_trust: float) -> Refusals:
+    """Refuse rows whose label too few neighbours share, or is too likely to be wrong."""
     good = (trust.agreement >= min_agreement) & (trust.probability >= min_trust)
-    return [None if ok else UNTRUSTED for ok in good], trust.agreement
+    return Refusals([None if ok else UNTRUSTED for ok in good], trust.agreement)
 
 
 def trusted_neighbors(
@@ -42,11 +59,11 @@ def trusted_neighbors(
     failures: pa.Table,
     blocked: pa.Table,
     k: int,
-    object_to: ObjectTo,
+    rule: Rule,
     max_depth: int,
     failing_labels: pa.Array | None = None,
 ) -> pa.Table:
-    """The k nearest pool images of every failure within its label that nothing speaks against.
+    """Find the k nearest pool images of every failure within its label that are not refused.
 
     As `in_label_neighbors` (schemas.NEIGHBORS), and with the label agreement of every image looked
     at. Refused images stand between the kept ones, with their reason; those beyond rank
@@ -55,17 +72,18 @@ def trusted_neighbors(
     """
     judged_under = pc.unique(failures["label"]) if failing_labels is None else failing_labels
     depth = max_depth * k
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, _Judgement] = {}
     parts = [schemas.NEIGHBORS.empty_table()]
     asking, width = failures, k
     while asking.num_rows:
         width = min(_AHEAD * width, depth + k)
         found = in_label_neighbors(store, index, asking, blocked, width)
         near = pc.and_(found["kept"], pc.less_equal(found["rank"], depth))
-        fresh = found.filter(pc.and_(near, pc.invert(pc.is_in(found["image_id"], _ids(seen)))))
+        known = pc.is_in(found["image_id"], pa.array(list(seen), pa.string()))
+        fresh = found.filter(pc.and_(near, pc.invert(known)))
         if fresh.num_rows:
             rows = vectors_of(store, index, fresh["image_id"], judged_under)
-            _note(seen, rows["image_id"].to_pylist(), object_to(rows))
+            _remember(seen, rows["image_id"].to_pylist(), rule(rows))
         judged = _judged(found, seen, depth)
         n_kept = _per_failure(judged, asking["image_id"])
         n_found = _per_failure(found, asking["image_id"])
@@ -80,11 +98,11 @@ def trusted_neighbors(
 
 
 def general_sample(
-    sample: pa.Table, blocked: pa.Table, classes: list[str], n: int, object_to: ObjectTo
+    sample: pa.Table, blocked: pa.Table, classes: list[str], n: int, rule: Rule
 ) -> pa.Table:
-    """Of n images of a uniform pool sample those that nothing speaks against, by image_id.
+    """Draw n images of a uniform pool sample and give those that are not refused, by image_id.
 
-    sample: image_id, weak_label, shard, content_hash and what `object_to` needs. Blocked images and
+    sample: image_id, weak_label, shard, content_hash and what `rule` needs. Blocked images and
     labels outside `classes` are left out before the draw. Returns image_id, label, shard,
     content_hash, label_agreement.
     """
@@ -95,12 +113,15 @@ def general_sample(
     rows = sample.filter(free)
     drawn = np.random.default_rng(0).permutation(rows.num_rows)[:n]
     rows = rows.take(pa.array(np.sort(drawn)))
-    reasons, agreement = object_to(rows)
+    refusals = rule(rows)
     rows = rows.rename_columns({"weak_label": "label"})
     rows = rows.select(["image_id", "label", "shard", "content_hash"])
+    agreement = refusals.agreement
     known = pa.nulls(rows.num_rows, pa.float32()) if agreement is None else pa.array(agreement)
     rows = rows.append_column("label_agreement", known)
-    return rows.filter(pa.array([r is None for r in reasons], pa.bool_())).sort_by("image_id")
+    return rows.filter(
+        pa.array([reason is None for reason in refusals.reasons], pa.bool_())
+    ).sort_by("image_id")
 
 
 def fill_rate(neighbors: pa.Table, n_failures: int, k: int) -> float:
@@ -110,29 +131,31 @@ def fill_rate(neighbors: pa.Table, n_failures: int, k: int) -> float:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What is known of a pool image that was looked at."""
+class _Judgement:
+    """What the rules say of a pool image that was looked at."""
 
     reason: str | None
     agreement: float | None
 
 
-def _note(seen: dict[str, _Seen], image_ids: list[str], objections: Objections) -> None:
-    """Of an image with several rows any reason to refuse it counts."""
-    reasons, agreement = objections
-    known = [None] * len(reasons) if agreement is None else agreement.tolist()
-    for image_id, reason, share in zip(image_ids, reasons, known, strict=True):
+def _remember(seen: dict[str, _Judgement], image_ids: list[str], refusals: Refusals) -> None:
+    """Add what was said of some images; of one with several rows any reason to refuse it counts."""
+    n, agreement = len(image_ids), refusals.agreement
+    shares = [None] * n if agreement is None else agreement.tolist()
+    for image_id, reason, share in zip(image_ids, refusals.reasons, shares, strict=True):
         before = seen.get(image_id)
-        seen[image_id] = _Seen(reason or (before.reason if before else None), share)
+        if reason is None and before is not None:
+            reason = before.reason
+        seen[image_id] = _Judgement(reason, share)
 
 
-def _judged(neighbors: pa.Table, seen: dict[str, _Seen], depth: int) -> pa.Table:
-    """With label_agreement filled in, and nothing kept that was refused.
+def _judged(neighbors: pa.Table, seen: dict[str, _Judgement], depth: int) -> pa.Table:
+    """Fill in label_agreement, and keep nothing that was refused.
 
     Beyond `depth` nothing is said, though other failures may have brought such an image to light:
     what is found for a failure must not hang on which others are asked with it.
     """
-    nothing = _Seen(None, None)
+    nothing = _Judgement(None, None)
     ids, ranks = neighbors["image_id"].to_pylist(), neighbors["rank"].to_pylist()
     known = [
         seen.get(i, nothing) if rank <= depth else nothing
@@ -140,9 +163,9 @@ def _judged(neighbors: pa.Table, seen: dict[str, _Seen], depth: int) -> pa.Table
     ]
     reason = pa.array([one.reason for one in known], pa.string())
     agreement = pa.array([one.agreement for one in known], pa.float32())
-    table = _with(neighbors, "label_agreement", agreement)
-    table = _with(table, "kept", pc.and_(table["kept"], reason.is_null()))
-    return _with(table, "reason", pc.coalesce(table["reason"], reason))
+    table = with_column(neighbors, "label_agreement", agreement)
+    table = with_column(table, "kept", pc.and_(table["kept"], reason.is_null()))
+    return with_column(table, "reason", pc.coalesce(table["reason"], reason))
 
 
 def _per_failure(neighbors: pa.Table, failures: pa.ChunkedArray) -> np.ndarray:
@@ -160,11 +183,3 @@ def _first(neighbors: pa.Table, k: int) -> pa.Table:
     starts = np.flatnonzero(np.diff(failure, prepend=-1))
     before -= np.repeat(before[starts], np.diff(np.append(starts, len(kept))))
     return neighbors.filter(pa.array(before < k))
-
-
-def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
-
-
-def _ids(seen: dict[str, _Seen]) -> pa.Array:
-    return pa.array(list(seen), pa.string())

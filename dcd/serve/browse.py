@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dcd.errors import ObjectNotFound
 from dcd.failures.registry import Registry, coverages, read_registry
 from dcd.gate import champions
-from dcd.gate.record import Gated, read_record
+from dcd.gate.record import GateOutcome, read_record
 from dcd.report.thumbnails import album
 from dcd.runs.finished import RunEntry
 from dcd.store import Store, keys
@@ -47,7 +47,7 @@ class RunView:
     figures: tuple[Figures, ...]
     stages: tuple[Mapping[str, Any], ...]
     lineage: Mapping[str, Any]
-    gate: Gated | None
+    gate: GateOutcome | None
 
     def of(self, method: str) -> Figures | None:
         return next((row for row in self.figures if row.method == method), None)
@@ -70,7 +70,7 @@ class BatchView:
 
 def view_run(store: Store, entry: RunEntry) -> RunView:
     """Read one run by its card. Raises StoreError if it has none."""
-    card = json.loads(store.read_bytes(keys.run(entry.run_id, "card.json")))
+    card = json.loads(store.read_bytes(keys.run_card(entry.run_id)))
     record = read_record(store, entry.run_id)
     now = champions.current(store)
     promoted = now is not None and now.run_id == entry.run_id
@@ -81,7 +81,7 @@ def view_run(store: Store, entry: RunEntry) -> RunView:
         figures=_figures(card.get("metrics", ())),
         stages=tuple(card.get("stages", ())),
         lineage=card.get("lineage", {}),
-        gate=None if record is None else Gated(record, promoted),
+        gate=None if record is None else GateOutcome(record, promoted),
     )
 
 

@@ -1,6 +1,7 @@
-"""Name the store's objects: the only place that knows a path. Pure functions, config → key.
+"""Object keys: the only place that knows a path. Pure functions, config → key.
 
 Derived data is addressed by what made it, so "does the object exist?" answers "is it done?".
+The functions stand in the order in which a run writes.
 """
 
 import hashlib
@@ -17,6 +18,34 @@ _AGREEMENT_FORMAT = 1
 # Raised whenever the same pool would get another reference.
 _REFERENCE_FORMAT = 1
 
+# Folders that are listed.
+INDEXES = "index"
+RUNS = "runs"
+COMPARISONS = "comparisons"
+CHAMPION_CHANGES = "champions"
+RESULTS = "results"
+PROBES = ".probe"
+
+# What makes a run and a comparison whole: written last.
+RUN_LAST = "report.html"
+COMPARISON_LAST = "comparison.md"
+
+# Failure samples that users report. The inbox is theirs: it is read, never changed.
+FAILURES_INBOX = "failures/inbox"
+FAILURE_BATCHES = "failures/batches"
+FAILURE_RECEIPTS = "failures/receipts"
+
+# What the batches and receipts hold, in one object: saves requests, decides nothing.
+FAILURES_VIEW = "failures/registry.parquet"
+RECEIPTS_VIEW = "failures/receipts.parquet"
+
+CHAMPION = "champion.json"
+MODEL_WEIGHTS = "model.safetensors"
+MODEL_CONFIG = "config.json"
+
+
+# Digests and path segments.
+
 
 def digest(*parts: object, length: int = 12) -> str:
     """Return a hex digest of JSON-able parts; pydantic models count by their canonical JSON."""
@@ -27,6 +56,15 @@ def digest(*parts: object, length: int = 12) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:length]
 
 
+def table_digest(table: pa.Table) -> str:
+    """Return a digest of a table's rows, in their order; metadata and chunking do not count."""
+    bare = table.replace_schema_metadata(None).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, bare.schema) as writer:
+        writer.write_table(bare)
+    return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()[:12]
+
+
 def slug(text: str, max_length: int = 48) -> str:
     """Turn `text` into one safe path segment: letters, digits, dot, dash and underscore."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[-max_length:] or "x"
@@ -35,6 +73,9 @@ def slug(text: str, max_length: int = 48) -> str:
 def pool_id(images: str, name: str | None = None) -> str:
     """Name an image source in the store. The same `images` give the same id, in every role."""
     return name or f"{slug(images.rsplit('/', 1)[-1].split('*')[0], 32)}-{digest(images, length=8)}"
+
+
+# Images and their embeddings.
 
 
 def shards(pool: str) -> str:
@@ -64,9 +105,52 @@ def rejects(pool: str, encoder_id: str, shard: str) -> str:
     return f"rejects/{pool}/{encoder_id}/{shard}.parquet"
 
 
+def content_hashes(source_id: str, shard: str) -> str:
+    """Content hashes of a shard's images, where it was not embedded yet."""
+    return f"hashes/{source_id}/{shard}.parquet"
+
+
+# An index. Its files are named by its prefix, as those of the index that it adds to may be.
+
+
 def index(pool: str, encoder_id: str, index_id: str) -> str:
-    """Prefix of an index: `vectors-*.parquet`, what finds rows in them, `index.json` last."""
+    """Prefix of an index: the files below; `index_info` is written last."""
     return f"index/{pool}/{encoder_id}/{index_id}"
+
+
+def index_vectors(prefix: str, number: int) -> str:
+    """Rows by label, list and image_id; the first file has the number 0."""
+    return f"{prefix}/vectors-{number:05d}.parquet"
+
+
+def index_labels(prefix: str) -> str:
+    """Where the rows of each label are."""
+    return f"{prefix}/labels.parquet"
+
+
+def index_sample(prefix: str) -> str:
+    """A uniform sample of the rows."""
+    return f"{prefix}/sample.parquet"
+
+
+def index_lists(prefix: str) -> str:
+    """The centroids of the labels that have lists."""
+    return f"{prefix}/lists.parquet"
+
+
+def index_codec(prefix: str) -> str:
+    """What turns codes into vectors, where the index holds codes."""
+    return f"{prefix}/codec.parquet"
+
+
+def index_sources(prefix: str) -> str:
+    """What the index was made of."""
+    return f"{prefix}/sources.json"
+
+
+def index_info(prefix: str) -> str:
+    """What the index counts; written last."""
+    return f"{prefix}/index.json"
 
 
 def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
@@ -75,13 +159,21 @@ def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
 
 
 def pool_reference(pool: str, encoder_id: str, index_id: str) -> str:
-    """Prefix of what label agreement looks for neighbours in; `rows.parquet` is written last."""
-    return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}"
+    """Rows that label agreement looks for neighbours in; written after `reference_directions`."""
+    return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}/rows.parquet"
+
+
+def reference_directions(pool: str, encoder_id: str, index_id: str) -> str:
+    """Directions onto which `pool_reference` is projected."""
+    return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}/directions.parquet"
 
 
 def pool_copies(pool: str, encoder_id: str, index_id: str, judging: str) -> str:
     """Which images of the index's sample are near copies of judging ones."""
     return f"{index(pool, encoder_id, index_id)}/copies-{judging}.parquet"
+
+
+# Splits, selections, cells.
 
 
 def split(split_id: str) -> str:
@@ -99,6 +191,21 @@ def lpips(distances_id: str) -> str:
     return f"lpips/{distances_id}.parquet"
 
 
+def selection(selection_id: str) -> str:
+    """Prefix of a selection: `selection_neighbors` and, written last, `selection_picks`."""
+    return f"selections/{selection_id}"
+
+
+def selection_neighbors(selection_id: str) -> str:
+    """The candidates of every failure, kept or refused."""
+    return f"{selection(selection_id)}/neighbors.parquet"
+
+
+def selection_picks(selection_id: str) -> str:
+    """The images to add; written last."""
+    return f"{selection(selection_id)}/debug_train.parquet"
+
+
 def head(head_id: str) -> str:
     """A classifier on features that new failures do not change."""
     return f"heads/{head_id}.parquet"
@@ -109,14 +216,29 @@ def noise(noise_id: str) -> str:
     return f"noise/{noise_id}.parquet"
 
 
-def selection(selection_id: str) -> str:
-    """Prefix of a selection: `neighbors.parquet` and, written last, `debug_train.parquet`."""
-    return f"selections/{selection_id}"
-
-
 def cell(cell_id: str) -> str:
-    """Prefix of one (method, seed): `picks`, `curve` (.parquet), `model/`; `predictions` last."""
+    """Prefix of one (method, seed): the files below; `cell_predictions` is written last."""
     return f"cells/{cell_id}"
+
+
+def cell_picks(cell_id: str) -> str:
+    """The images that the cell added to train."""
+    return f"{cell(cell_id)}/picks.parquet"
+
+
+def cell_curve(cell_id: str) -> str:
+    """Accuracies between the original and the fine-tuned weights."""
+    return f"{cell(cell_id)}/curve.parquet"
+
+
+def cell_model(cell_id: str, name: str = "") -> str:
+    """A file of the cell's model; without a name the folder, with its slash."""
+    return f"{cell(cell_id)}/model/{name}"
+
+
+def cell_predictions(cell_id: str) -> str:
+    """What the model answers for every judged image; written last."""
+    return f"{cell(cell_id)}/predictions.parquet"
 
 
 def checkpoint(cell_id: str) -> str:
@@ -124,9 +246,57 @@ def checkpoint(cell_id: str) -> str:
     return f"{cell(cell_id)}/checkpoint.pt"
 
 
+# Runs, comparisons, champions.
+
+
 def run(run_id: str, name: str) -> str:
-    """A file of a run: config.json, metrics.parquet, report.html, card.json, model/…"""
+    """A file of a run, by the name that users see."""
     return f"runs/{run_id}/{name}"
+
+
+def run_report(run_id: str) -> str:
+    """The page of a run; written last."""
+    return run(run_id, RUN_LAST)
+
+
+def run_card(run_id: str) -> str:
+    """What a program reads of a run."""
+    return run(run_id, "card.json")
+
+
+def run_card_text(run_id: str) -> str:
+    """The same for people, in Markdown."""
+    return run(run_id, "card.md")
+
+
+def run_config(run_id: str) -> str:
+    """The whole config of a run."""
+    return run(run_id, "config.json")
+
+
+def run_gate(run_id: str) -> str:
+    """What the gate said of a run."""
+    return run(run_id, "gate.json")
+
+
+def run_parts(run_id: str) -> str:
+    """The parts (`dcd.store.parts`) that a run is a view of."""
+    return run(run_id, "parts.json")
+
+
+def run_table(run_id: str, name: str) -> str:
+    """A table of a run, such as metrics, predictions, debug_train."""
+    return run(run_id, f"{name}.parquet")
+
+
+def run_models(run_id: str) -> str:
+    """Folder of the models that a run saved, one a seed."""
+    return run(run_id, "model")
+
+
+def run_model(run_id: str, seed: int) -> str:
+    """Folder of one of them: MODEL_WEIGHTS and MODEL_CONFIG."""
+    return f"{run_models(run_id)}/seed{seed}"
 
 
 def comparison(comparison_id: str, name: str) -> str:
@@ -134,48 +304,9 @@ def comparison(comparison_id: str, name: str) -> str:
     return f"comparisons/{comparison_id}/{name}"
 
 
-def part_of(key: str) -> str | None:
-    """Return the cell, selection, index or split that an object belongs to; None for all others.
-
-    Only names that `digest` gives count: a folder of the user's may be called cells too.
-    """
-    kind, *rest = key.split("/")
-    depth = _PART_DEPTH.get(kind)
-    if depth is None or len(rest) < depth:
-        return None
-    if not _DIGEST.fullmatch(rest[depth - 1].removesuffix(".parquet")):
-        return None
-    return "/".join([kind, *rest[:depth]])
-
-
-def says_done(part: str) -> str:
-    """Return a part's object that is written last: while it is there, the part is whole."""
-    last = _WRITTEN_LAST.get(part.partition("/")[0])
-    return part if last is None else f"{part}/{last}"
-
-
-_DIGEST = re.compile("[0-9a-f]{12}")
-_PART_DEPTH = {"cells": 1, "index": 3, "selections": 1, "splits": 1}
-PART_FOLDERS = tuple(_PART_DEPTH)
-_WRITTEN_LAST = {
-    "cells": "predictions.parquet",
-    "index": "index.json",
-    "selections": "debug_train.parquet",
-}
-
-
-def result(task: str, segments: Sequence[str]) -> str:
-    """The kept result of a task, as JSON; each segment stands for something it depends on."""
-    return "/".join([RESULTS, task, *(slug(segment, 64) for segment in segments)])
-
-
-def table_digest(table: pa.Table) -> str:
-    """Return a digest of a table's rows, in their order; metadata and chunking do not count."""
-    bare = table.replace_schema_metadata(None).combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, bare.schema) as writer:
-        writer.write_table(bare)
-    return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()[:12]
+def comparison_parts(comparison_id: str) -> str:
+    """The parts that a comparison is a view of."""
+    return comparison(comparison_id, "parts.json")
 
 
 def evaluation(evaluation_id: str) -> str:
@@ -183,28 +314,12 @@ def evaluation(evaluation_id: str) -> str:
     return f"evaluations/{evaluation_id}.parquet"
 
 
-RESULTS = "results"
-CHAMPION = "champion.json"
-RUNS = "runs"
-COMPARISONS = "comparisons"
-PARTS = "parts.json"  # of a run or a comparison: the parts that it is a view of
-INDEXES = "index"
-CHAMPION_CHANGES = "champions"
-
-
 def champion_change(change_id: str) -> str:
     """The note of one promotion or rollback; never overwritten."""
     return f"{CHAMPION_CHANGES}/{change_id}.json"
 
 
-# Failure samples that users report. The inbox is theirs: it is read, never changed.
-FAILURES_INBOX = "failures/inbox"
-FAILURE_BATCHES = "failures/batches"
-FAILURE_RECEIPTS = "failures/receipts"
-
-# What the batches and receipts hold, in one object: saves requests, decides nothing.
-FAILURES_VIEW = "failures/registry.parquet"
-RECEIPTS_VIEW = "failures/receipts.parquet"
+# Registered failures.
 
 
 def failure_batch(batch_id: str) -> str:
@@ -227,12 +342,12 @@ def announced_failures(name: str) -> str:
     return f"failures/announced/{name}.json"
 
 
-def content_hashes(source_id: str, shard: str) -> str:
-    """Content hashes of a shard's images, where it was not embedded yet."""
-    return f"hashes/{source_id}/{shard}.parquet"
+# Results of tasks, and the start-up probe.
 
 
-PROBES = ".probe"
+def result(task: str, segments: Sequence[str]) -> str:
+    """The kept result of a task, as JSON; each segment stands for something it depends on."""
+    return "/".join([RESULTS, task, *(slug(segment, 64) for segment in segments)])
 
 
 def probe(token: str) -> str:

@@ -26,3 +26,16 @@ def without(rows: pa.Table, blocked: pa.Table) -> pa.Table:
 def in_order_of(picks: pa.Table, table: pa.Table) -> pa.Table:
     """Return the row of `table` for every pick, by image_id."""
     return table.take(pc.index_in(picks["image_id"], value_set=table["image_id"].combine_chunks()))
+
+
+def with_column(
+    table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray, field: pa.Field | None = None
+) -> pa.Table:
+    """Replace the values of a column in its place. field: its new one, if it does not stay."""
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, field or table.schema.field(name), values)
+
+
+def weak_or_given_label(rows: pa.Table) -> pa.ChunkedArray:
+    """The column `label`, or `weak_label` in rows that come from an index's sample."""
+    return rows["label" if "label" in rows.column_names else "weak_label"]

@@ -29,7 +29,7 @@ from dcd.training.checkpoints import Checkpoint, resume, start, state
 from dcd.training.depthwise import fast_depthwise_gradients
 from dcd.training.head import class_indices
 from dcd.training.losses import LabelDoubt
-from dcd.training.predictions import Predicted, likeliest
+from dcd.training.predictions import Predictions, likeliest
 from dcd.training.torch_losses import batch_loss
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def predict_images(
     classes: tuple[str, ...],
     preprocess: Preprocess,
     batch_size: int = 64,
-) -> Predicted:
+) -> Predictions:
     """Predictions for encoded images, preprocessed as in evaluation. Raises BadImage.
 
     Runs where the network is, in fp32.

@@ -8,20 +8,20 @@ from dcd.training.head import LinearHead, probabilities
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predictions:
     """What a model says of N images: the likeliest label and its probability, (N,) float32."""
 
     labels: list[str]
     confidence: np.ndarray
 
 
-def likeliest(probability: np.ndarray, classes: tuple[str, ...]) -> Predicted:
+def likeliest(probability: np.ndarray, classes: tuple[str, ...]) -> Predictions:
     """The top class of each row of (N, C) probabilities; the first class wins a tie."""
     top = probability.argmax(axis=1)
     confidence = probability[np.arange(len(top)), top].astype(np.float32)
-    return Predicted([classes[i] for i in top], confidence)
+    return Predictions([classes[i] for i in top], confidence)
 
 
-def predict(head: LinearHead, features: np.ndarray) -> Predicted:
+def predict(head: LinearHead, features: np.ndarray) -> Predictions:
     """Predictions of a head on raw features (N, D)."""
     return likeliest(probabilities(head, features), head.classes)

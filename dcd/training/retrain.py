@@ -46,7 +46,7 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
-class Retrained:
+class RetrainedModel:
     """The retrained network. `curve` is empty unless alpha was chosen; alpha 1: no ensemble."""
 
     network: nn.Module
@@ -68,7 +68,7 @@ def retrain(
     shown: Mapping[str, LabelledImages] | None = None,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Retrained:
+) -> RetrainedModel:
     """Fine-tune a fresh `original()` on train + added, and ensemble it with the original.
 
     The original should already classify (its head trained on train): fine-tuning from there
@@ -108,7 +108,7 @@ def retrain(
         on_progress=on_progress,
     )
     if config.ensemble_alpha is None:
-        return Retrained(finetuned, 1.0, ())
+        return RetrainedModel(finetuned, 1.0, ())
 
     device = next(finetuned.parameters()).device
     before = original().to(device)
@@ -125,7 +125,7 @@ def retrain(
         curve = interpolation_curve(before, finetuned, recompute, on_curve)
         improve = "debug_val" if debug_val else "val"
         alpha = choose(curve, "val", improve, rival=1.0 if original_saw_val else 0.0).alpha
-    return Retrained(ensemble(before, finetuned, alpha, recompute), alpha, curve)
+    return RetrainedModel(ensemble(before, finetuned, alpha, recompute), alpha, curve)
 
 
 def _leave(_: nn.Module) -> None:

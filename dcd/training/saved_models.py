@@ -20,10 +20,8 @@ from torch import nn
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess
 from dcd.store import Store
+from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.training.head import LinearHead
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ def save_model(
     }
     model_config = {"label_names": list(classes), "pretrained_cfg": pretrained_cfg}
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / CONFIG).unlink(missing_ok=True)
+    (directory / MODEL_CONFIG).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
         save_for_hf(plain, scratch, model_config=model_config, safe_serialization=True)
-        for name in (WEIGHTS, CONFIG):
+        for name in (MODEL_WEIGHTS, MODEL_CONFIG):
             os.replace(Path(scratch, name), directory / name)
 
 
@@ -83,14 +81,14 @@ def load_model(directory: Path) -> SavedModel:
         network: Any = timm.create_model(f"local-dir:{directory}", pretrained=True)
     except (FileNotFoundError, RuntimeError, ValueError, KeyError) as err:
         raise EncoderError(
-            f"{directory}: cannot be loaded as a timm model: {err}; expected {CONFIG} and "
-            f"{WEIGHTS} as timm saves them"
+            f"{directory}: cannot be loaded as a timm model: {err}; expected {MODEL_CONFIG} and "
+            f"{MODEL_WEIGHTS} as timm saves them"
         ) from err
     cfg = network.pretrained_cfg
     classes = tuple(cfg.get("label_names") or ())
     if len(classes) != network.num_classes:
         raise LabelError(
-            f"{directory}/{CONFIG}: expected {network.num_classes} label_names, found "
+            f"{directory}/{MODEL_CONFIG}: expected {network.num_classes} label_names, found "
             f"{len(classes)}; list the class names in the order of the outputs"
         )
     preprocess = Preprocess(
@@ -106,7 +104,7 @@ def load_model(directory: Path) -> SavedModel:
 def read_model(store: Store, prefix: str) -> SavedModel:
     """`load_model` of the folder below `prefix` in a store."""
     with tempfile.TemporaryDirectory(prefix="dcd-model-") as scratch:
-        for name in (WEIGHTS, CONFIG):
+        for name in (MODEL_WEIGHTS, MODEL_CONFIG):
             Path(scratch, name).write_bytes(store.read_bytes(f"{prefix}/{name}"))
         return load_model(Path(scratch))
 

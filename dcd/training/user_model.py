@@ -17,7 +17,8 @@ from dcd.encoders import weights
 from dcd.encoders.encoder import preprocess_of
 from dcd.errors import EncoderError, LabelError, StoreError
 from dcd.store.filesystems import locate
-from dcd.training.saved_models import CONFIG, WEIGHTS, SavedModel, load_model
+from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
+from dcd.training.saved_models import SavedModel, load_model
 
 _FILES = (".safetensors", ".pt", ".pth")
 
@@ -43,7 +44,7 @@ def start_digest(config: StartConfig | None) -> str | None:
     """Digest of the model's bytes, so that another model in the same place is another one."""
     if config is None:
         return None
-    names = [""] if config.model.endswith(_FILES) else [f"/{CONFIG}", f"/{WEIGHTS}"]
+    names = [""] if config.model.endswith(_FILES) else [f"/{MODEL_CONFIG}", f"/{MODEL_WEIGHTS}"]
     digest = hashlib.blake2b(digest_size=16)
     for name in names:
         digest.update(_read(f"{config.model.rstrip('/')}{name}"))
@@ -52,7 +53,7 @@ def start_digest(config: StartConfig | None) -> str | None:
 
 def _from_folder(uri: str) -> StartModel:
     with tempfile.TemporaryDirectory() as folder:
-        for name in (CONFIG, WEIGHTS):
+        for name in (MODEL_CONFIG, MODEL_WEIGHTS):
             Path(folder, name).write_bytes(_read(f"{uri.rstrip('/')}/{name}"))
         try:
             model = load_model(Path(folder))
@@ -89,6 +90,6 @@ def _read(uri: str) -> bytes:
         return cast(bytes, located.fs.cat_file(located.path))
     except (OSError, StoreError) as err:
         raise EncoderError(
-            f"training.start: {uri} cannot be read ({err}); give a folder with {CONFIG} and "
-            f"{WEIGHTS} as timm saves them, or a weights file"
+            f"training.start: {uri} cannot be read ({err}); give a folder with {MODEL_CONFIG} and "
+            f"{MODEL_WEIGHTS} as timm saves them, or a weights file"
         ) from err

@@ -29,9 +29,7 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
             ready()
             selected = select_images(loaded)
         store = Store(loaded.store)
-        tables = [
-            store.uri(f"{keys.selection(one.info.id)}/debug_train.parquet") for one in selected
-        ]
+        tables = [store.uri(keys.selection_picks(one.info.id)) for one in selected]
     console = Console()
     console.print(_summary(selected))
     for one, table in zip(selected, tables, strict=True):

@@ -59,7 +59,7 @@ def forget(case: CellCase, cell: CellInfo) -> None:
 @pytest.mark.parametrize("method", ["none", "error_sample", "filtered_pool", "uncertainty"])
 def test_every_kind_of_method_trains_a_head(case: CellCase, method: str):
     cell = run_cell(case.store, case.plan(method))
-    found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+    found = case.store.read_table(keys.cell_predictions(cell.id))
     assert set(found["split"].to_pylist()) == {"test", "error_sample", "debug_val", "debug_heldout"}
     assert run_cell(case.store, case.plan(method)).reused
 
@@ -84,8 +84,7 @@ def test_new_failures_train_nothing_that_they_have_no_part_in(case: CellCase, mo
     earlier, later = after_more("whole_pool")
     assert len(fitted) == 1
     before, after = (
-        case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
-        for cell in (earlier, later)
+        case.store.read_table(keys.cell_predictions(cell.id)) for cell in (earlier, later)
     )
     assert after.num_rows == before.num_rows + 1
 
@@ -100,7 +99,7 @@ def test_new_failures_train_nothing_that_they_have_no_part_in(case: CellCase, mo
 def test_the_weight_of_picks_counts_in_a_head_too(case: CellCase):
     def confidence(weight: float) -> np.ndarray:
         cell = run_cell(case.store, case.plan("error_sample", debug_train_weight=weight))
-        found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+        found = case.store.read_table(keys.cell_predictions(cell.id))
         return found["confidence"].to_numpy()
 
     assert np.abs(confidence(1.0) - confidence(5.0)).max() > 1e-3
@@ -121,7 +120,7 @@ def test_options_against_label_noise_change_what_pool_images_teach(
 ):
     def confidence(method: str, **training: Any) -> np.ndarray:
         cell = run_cell(case.store, case.plan(method, **training))
-        found = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+        found = case.store.read_table(keys.cell_predictions(cell.id))
         return found["confidence"].to_numpy()
 
     changes = confidence("whole_pool", **option) - confidence("whole_pool", **PLAIN)
@@ -153,10 +152,10 @@ def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: Cell
     }
     assert told[-1].remaining_s == pytest.approx(0)
     assert told[-1].score is not None
-    curve = case.store.read_table(f"{keys.cell(cell.id)}/curve.parquet")
+    curve = case.store.read_table(keys.cell_curve(cell.id))
     assert set(curve["split"].to_pylist()) == {"val", "debug_val", "debug_heldout", "test"}
     assert len(set(curve.filter(curve["chosen"])["alpha"].to_pylist())) == 1
-    predictions = case.store.read_table(f"{keys.cell(cell.id)}/predictions.parquet")
+    predictions = case.store.read_table(keys.cell_predictions(cell.id))
     test = predictions.filter(pc.equal(predictions["split"], "test"))
     right = pc.mean(pc.equal(test["label"], test["predicted"]).cast("float64")).as_py()
     of_curve = curve.filter(pc.and_(curve["chosen"], pc.equal(curve["split"], "test")))
@@ -228,7 +227,7 @@ def test_a_cell_killed_in_training_goes_on_to_the_same_bits(tmp_path: Path):
 def read_model(case: CellCase, cell: CellInfo, folder: Path) -> Any:
     folder.mkdir()
     for name in ("model.safetensors", "config.json"):
-        (folder / name).write_bytes(case.store.read_bytes(f"{keys.cell(cell.id)}/model/{name}"))
+        (folder / name).write_bytes(case.store.read_bytes(keys.cell_model(cell.id, name)))
     return load_model(folder)
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dcd.cells.methods import Method, PoolLook, methods, pool_picks, with_error_sample
+from dcd.cells.methods import Method, methods, pool_picks, with_error_sample
+from dcd.cells.pool_views import PoolViews
 from dcd.config import BASELINES, CompareConfig, load_config
 from dcd.evaluation.metrics import label_precision
 from dcd.tables import schemas
@@ -36,15 +37,21 @@ def selected() -> pa.Table:
     )
 
 
+class KnownViews(PoolViews):
+    """Views of a pool in memory: agreement rises, each hardness begins at a row of its own."""
+
+    def __init__(self, rows: pa.Table):
+        self.rows = rows
+        agreement = pa.array([i % 20 / 20 for i in range(rows.num_rows)])
+        self.agreement = rows.append_column("label_agreement", agreement)
+
+    def hardest(self, by, n):
+        return self.rows.slice({"confidence": 0, "loss": 10, "margin": 20, "entropy": 30}[by], n)
+
+
 def draw(name, rows, selected, seed=0, **compare):
-    def hardest(by, n):
-        return rows.slice({"confidence": 0, "loss": 10, "margin": 20, "entropy": 30}[by], n)
-
-    def agreement():
-        return rows.append_column("label_agreement", pa.array([i % 20 / 20 for i in range(40)]))
-
-    look = PoolLook(lambda: rows, agreement, hardest)
-    return pool_picks(Method(name, name), selected, CompareConfig(**compare), seed, look)
+    compared = CompareConfig(**compare)
+    return pool_picks(Method(name, name), selected, compared, seed, KnownViews(rows))
 
 
 def test_none_adds_nothing(rows, selected):

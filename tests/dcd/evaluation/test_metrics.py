@@ -6,7 +6,7 @@ from dcd.errors import SchemaMismatch
 from dcd.evaluation.metrics import metrics_table, predictions_table
 from dcd.tables import schemas
 from dcd.training.head import LinearHead
-from dcd.training.predictions import Predicted, predict
+from dcd.training.predictions import Predictions, predict
 
 
 def _data(labels: list[str], modes: list[str | None]) -> pa.Table:
@@ -32,7 +32,7 @@ def test_predict_names_the_likeliest_class():
 
 def test_metrics_count_every_image_over_all_and_by_mode():
     data = _data(["a", "a", "b", "b", "b"], ["m1", "m1", "m2", None, "m2"])
-    predicted = Predicted(["a", "b", "b", "b", "a"], np.full(5, 0.9, np.float32))
+    predicted = Predictions(["a", "b", "b", "b", "a"], np.full(5, 0.9, np.float32))
     predictions = predictions_table("selected", 7, "debug_heldout", data, predicted)
     assert predictions.schema.equals(schemas.PREDICTIONS)
 
@@ -50,7 +50,7 @@ def test_metrics_count_every_image_over_all_and_by_mode():
 
 
 def test_metrics_keep_models_seeds_and_splits_apart():
-    predicted = Predicted(["a"], np.ones(1, np.float32))
+    predicted = Predictions(["a"], np.ones(1, np.float32))
     tables = [
         predictions_table(model, seed, split, _data([truth], [None]), predicted)
         for model, seed, split, truth in [
@@ -72,4 +72,4 @@ def test_metrics_keep_models_seeds_and_splits_apart():
 def test_a_split_without_labels_is_refused():
     data = _data(["a"], [None]).set_column(1, "label", pa.array([None], pa.string()))
     with pytest.raises(SchemaMismatch, match="predictions of none on test"):
-        predictions_table("none", 0, "test", data, Predicted(["a"], np.ones(1, np.float32)))
+        predictions_table("none", 0, "test", data, Predictions(["a"], np.ones(1, np.float32)))

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from dcd.index.sample import BottomRows
+from dcd.index.sample import BottomK
 from dcd.tables import schemas
 from tests.dcd.index.vector_pools import as_column, content
 
@@ -18,7 +18,7 @@ def rows(ids: list[str]) -> pa.Table:
 
 
 def sampled(ids: list[str], n_rows: int, batch: int) -> pa.Table:
-    sample = BottomRows(n_rows, schemas.clustered(1))
+    sample = BottomK(n_rows, schemas.clustered(1))
     for start in range(0, len(ids), batch):
         sample.take(rows(ids[start : start + batch]))
     return sample.table()
@@ -43,7 +43,7 @@ def test_every_row_belongs_to_the_sample_of_few_rows():
 
 
 def test_samples_of_parts_merge_into_the_sample_of_the_whole():
-    merged = BottomRows(100, schemas.clustered(1))
+    merged = BottomK(100, schemas.clustered(1))
     merged.take(sampled(IDS[:1300], 100, 500))
     merged.take(sampled(IDS[1300:], 100, 500))
     assert merged.table().equals(sampled(IDS, 100, 300))
@@ -62,7 +62,7 @@ def test_repeated_contents_are_cut_by_image_id():
     same = same.set_column(
         at, same.schema.field(at), pa.array([content("x")] * 300, schemas.CONTENT_HASH)
     )
-    sample = BottomRows(10, schemas.clustered(1))
+    sample = BottomK(10, schemas.clustered(1))
     for start in (200, 0, 100):
         sample.take(same.slice(start, 100))
     assert sorted(sample.table()["image_id"].to_pylist()) == ids[:10]

@@ -7,6 +7,7 @@ import pytest
 from dcd.errors import DataError, ObjectUnreadable
 from dcd.runs.pruning import Usage, newest, newest_indexes, parts, plan, plan_pruning, prune, usage
 from dcd.store import Store, StoredObject, keys
+from dcd.store.parts import says_done
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 NEEDED, OLD, NEW, UNDER_WAY = (12 * digit for digit in "abcd")
@@ -42,7 +43,7 @@ def test_objects_belong_to_cells_selections_indexes_and_splits():
     ]
     assert (found[0].kind, found[0].n_bytes) == ("cells", 110)
     assert found[0].written == NOW - timedelta(days=2)
-    assert [keys.says_done(part.key) for part in found] == [
+    assert [says_done(part.key) for part in found] == [
         "cells/cccccccccccc/predictions.parquet",
         "index/pool/encoder/1d1d1d1d1d1d/index.json",
         "selections/5e5e5e5e5e5e/debug_train.parquet",

@@ -131,9 +131,9 @@ def test_new_failures_cost_their_own_search_and_the_result_is_that_of_one_search
     asked = []
 
     def noting(search):
-        def found(store, index, failures, *rest):
+        def found(store, index, failures, **rest):
             asked.append(failures.num_rows)
-            return search(store, index, failures, *rest)
+            return search(store, index, failures, **rest)
 
         return found
 

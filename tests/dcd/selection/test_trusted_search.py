@@ -9,10 +9,10 @@ from dcd.label_noise.trust import Trust
 from dcd.selection.trusted_search import (
     TOO_DEEP,
     UNTRUSTED,
-    Objections,
+    Refusals,
     fill_rate,
     general_sample,
-    objections,
+    refuse_untrusted,
     trusted_neighbors,
 )
 from dcd.store import Store
@@ -33,13 +33,13 @@ def store(tmp_path) -> Store:
 
 
 def distrusting(*bad: str):
-    """An objector that trusts all images but these."""
+    """A rule that refuses these images and no others."""
 
-    def object_to(rows: pa.Table) -> Objections:
+    def rule(rows: pa.Table) -> Refusals:
         good = np.array([i not in bad for i in rows["image_id"].to_pylist()], np.float32)
-        return objections(Trust(0.5 * good, good), 0, 0.5)
+        return refuse_untrusted(Trust(0.5 * good, good), 0, 0.5)
 
-    return object_to
+    return rule
 
 
 def search(store: Store, bad: tuple[str, ...], k: int = 2, max_depth: int = 10, blocked=None):
@@ -116,17 +116,17 @@ def test_it_does_not_matter_which_failures_are_asked_together(store):
     index = build_index(store, POOL, ENCODER, ["s"], None)
     wrong = {(i, label) for i, label in zip(ids, labels, strict=True) if rng.random() < 0.6}
 
-    def object_to(rows: pa.Table) -> Objections:
+    def rule(rows: pa.Table) -> Refusals:
         pairs = zip(rows["image_id"].to_pylist(), rows["label"].to_pylist(), strict=True)
         good = np.array([pair not in wrong for pair in pairs], np.float32)
-        return objections(Trust(good, good), 0, 0.5)
+        return refuse_untrusted(Trust(good, good), 0, 0.5)
 
     failures = failures_table(list("abcabcab"), rng.normal(size=(8, 3)))
     blocked = blocked_table(dict.fromkeys(ids[::7], "in test"))
 
     def ask(some: pa.Table) -> pa.Table:
         every = pa.array(["a", "b", "c"])
-        return trusted_neighbors(store, index, some, blocked, 4, object_to, 5, every)
+        return trusted_neighbors(store, index, some, blocked, 4, rule, 5, every)
 
     together = ask(failures)
     apart = pa.concat_tables([ask(failures.slice(i, 1)) for i in range(failures.num_rows)])

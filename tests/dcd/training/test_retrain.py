@@ -4,7 +4,7 @@ from torch import nn
 
 from dcd.config import TrainingConfig
 from dcd.training.finetune import finetune, predict_images
-from dcd.training.retrain import LabelledImages, Retrained, retrain
+from dcd.training.retrain import LabelledImages, RetrainedModel, retrain
 from tests.dcd.selection.striped_images import (
     CLASSES,
     PREPROCESS,
@@ -23,7 +23,7 @@ def champion() -> nn.Module:
     return finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0)
 
 
-def _retrain(champion: nn.Module, **options: object) -> Retrained:
+def _retrain(champion: nn.Module, **options: object) -> RetrainedModel:
     config = CONFIG.model_copy(update=options)
     saved = champion.state_dict()
 

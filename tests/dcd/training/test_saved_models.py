@@ -13,10 +13,9 @@ from dcd.config import EncoderConfig
 from dcd.encoders.encoder import load_encoder, load_network
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess
+from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training.saved_models import (
-    CONFIG,
-    WEIGHTS,
     load_model,
     save_model,
     with_classes,
@@ -61,7 +60,7 @@ def test_a_model_comes_back_as_it_went(tmp_path: Path):
     assert (model.classes, model.preprocess) == (CLASSES, PREPROCESS)
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(_logits(model.network, x), _logits(network, x))
-    assert sorted(file.name for file in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [MODEL_CONFIG, MODEL_WEIGHTS]
 
 
 def test_a_crash_while_saving_leaves_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -139,8 +138,8 @@ def test_models_that_do_not_fit_are_refused(tmp_path: Path):
     with pytest.raises(EncoderError, match=r"expected config\.json"):
         load_model(tmp_path)
     save_model(tmp_path, network, CLASSES, PREPROCESS, "test_resnet")
-    config = json.loads((tmp_path / CONFIG).read_text())
+    config = json.loads((tmp_path / MODEL_CONFIG).read_text())
     del config["label_names"]
-    (tmp_path / CONFIG).write_text(json.dumps(config))
+    (tmp_path / MODEL_CONFIG).write_text(json.dumps(config))
     with pytest.raises(LabelError, match="expected 3 label_names, found 0"):
         load_model(tmp_path)

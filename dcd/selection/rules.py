@@ -1,0 +1,127 @@
+"""The rules of a selection: which pool images it refuses as picks, and why.
+
+An image is refused that is a near copy of one that judges the model, that is more like the user's
+negative examples than like a failure, or whose label cannot be trusted.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dcd.config import SelectionConfig, Split
+from dcd.index.info import IndexInfo
+from dcd.index.read import shared_sample
+from dcd.label_noise.pool_agreement import pool_reference
+from dcd.label_noise.trust import Judge, clean_head, judge_labels
+from dcd.selection.copies import pool_copies
+from dcd.selection.filters import UNLIKE
+from dcd.selection.leaks import Guard, check_leaks, guard, near_copies
+from dcd.selection.refine import unlike_failures
+from dcd.selection.trusted_search import Refusals, refuse_untrusted
+from dcd.splits.split import SplitInfo
+from dcd.store import Store
+
+_NOT_JUDGING: tuple[Split, ...] = ("error_sample", "not_like_this")
+
+
+class PickRules:
+    """What one selection refuses. Whatever is costly to prepare waits until a rule needs it.
+
+    tables: schemas.labelled_features of every split.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        index: IndexInfo,
+        splits: Mapping[Split, SplitInfo],
+        tables: Mapping[Split, pa.Table],
+        config: SelectionConfig,
+    ):
+        self._store, self._index, self._tables, self._config = store, index, tables, config
+        self._judging: dict[Split, str] = {
+            split: info.id for split, info in splits.items() if split not in _NOT_JUDGING
+        }
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no image is ever refused."""
+        config = self._config
+        return not (self.depends_on_failures or config.judges_labels or config.leak_distance)
+
+    @property
+    def depends_on_failures(self) -> bool:
+        """Whether a pool image may be refused for some failures and not for others."""
+        return "not_like_this" in self._tables or self._config.asks_classifier
+
+    @property
+    def targeted_depends_on(self) -> list[object]:
+        """What decides the answers of `for_targeted`, where they do not depend on the failures."""
+        return [self._config.min_agreement, *self._guard_depends_on]
+
+    def for_targeted(self, rows: pa.Table) -> Refusals:
+        """Judge rows as picks for failures: image_id, label, content_hash, embedding."""
+        copies = near_copies(rows, self.guarded)
+        return self._judged(rows, copies, self._config.min_agreement, self._config.min_trust)
+
+    def for_general(self, rows: pa.Table) -> Refusals:
+        """Judge rows of `general_candidates` as images of the general sample."""
+        copies = rows["copy_of"].to_pylist()
+        return self._judged(rows, copies, 0, self._config.general_min_trust)
+
+    def general_candidates(self) -> pa.Table:
+        """Give `pool_copies`, with vectors only if a rule needs them."""
+        rows = self.pool_copies
+        if "not_like_this" in self._tables or self._config.general_min_trust > 0:
+            vectors = shared_sample(self._store, self._index)["embedding"]
+            rows = rows.append_column("embedding", vectors)
+        return rows
+
+    def check(self, picks: pa.Table, general: pa.Table | None) -> None:
+        """Raise LeakError if a pick judges the model, or is a near copy of an image that does.
+
+        picks: the targeted ones, image_id, content_hash, embedding. general: of the pool's sample.
+        """
+        check_leaks(picks, near_copies(picks, self.guarded), self.guarded)
+        if general is not None:
+            ids = self.pool_copies["image_id"].combine_chunks()
+            at = pc.index_in(general["image_id"], value_set=ids)
+            check_leaks(general, self.pool_copies["copy_of"].take(at).to_pylist(), self.guarded)
+
+    @cached_property
+    def guarded(self) -> Guard:
+        """The images of the judging splits, of which no pick may be a copy."""
+        tables = {str(split): self._tables[split] for split in self._judging}
+        return guard(tables, self._config.leak_distance)
+
+    @cached_property
+    def pool_copies(self) -> pa.Table:
+        """The pool's sample, without vectors, and its near copies of judging images."""
+        return pool_copies(self._store, self._index, self._guard_depends_on, lambda: self.guarded)
+
+    @property
+    def _guard_depends_on(self) -> list[object]:
+        return [self._config.leak_distance, sorted(self._judging.items())]
+
+    @cached_property
+    def _label_judge(self) -> Judge:
+        head = None
+        if self._config.asks_classifier:
+            head = clean_head(self._tables["train"], self._tables["error_sample"])
+        return judge_labels(pool_reference(self._store, self._index), head)
+
+    def _judged(
+        self, rows: pa.Table, copies: list[str | None], min_agreement: float, min_trust: float
+    ) -> Refusals:
+        """Apply all rules; of several reasons the first stands: a copy, a negative, its label."""
+        refusals = Refusals([f"nearly an image of {of}" if of else None for of in copies])
+        negatives = self._tables.get("not_like_this")
+        if negatives is not None:
+            unlike = unlike_failures(rows, self._tables["error_sample"], negatives)
+            refusals = refusals.then(Refusals([UNLIKE if one else None for one in unlike]))
+        if min_agreement > 0 or min_trust > 0:
+            trust = self._label_judge(rows)
+            refusals = refusals.then(refuse_untrusted(trust, min_agreement, min_trust))
+        return refusals

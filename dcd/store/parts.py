@@ -1,0 +1,40 @@
+"""The parts of a store that runs and comparisons are views of: cells, selections, indexes, splits.
+
+A part is named by its prefix, or its key where it is one object.
+"""
+
+import re
+
+from dcd.store import keys
+
+_DIGEST = re.compile("[0-9a-f]{12}")
+_DEPTH = {"cells": 1, keys.INDEXES: 3, "selections": 1, "splits": 1}
+FOLDERS = tuple(_DEPTH)
+
+
+def part_of(key: str) -> str | None:
+    """Return the cell, selection, index or split of an object; None for all others.
+
+    Only names that `keys.digest` gives count: a folder of the user's may be called cells too.
+    """
+    kind, *rest = key.split("/")
+    depth = _DEPTH.get(kind)
+    if depth is None or len(rest) < depth:
+        return None
+    if not _DIGEST.fullmatch(rest[depth - 1].removesuffix(".parquet")):
+        return None
+    return "/".join([kind, *rest[:depth]])
+
+
+def says_done(part: str) -> str:
+    """Return the object of a part that is written last: while it is there, the part is whole."""
+    kind, _, name = part.partition("/")
+    match kind:
+        case "cells":
+            return keys.cell_predictions(name)
+        case "selections":
+            return keys.selection_picks(name)
+        case keys.INDEXES:
+            return keys.index_info(part)
+        case _:
+            return part
