@@ -21,6 +21,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _TOPS = "benchmarks|dcd|deployments|docs|examples|flows|tasks|tests"
 _PATH = re.compile(rf"(?<![\w/.:-])((?:{_TOPS})/[\w./*-]*\w/?)(?!\w)")
 _MODULE = re.compile(r"(?<![\w/.])(benchmarks(?:\.\w+)+|python -m [\w.]+)")
+_PAGE = re.compile(r"\bdocs/[\w-]+\.(?:md|png|svg)")
 _BOLD = re.compile(r'y="([\d.]+)"[^>]*font-weight="bold"[^>]*>(\w+)<')
 _COMMAND = re.compile(r"(?<![\w/.-])dcd ([a-z]+)(?: ([a-z]+))?")
 
@@ -65,6 +66,15 @@ def test_files_and_modules_that_a_page_names_are_there(page: Path):
         assert not is_ours or any((ROOT / f"{place}{end}").exists() for end in (".py", ".yaml")), (
             module
         )
+
+
+def test_pages_that_code_and_configs_name_are_there():
+    tops = ("benchmarks", "dcd", "deployments", "examples", "flows", "tasks", "tests")
+    files = [path for top in tops for path in (ROOT / top).rglob("*.*")] + [ROOT / "Makefile"]
+    texts = [f for f in files if f.suffix in ("", ".py", ".yaml", ".html", ".sh") and f.is_file()]
+    named = {page for f in texts for page in _PAGE.findall(f.read_text("utf-8"))}
+    assert named
+    assert {page for page in named if not (ROOT / page).exists()} == set()
 
 
 def _commands() -> set[str]:
