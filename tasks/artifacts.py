@@ -1,4 +1,4 @@
-"""What an operator sees of a finished run in the Prefect UI.
+"""Put what an operator sees of a finished run into the Prefect UI.
 
 Each artifact has a key that starts with the run's name, so the UI keeps its history over runs.
 """
@@ -45,7 +45,7 @@ def publish_run(name: str, info: RunInfo) -> None:
 
 
 def key(name: str, what: str) -> str:
-    """An artifact key: Prefect allows lower-case letters, digits and dashes only."""
+    """Make an artifact key: Prefect allows lower-case letters, digits and dashes only."""
     safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
     return f"{safe.strip('-') or 'run'}-{what}"
 
@@ -59,7 +59,7 @@ def attempt(publish: Callable[[], object]) -> None:
 
 
 def metrics_markdown(info: RunInfo) -> str:
-    """The verdict and the comparison as Markdown; names and values are escaped."""
+    """Write verdict and comparison as Markdown; names and values are escaped."""
     lines = [f"## {escaped(info.run_id)}", ""]
     lines += [f"- {escaped(sentence)}" for sentence in (*info.gate, *info.verdict)]
     lines += ["", "| added to train | debug_heldout % | test % | right labels | images added |"]
@@ -86,20 +86,20 @@ def _percent(score: Score) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: names of modes and runs come from users' data."""
+    """Return text that Markdown shows as it is: names of modes and runs come from users' data."""
     for char in "\\`*_[]|~#":
         text = text.replace(char, f"\\{char}")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
 
 
 def figure_uri(rows: Sequence[MethodSummary]) -> str:
-    """The trade-off figure as a data URI: it needs no place that the browser could not reach."""
+    """Return the trade-off figure as a data URI: no place is needed that a browser cannot reach."""
     svg = figures.picture(rows)
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def report_link(info: RunInfo) -> str:
-    """A link to the report: on `dcd serve` where DCD_BROWSE_URL names it, else where it lies."""
+    """Link to the report: on `dcd serve` where DCD_BROWSE_URL names it, else where it lies."""
     if base := os.environ.get(BROWSE_URL):
         return f"{base.rstrip('/')}/{quote(keys.run_report(info.run_id))}"
     return info.report if "://" in info.report else Path(info.report).absolute().as_uri()

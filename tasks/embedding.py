@@ -1,4 +1,4 @@
-"""Tasks of the embedding stage."""
+"""Wrap the embedding stage as tasks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -75,7 +75,7 @@ def embed_shards(
 def salvage(
     store: str, source: Source, shards: Sequence[Shard], encoder_id: str, error: BaseException
 ) -> Batch:
-    """What a batch had published before its task broke; the rest failed because of `error`."""
+    """Return what a batch had published before its task broke; the rest failed with `error`."""
     done, failed = [], []
     for shard in shards:
         try:
@@ -90,7 +90,7 @@ def salvage(
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in one line: its kind and its message."""
+    """Tell an error in one line: its kind and its message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -102,7 +102,7 @@ def _attempt() -> int:
 
 @task(name="look-for-embeddings", **RETRY)
 def versions(store: str, source: Source, encoder_id: str) -> dict[str, str]:
-    """What tells the present embeddings of a source from others, by object key: one listing."""
+    """List what tells the present embeddings of a source from others, by object key."""
     return Store(store).versions_under(keys.embeddings_of(source.id, encoder_id))
 
 
@@ -113,14 +113,14 @@ def kept_embed_shards(
     encoder_id: str,
     versions: Mapping[str, str],
 ) -> Task[..., Batch]:
-    """`embed_shards`, which is skipped where the same batch has been seen to be embedded."""
+    """Return `embed_shards`, skipped where the same batch has been seen to be embedded."""
     return reuse.kept(embed_shards, store, result_key(source, shards, encoder_id, versions))
 
 
 def result_key(
     source: Source, shards: Sequence[Shard], encoder_id: str, versions: Mapping[str, str]
 ) -> ResultKey:
-    """Under which the result of `embed_shards` is kept."""
+    """Return the key under which the result of `embed_shards` is kept."""
     return embed_key(source.id, encoder_id, shards, versions)
 
 

@@ -1,4 +1,4 @@
-"""Why a task of a run was or was not reused, from Prefect's states and the keys in the store."""
+"""Explain why a task of a run was reused or not, from Prefect's states and the store's keys."""
 
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from tasks.result_keys import SEGMENTS, difference
 
 
 def explanations(run: str, task: str, store_url: str | None) -> list[str]:
-    """One line a task run whose name starts with `task`, in this run and the runs below it.
+    """Explain in a line each task run whose name starts with `task`, of this run and those below.
 
     Raises DCDError if there is no such run or it names no store.
     """
@@ -42,7 +42,7 @@ def explanations(run: str, task: str, store_url: str | None) -> list[str]:
 
 
 def explain(task_run: TaskRun, store: Store, kept: list[str]) -> str:
-    """One line about one task run. `kept`: the keys of all results in the store."""
+    """Explain one task run in a line. `kept`: the keys of all results in the store."""
     state = task_run.state
     key = _kept_under(state)
     if state is None or not state.is_final():

@@ -1,4 +1,4 @@
-"""Tasks around the registry of failures."""
+"""Wrap the registry of failures as tasks."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

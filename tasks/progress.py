@@ -1,4 +1,4 @@
-"""Live progress. Tasks tell what they finish; without a listener in this process nobody hears.
+"""Tell live progress. Without a listener in this process nobody hears.
 
 A listener is set by the command line. Workers in other processes have none, which is fine: the
 flow tells of whole shards when their futures complete.
@@ -11,16 +11,16 @@ class Listener(Protocol):
     """Hears of the stages of one run. All calls may come from any thread."""
 
     def started(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage begins: `total` units of work, None if not known."""
+        """Begin a stage: `total` units of work, None if not known."""
 
     def advanced(self, stage: str, n: int) -> None:
-        """`n` more units are done."""
+        """Count `n` more units as done."""
 
     def noted(self, stage: str, note: str) -> None:
-        """Where the current unit of work stands, in a few words."""
+        """Note where the current unit of work stands, in a few words."""
 
     def finished(self, stage: str, outcome: str) -> None:
-        """The stage is over; `outcome` says in a few words what it made."""
+        """End the stage; `outcome` says in a few words what it made."""
 
 
 class _Silent:

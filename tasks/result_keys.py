@@ -1,4 +1,4 @@
-"""Keys under which the results of tasks are kept, so that a run elsewhere finds them again.
+"""Name the keys under which task results are kept, so that a run elsewhere finds them again.
 
 A key is a path whose every segment stands for one thing that the result depends on, so two keys
 of the same task differ exactly where their inputs do, and `difference` can say in what.
@@ -31,7 +31,7 @@ class ResultKey:
 def embed_key(
     pool: str, encoder_id: str, shards: Sequence[Shard], versions: Mapping[str, str]
 ) -> ResultKey:
-    """Key of a batch of embedded shards.
+    """Return the key of a batch of embedded shards.
 
     versions: by object key, what tells the present embeddings from others of that name. They are
     part of the key: a shard that was changed, embedded and changed back has other embeddings.
@@ -49,7 +49,7 @@ def embed_key(
 
 
 def cell_key(plan: CellPlan, *, predictions_stand: bool) -> ResultKey:
-    """Key of a trained and evaluated cell; its last segment stands for all of them at once."""
+    """Return the key of a finished cell; its last segment stands for all the others at once."""
     segments = [
         f"{plan.method.name}-seed{plan.seed}",
         plan.index.encoder_id,
@@ -62,7 +62,7 @@ def cell_key(plan: CellPlan, *, predictions_stand: bool) -> ResultKey:
 
 
 def difference(path: str, others: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
-    """The kept result that is most like `path`, and the names of the segments that differ.
+    """Find the kept result that is most like `path`, and the names of the segments that differ.
 
     None if nothing of the same task is kept. The last segment of a cell, its id, has no name.
     """

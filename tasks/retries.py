@@ -1,4 +1,4 @@
-"""When a task is tried again: for what is transient only, with back-off and jitter."""
+"""Decide when a task is tried again: for what is transient only, with back-off and jitter."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ RETRY_JITTER_FACTOR = 0.5
 
 
 def transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure of a task run may go away by itself; `state.data` is its exception."""
+    """Tell whether a task run's failure may go away by itself; `state.data` is its exception."""
     return isinstance(state.data, BaseException) and is_transient(state.data)
 
 

@@ -1,4 +1,4 @@
-"""Task results as small JSON in the store, through Prefect's result storage.
+"""Keep task results as small JSON in the store, through Prefect's result storage.
 
 Prefect reads a kept result by the serializer that the object itself names, which may be pickle.
 So an object is looked at first, and one that is not plain JSON of ours is never handed to it.
@@ -33,7 +33,7 @@ _SERIALIZER = JSONSerializer(
 
 
 def kept(task: T, store: str, key: ResultKey) -> T:
-    """`task` with its result kept under a key, and reused where its outputs are still there."""
+    """Return `task` with its result kept under a key, reused where its outputs are still there."""
     return task.with_options(  # type: ignore[return-value]
         cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda *_: key.path.partition("/")[2]),
         persist_result=True,
@@ -52,12 +52,12 @@ class Looked:
 
 
 def looked_up(store: Store, key: ResultKey) -> Looked:
-    """What `kept` will find."""
+    """Return what `kept` will find."""
     return Looked(key.outputs_stand, key.outputs_stand and is_ours(store, key.path))
 
 
 def requests_of(results: Iterable[Looked]) -> Requests:
-    """What keeping and reusing these results sends to an object store, as Prefect does it.
+    """Count what keeping and reusing these results sends to an object store, as Prefect does it.
 
     A result that is there is read by `is_ours` and twice by Prefect; one that is made is written
     after a look at the bucket.
@@ -74,13 +74,13 @@ def requests_of(results: Iterable[Looked]) -> Requests:
 
 
 def result_of(future: PrefectFuture[Any], *, raise_on_failure: bool = True) -> Any:
-    """The result of a task of `kept`, marked as reused if it was."""
+    """Return the result of a task of `kept`, marked as reused if it was."""
     result = future.result(raise_on_failure=raise_on_failure)
     return as_reused(result) if is_cached(future) else result
 
 
 def is_cached(future: PrefectFuture[Any]) -> bool:
-    """Whether a finished task was skipped for a kept result."""
+    """Tell whether a finished task was skipped for a kept result."""
     return future.state.name == "Cached"
 
 
@@ -92,7 +92,7 @@ def as_reused(record: Any) -> Any:
 
 
 def is_ours(store: Store, key: str) -> bool:
-    """Whether a kept result is there and is plain JSON that this module wrote."""
+    """Tell whether a kept result is there and is plain JSON that this module wrote."""
     try:
         metadata = json.loads(store.read_bytes(key))["metadata"]
         return metadata["serializer"] == json.loads(_SERIALIZER.model_dump_json())
@@ -101,7 +101,7 @@ def is_ours(store: Store, key: str) -> bool:
 
 
 def stands(store: Store, key: str) -> bool:
-    """Whether an output is there. No if the store cannot tell: the stage itself asks again."""
+    """Tell whether an output is there. No if the store cannot tell: the stage itself asks again."""
     try:
         return store.exists(key)
     except DCDError:
@@ -109,7 +109,7 @@ def stands(store: Store, key: str) -> bool:
 
 
 def encode(record: object) -> dict[str, Any]:
-    """A record as JSON. TypeError for everything that is not one of the few known records."""
+    """Turn a record into JSON. TypeError for everything that is none of the few known records."""
     name = type(record).__name__
     if _RECORDS.get(name) is not type(record):
         raise TypeError(f"{name} is not kept as a task result")
@@ -117,7 +117,7 @@ def encode(record: object) -> dict[str, Any]:
 
 
 def decode(document: dict[str, Any]) -> Any:
-    """The record of a JSON object; any other object stays as it is. Names no code to run."""
+    """Turn a JSON object into its record; any other object stays as it is. Names no code to run."""
     record = _RECORDS.get(str(document.get("record")))
     if record is None:
         return document

@@ -1,4 +1,4 @@
-"""Progress as Prefect artifacts: a bar in the UI for every long stage, and a log line at its end.
+"""Show progress as Prefect artifacts: a bar for every long stage, and a log line at its end.
 
 Updates go out every few seconds from a thread of their own, so that a slow server slows no work.
 """

@@ -1,4 +1,4 @@
-"""Label agreement: does the pool around an image carry the image's own label?
+"""Measure label agreement: does the pool around an image carry the image's own label?
 
 A wrong weak label seldom has company: the images most like a picture that is called a cat by
 mistake are mostly called something else. The share of an image's nearest pool neighbours, over
@@ -73,7 +73,7 @@ def fit_reference(sample: pa.Table) -> Reference:
 def label_agreement(
     reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
 ) -> np.ndarray:
-    """Share of each row's nearest reference images that carry its label: (N,) float32 in 0…1.
+    """Return the share of each row's nearest reference images of its label: (N,) float32 in 0…1.
 
     rows: label or weak_label, content_hash, embedding. An image never counts as its own neighbour,
     nor do copies of it (equal content). Raises EncoderMismatch if the vectors have another size.
@@ -89,7 +89,7 @@ def label_agreement(
 def neighbor_labels(
     reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
 ) -> np.ndarray:
-    """Labels of each row's nearest reference images: (N, n) int codes into `classes`.
+    """Return the labels of each row's nearest reference images: (N, n) int codes into `classes`.
 
     n is `n_neighbors`, less where the reference is smaller; -1 stands for no neighbour.
     """
@@ -122,7 +122,7 @@ def neighbor_labels(
 
 
 def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np.ndarray:
-    """Codes into `voted` as positions in `classes`: int64, -1 for none and for other labels."""
+    """Turn codes into `voted` into positions in `classes`: int64, -1 for none and other labels."""
     return np.where(votes >= 0, codes(voted, pa.array(classes, pa.string()))[votes], -1)
 
 

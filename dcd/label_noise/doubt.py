@@ -1,4 +1,4 @@
-"""How far the labels of what is added to train are to be believed: `LabelDoubt` from the store."""
+"""Say how far the labels of what is added to train are to be believed: `LabelDoubt`."""
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,9 @@ def doubt_of_picks(
     classes: tuple[str, ...],
     config: TrainingConfig,
 ) -> LabelDoubt:
-    """The picks `from_pool` (schemas.PICKS), in their order, then n_certain images of true label.
+    """Return the doubt of pool images, then of images whose label is true.
+
+    The first are the picks `from_pool` (schemas.PICKS), in their order; the others are n_certain.
 
     Neighbours are looked for in the pool's sample, and only if `config` asks for soft labels by
     agreement. Their labels outside `classes` do not vote. The noise of the pool's labels is

@@ -1,4 +1,4 @@
-"""How a pool's labels are wrong: which class is called what, without anybody's true labels of it.
+"""Estimate how a pool's labels are wrong, without anybody's true labels of it.
 
 A classifier fitted to `train` guesses the classes of pool images. Its own confusions are known
 from images of train that it has not seen (cross-validation). What remains between its guesses and
@@ -71,7 +71,7 @@ def estimate_noise(
 
 
 def unfold(confusions: np.ndarray, joint: np.ndarray) -> np.ndarray:
-    """M (C, W), not negative, such that confusions' M is near joint.
+    """Find M (C, W), not negative, such that confusions' M is near joint.
 
     confusions: (C, G), rows of sum 1. joint: (G, W) counts. Stops after a fixed number of steps,
     long before it fits the noise of small counts.

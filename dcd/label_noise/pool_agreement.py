@@ -1,4 +1,4 @@
-"""The sample that stands for a pool, and the label agreement of its images: once an index."""
+"""Judge the sample that stands for a pool: its images' label agreement, once an index."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from dcd.tables.vectors import from_blobs, to_blobs
 
 
 def pool_reference(store: Store, index: IndexInfo) -> Reference:
-    """The index's sample of its pool, as `dcd.label_noise.agreement` looks for neighbours in it."""
+    """Prepare the index's sample of its pool, as `agreement` looks for neighbours in it."""
     return _reference(store.url, index.pool, index.encoder_id, index.index_id)
 
 
@@ -33,7 +33,7 @@ def _reference(url: str, pool: str, encoder_id: str, index_id: str) -> Reference
 
 
 def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:
-    """Its rows (label, content_hash, vector) and its directions (mean, direction).
+    """Turn a reference into rows (label, content_hash, vector) and directions (mean, direction).
 
     Vectors are the bytes of their float32s: lists of numbers take ten times as long to read.
     """
@@ -47,7 +47,7 @@ def reference_tables(reference: Reference) -> tuple[pa.Table, pa.Table]:
 
 
 def reference_of(rows: pa.Table, directions: pa.Table) -> Reference:
-    """The inverse of `reference_tables`."""
+    """Invert `reference_tables`."""
     classes, hashes = pc.unique(rows["label"]), pc.unique(rows["content_hash"])
     return Reference(
         classes=classes,
@@ -66,7 +66,7 @@ def _vectors(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def pool_agreement(store: Store, index: IndexInfo) -> pa.Table:
-    """image_id, label, shard, content_hash, label_agreement of the pool's sample, in its order.
+    """Return the sample: image_id, label, shard, content_hash, label_agreement, in its order.
 
     The sample is the whole pool where that is small (`dcd.index.read.pool_sample`).
     """

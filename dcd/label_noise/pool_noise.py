@@ -1,4 +1,4 @@
-"""How the labels of a pool are wrong, estimated once for an index and a train set, and kept."""
+"""Estimate how the labels of a pool are wrong, once for an index and a train set, and keep it."""
 
 import threading
 
@@ -23,7 +23,7 @@ _one_at_a_time = threading.Lock()  # cells of one run want the same
 def pool_noise(
     store: Store, index: IndexInfo, train: SplitInfo, classes: tuple[str, ...]
 ) -> NoiseMatrix:
-    """The noise of the pool's labels among `classes`, those of train; see `estimate_noise`.
+    """Return the noise of the pool's labels among `classes`, those of train; see `estimate_noise`.
 
     Images of train that are in the pool too do not count: the guessing classifiers know them.
     """
@@ -46,13 +46,13 @@ def pool_noise(
 
 
 def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> float | None:
-    """The estimated share of right labels in the pool, in 0…1; None if nobody estimated it."""
+    """Return the estimated share of right labels in the pool, 0…1; None if nobody estimated it."""
     key = _key(index, train)
     return _share(store, key) if store.exists(key) else None
 
 
 def noise_table(noise: NoiseMatrix) -> pa.Table:
-    """schemas.NOISE: a row for each class and label."""
+    """Make schemas.NOISE: a row for each class and label."""
     n = len(noise.classes)
     columns = [
         pa.array(np.repeat(noise.classes, n)),
@@ -63,7 +63,7 @@ def noise_table(noise: NoiseMatrix) -> pa.Table:
 
 
 def noise_of(table: pa.Table, classes: tuple[str, ...], right_share: float) -> NoiseMatrix:
-    """The inverse of `noise_table`."""
+    """Invert `noise_table`."""
     table = schemas.conform(table, schemas.NOISE, "noise")
     n = len(classes)
     return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right_share)

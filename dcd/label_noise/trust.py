@@ -1,4 +1,4 @@
-"""How far a weak label can be trusted: two kinds of evidence in one probability.
+"""Say how far a weak label can be trusted: two kinds of evidence in one probability.
 
 The neighbours of an image in the pool know its label independently of a classifier that was
 trained on clean images: `train` and the error sample. Multiplied as in naive Bayes they find wrong
@@ -24,7 +24,7 @@ _L2 = 0.05
 
 @dataclass(frozen=True)
 class Trust:
-    """Of N images: the share of neighbours with their label and the probability that it is right.
+    """What is known of N labels: how many neighbours share each, and how probably each is right.
 
     agreement, probability: (N,) float32 in 0…1.
     """
@@ -37,7 +37,7 @@ Judge = Callable[[pa.Table], Trust]
 
 
 def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
-    """A classifier on images whose labels are right. Tables: schemas.labelled_features."""
+    """Fit a classifier to images whose labels are right. Tables: schemas.labelled_features."""
     features = [embedding_matrix(train), embedding_matrix(error_sample)]
     labels = train["label"].to_pylist() + error_sample["label"].to_pylist()
     return train_head(
@@ -50,7 +50,7 @@ def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
 
 
 def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:
-    """A function that says of rows (label or weak_label, content_hash, embedding) what to trust.
+    """Make a function that says how to trust rows: label or weak_label, content_hash, embedding.
 
     Without a classifier it knows the agreement alone, and every probability is 1.
     """

@@ -1,4 +1,4 @@
-"""A small read-only web page over a store: runs, reports, champions, failures and refusals.
+"""Serve a small read-only web page over a store: runs, reports, champions, failures, refusals.
 
 Only GET, only objects whose keys this module makes itself from checked names; no script, no
 session, no request to anywhere else. It knows no users: bind it to the loopback, or put a proxy
@@ -47,7 +47,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
-    """The pages of a store. hosts: the host names that requests may name ('*': any)."""
+    """Make the pages of a store. hosts: the host names that requests may name ('*': any)."""
     templates = page_environment(_TEMPLATES)
 
     def page(name: str, status: int = 200, **values: Any) -> Response:

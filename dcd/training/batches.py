@@ -1,4 +1,4 @@
-"""Encoded images as batches for training and prediction, on the device and normalised."""
+"""Bring encoded images into batches for training and prediction, on the device and normalised."""
 
 import os
 import random
@@ -63,7 +63,7 @@ class EvaluationImages(Dataset[tuple[torch.Tensor, int]]):
 def training_batches(
     data: TrainingImages, epoch: int, batch_size: int, first: int, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches (images, indices) of one epoch in random order, from batch `first` on.
+    """Yield batches (images, indices) of one epoch in random order, from batch `first` on.
 
     A short last batch is left out: batch normalisation needs company, and the next epoch's order
     leaves out others.
@@ -79,7 +79,7 @@ def training_batches(
 def evaluation_batches(
     images: Sequence[bytes], preprocess: Preprocess, batch_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Batches (B, 3, S, S) uint8 in the order of `images`."""
+    """Yield batches (B, 3, S, S) uint8 in the order of `images`."""
     data = EvaluationImages(images, preprocess)
     indices = range(len(images))
     keys = [
@@ -90,7 +90,7 @@ def evaluation_batches(
 
 
 def normalised(pixels: torch.Tensor, preprocess: Preprocess, device: torch.device) -> torch.Tensor:
-    """(B, 3, S, S) uint8 → float32 on the device, as the weights want it, channels last."""
+    """Bring (B, 3, S, S) uint8 to float32 on the device, as the weights want it, channels last."""
     x = pixels.to(device, non_blocking=True).float().contiguous(memory_format=torch.channels_last)
     mean = torch.tensor(preprocess.mean, device=device).view(3, 1, 1) * 255
     std = torch.tensor(preprocess.std, device=device).view(3, 1, 1) * 255
@@ -98,7 +98,7 @@ def normalised(pixels: torch.Tensor, preprocess: Preprocess, device: torch.devic
 
 
 def draw(*key: int) -> int:
-    """A 63-bit seed that depends on every part of the key."""
+    """Draw a 63-bit seed that depends on every part of the key."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -1,4 +1,4 @@
-"""What a training changes from step to step, and its checkpoint in the store."""
+"""Hold what a training changes from step to step, and keep its checkpoint in the store."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ class Checkpoint:
         self.store.write_bytes(self.key, sink.getvalue())
 
     def load(self) -> dict[str, Any] | None:
-        """The last state, on the CPU; None if there is none. Raises StoreError if it is broken."""
+        """Load the last state, on the CPU; None if there is none. StoreError if it is broken."""
         if not self.store.exists(self.key):
             return None
         data = io.BytesIO(self.store.read_bytes(self.key))
@@ -79,18 +79,18 @@ class TrainingRun:
             self.epochs_since_best += 1
 
     def is_stuck(self, patience: int | None) -> bool:
-        """Whether `patience` epochs have brought nothing better."""
+        """Tell whether `patience` epochs have brought nothing better."""
         return patience is not None and self.epochs_since_best >= patience
 
     def best(self) -> nn.Module:
-        """The served network in eval mode, with its best weights where scores were noted."""
+        """Return the served network in eval mode, with its best weights where scores were noted."""
         if self.best_weights:
             self.served.load_state_dict(self.best_weights)
         return self.served.eval()
 
 
 def start(network: nn.Module, config: TrainingConfig, device: torch.device) -> TrainingRun:
-    """Step 0 on the device: AdamW without weight decay on biases and norms, EMA if configured."""
+    """Take step 0 on the device: AdamW, no weight decay on biases and norms, EMA if configured."""
     placed = network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore
     optimizer = create_optimizer_v2(
         placed,
@@ -105,7 +105,7 @@ def start(network: nn.Module, config: TrainingConfig, device: torch.device) -> T
 
 
 def state(run: TrainingRun, identity: str) -> dict[str, Any]:
-    """What `resume` needs. `identity` tells one training from another."""
+    """Collect what `resume` needs. `identity` tells one training from another."""
     return {
         "identity": identity,
         "network": run.network.state_dict(),

@@ -1,4 +1,4 @@
-"""The weight gradient of a depthwise convolution on maps smaller than its kernel, on a CPU.
+"""Compute a depthwise convolution's weight gradient fast where maps are small, on a CPU.
 
 oneDNN takes 25 to 46 ms for it (480 to 1,152 channels, a batch of 64, two cores of an AMD EPYC)
 where the convolution itself takes one: a third and more of a training step of an EfficientNet at
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def fast_depthwise_gradients(enabled: bool = True) -> Iterator[None]:
-    """Depthwise convolutions on small maps that run in this block get the fast gradient.
+    """Give depthwise convolutions on small maps the fast gradient within this block.
 
     For forward passes on the CPU; the backward pass may come after the block. The gradients are the
     same up to float32 rounding; nothing in a network is changed.
@@ -121,7 +121,7 @@ def weight_gradient(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> torch.Tensor:
-    """Gradient (C, 1, K, L) of the weights of a depthwise convolution.
+    """Compute the gradient (C, 1, K, L) of the weights of a depthwise convolution.
 
     x: (B, C, H, W); grad: (B, C, P, Q) of the output. A weight's gradient is the product of the
     outputs with the inputs that it joined them to, summed; weights that only ever met the padding

@@ -1,4 +1,4 @@
-"""Weight-space ensembling of a model before and after fine-tuning.
+"""Ensemble a model before and after fine-tuning in weight space.
 
 WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", CVPR): the weights
 (1 - alpha) · original + alpha · fine-tuned keep most of what either end can do, at the cost of
@@ -35,7 +35,7 @@ def interpolation_curve(
     evaluate: Mapping[str, Callable[[nn.Module], float]],
     alphas: Sequence[float] = ALPHAS,
 ) -> tuple[CurvePoint, ...]:
-    """Accuracy of the ensembles between two networks, on every split of `evaluate`.
+    """Judge the ensembles between two networks on every split of `evaluate`.
 
     recompute: sets the BatchNorm statistics of an ensemble (`recompute_batchnorm`); the two ends
     keep their own.
@@ -54,7 +54,7 @@ def ensemble(
     alpha: float,
     recompute: Callable[[nn.Module], None],
 ) -> nn.Module:
-    """A new network at `alpha` between the two. Raises EncoderError if they differ in structure."""
+    """Make a network at `alpha` between the two. Raises EncoderError if their structures differ."""
     network = interpolate(original, finetuned, alpha)
     if 0 < alpha < 1:
         recompute(network)
@@ -62,7 +62,10 @@ def ensemble(
 
 
 def interpolate(original: nn.Module, finetuned: nn.Module, alpha: float) -> nn.Module:
-    """Weights and buffers (1 - alpha) · original + alpha · fine-tuned; counters of the latter."""
+    """Mix weights and buffers as (1 - alpha) · original + alpha · fine-tuned.
+
+    Counters are the latter's.
+    """
     before, after = original.state_dict(), finetuned.state_dict()
     shapes = [{name: t.shape for name, t in state.items()} for state in (before, after)]
     if shapes[0] != shapes[1]:
@@ -118,7 +121,7 @@ def choose(
     margin: float = 0.0,
     rival: float = 0.0,
 ) -> CurvePoint:
-    """The point with the best accuracy on `improve` among those that keep it on `keep`.
+    """Choose the point with the best accuracy on `improve` among those that keep it on `keep`.
 
     Kept means: no more than `margin` below the point at alpha `rival`, which must be there: 0, the
     original. The smallest alpha wins a tie, being nearest to what is trusted.

@@ -1,4 +1,4 @@
-"""The classifier on cached features: multinomial logistic regression, in seconds."""
+"""Fit the classifier on cached features: multinomial logistic regression, in seconds."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class LinearHead:
 
 
 def fit_standardizer(features: np.ndarray) -> Standardizer:
-    """Mean and std of features (N, D), to be fitted on train alone. Constant features get std 1.
+    """Fit mean and std of features (N, D), on train alone. Constant features get std 1.
 
     Raises DataError if there are no rows or a value is not finite.
     """
@@ -100,7 +100,7 @@ def train_head(
 
 
 def probabilities(head: LinearHead, features: np.ndarray) -> np.ndarray:
-    """Class probabilities (N, C) float32 of raw features (N, D), columns as `head.classes`."""
+    """Return probabilities (N, C) float32 of raw features (N, D), columns as `head.classes`."""
     if features.ndim != 2 or features.shape[1] != head.weight.shape[1]:
         raise EncoderMismatch(
             f"head: expected features (N, {head.weight.shape[1]}), found {features.shape}; "
@@ -110,13 +110,13 @@ def probabilities(head: LinearHead, features: np.ndarray) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Row-wise softmax of (N, C), in the dtype of `logits`."""
+    """Return the row-wise softmax of (N, C), in the dtype of `logits`."""
     scores = np.exp(logits - logits.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Position of each label in `classes`: (N,) int64. Raises LabelError for an unknown label."""
+    """Return each label's position in `classes`: (N,) int64. Raises LabelError if it has none."""
     index = {name: i for i, name in enumerate(classes)}
     unknown = sorted(set(labels) - index.keys())
     if unknown:
@@ -130,7 +130,7 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 def loss_weights(
     labels: Sequence[str], n_train: int, added_weight: np.ndarray, config: TrainingConfig
 ) -> np.ndarray:
-    """Weights (N,) float32 in the loss for n_train images of train, then the added ones.
+    """Return weights (N,) float32 in the loss for n_train images of train, then the added ones.
 
     added_weight: the picks' own weights, multiplied by `config.debug_train_weight`. With balanced
     classes, every class present gets the same total.
@@ -144,7 +144,7 @@ def loss_weights(
 
 
 def hold_out(labels: Sequence[str], share: float, seed: int) -> np.ndarray:
-    """Which of (N,) images to hold out: `share` of every class, rounded down. Returns (N,) bool."""
+    """Choose images to hold out, (N,) bool: `share` of every class, rounded down."""
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), bool)
     _, target = np.unique(labels, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Heads that were fitted before are read, not fitted again.
+"""Read heads that were fitted before instead of fitting them again.
 
 What a head is fitted to does not change with the splits that it is judged on: new failures leave
 `none`, `whole_pool` and `filtered_pool` as they are, and only what they predict is new.
@@ -16,7 +16,7 @@ from dcd.training.head import LinearHead
 
 
 def kept_head(store: Store, head_id: str, fit: Callable[[], LinearHead]) -> LinearHead:
-    """What `fit` gives, called only where no head of that id is kept."""
+    """Return what `fit` gives, called only where no head of that id is kept."""
     key = keys.head(head_id)
     if not store.exists(key):
         store.write_table(key, head_table(fit()))
@@ -24,14 +24,14 @@ def kept_head(store: Store, head_id: str, fit: Callable[[], LinearHead]) -> Line
 
 
 def head_table(head: LinearHead) -> pa.Table:
-    """schemas.HEAD: a row for each class."""
+    """Make schemas.HEAD: a row for each class."""
     weight = to_blobs(head.weight).cast(pa.binary())
     columns = [pa.array(head.classes), weight, pa.array(head.bias)]
     return pa.Table.from_arrays(columns, schema=schemas.HEAD)
 
 
 def head_of(table: pa.Table) -> LinearHead:
-    """The inverse of `head_table`."""
+    """Invert `head_table`."""
     table = schemas.conform(table, schemas.HEAD, "head")
     blobs = table["weight"].combine_chunks()
     weight = from_blobs(blobs, np.float32, len(blobs[0].as_py()))

@@ -1,4 +1,4 @@
-"""What training images are taken for where some labels may be wrong. Pure: arrays in, arrays out.
+"""Say what training images are taken for where labels may be wrong. Pure: arrays in, arrays out.
 
 One loss serves all options, for image i with probabilities p over the classes k:
 
@@ -57,17 +57,17 @@ class LabelDoubt:
     noise: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "LabelDoubt":
-        """Of the images at these positions."""
+        """Return the doubt of the images at these positions."""
         return LabelDoubt(self.weak[rows], self.votes[rows], self.noise)
 
     @classmethod
     def none(cls, n: int) -> "LabelDoubt":
-        """n labels that are true."""
+        """Return the doubt of n labels that are true."""
         return cls(np.zeros(n, bool), np.empty((n, 0), np.int64))
 
 
 def joined(parts: Sequence[LabelDoubt]) -> LabelDoubt:
-    """The images of all parts, one part after the other."""
+    """Join the images of all parts, one part after the other."""
     width = max(part.votes.shape[1] for part in parts)
     votes = [
         np.pad(part.votes, ((0, 0), (0, width - part.votes.shape[1])), constant_values=-1)
@@ -80,7 +80,7 @@ def joined(parts: Sequence[LabelDoubt]) -> LabelDoubt:
 def image_losses(
     labels: np.ndarray, doubt: LabelDoubt, n_classes: int, config: TrainingConfig
 ) -> ImageLosses:
-    """The loss that `config` asks for, of images with labels (N,), class indices."""
+    """Return the loss that `config` asks for, of images with labels (N,), class indices."""
     if config.loss == "forward":
         likely = likelihoods(labels, doubt, n_classes)
         return lambda logits, rows: forward_losses_and_slopes(logits, likely[rows])
@@ -89,7 +89,7 @@ def image_losses(
 
 
 def likelihoods(labels: np.ndarray, doubt: LabelDoubt, n_classes: int) -> np.ndarray:
-    """How likely each class is to be given the image's label: (N, C) float32.
+    """Return how likely each class is to be given the image's label: (N, C) float32.
 
     labels: (N,), class indices. One-hot for labels that are true, and without a noise matrix.
     """
@@ -102,7 +102,7 @@ def likelihoods(labels: np.ndarray, doubt: LabelDoubt, n_classes: int) -> np.nda
 def targets(
     labels: np.ndarray, doubt: LabelDoubt, n_classes: int, config: TrainingConfig
 ) -> np.ndarray:
-    """Target distributions (N, C) float32 for labels (N,), class indices.
+    """Return target distributions (N, C) float32 for labels (N,), class indices.
 
     One-hot, but for pool images under soft labels by agreement, as far as they have neighbours.
     """
@@ -118,13 +118,13 @@ def targets(
 
 
 def prediction_shares(doubt: LabelDoubt, config: TrainingConfig) -> np.ndarray:
-    """s of every image: (N,) float32; above 0 for pool images under bootstrapping."""
+    """Return s of every image: (N,) float32; above 0 for pool images under bootstrapping."""
     share = config.soft_share if config.soft_labels == "bootstrap" else 0.0
     return np.where(doubt.weak, share, 0).astype(np.float32)
 
 
 def high_loss(losses: np.ndarray, weak: np.ndarray, share: float) -> np.ndarray:
-    """Which of N images to leave out: the `share` of the weak ones with the highest loss.
+    """Choose which of N images to leave out: the `share` of the weak ones with the highest loss.
 
     losses: (N,). weak: (N,) bool. Of equal losses the earlier image goes. Returns (N,) bool.
     """
@@ -153,7 +153,7 @@ def forward_losses_and_slopes(
 def losses_and_slopes(
     logits: np.ndarray, target: np.ndarray, prediction_share: np.ndarray, q: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of each image (N,) and its gradient by the logits (N, C), in the logits' dtype.
+    """Compute each image's loss (N,) and gradient by logits (N, C), in the logits' dtype.
 
     logits, target: (N, C). prediction_share: (N,). q in 0...1, 0 being cross-entropy.
     """

@@ -1,4 +1,4 @@
-"""What a model says of images: the likeliest label and how sure the model is of it."""
+"""Say what a model answers for images: the likeliest label and how sure the model is of it."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ class Predictions:
 
 
 def likeliest(probability: np.ndarray, classes: tuple[str, ...]) -> Predictions:
-    """The top class of each row of (N, C) probabilities; the first class wins a tie."""
+    """Return the top class of each row of (N, C) probabilities; the first class wins a tie."""
     top = probability.argmax(axis=1)
     confidence = probability[np.arange(len(top)), top].astype(np.float32)
     return Predictions([classes[i] for i in top], confidence)
 
 
 def predict(head: LinearHead, features: np.ndarray) -> Predictions:
-    """Predictions of a head on raw features (N, D)."""
+    """Return a head's predictions for raw features (N, D)."""
     return likeliest(probabilities(head, features), head.classes)

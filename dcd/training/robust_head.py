@@ -1,4 +1,4 @@
-"""The classifier on features where labels may be wrong: the losses of `dcd.training.losses`."""
+"""Fit the classifier on features where labels may be wrong: losses of `dcd.training.losses`."""
 
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -82,7 +82,7 @@ def descend(
     l2: float,
     weight: np.ndarray,
 ) -> LinearHead:
-    """The local optimum that L-BFGS reaches from `start`.
+    """Return the local optimum that L-BFGS reaches from `start`.
 
     These losses are not convex, so where one starts matters; starting at a cross-entropy solution
     makes it deterministic. features: (N, D) float32. weight: (N,).
@@ -119,7 +119,7 @@ class MeanLoss:
     l2: float
 
     def at(self, w: np.ndarray, b: np.ndarray, threads: Executor) -> tuple[float, np.ndarray]:
-        """The loss, and its gradient (C·D + C,) float64: first by W, then by b.
+        """Return the loss, and its gradient (C·D + C,) float64: first by W, then by b.
 
         w: (C, D); b: (C,). Block by block, so that the features come from memory once and not
         twice, and side by side, for BLAS's own threads only wait for each other on matrices this

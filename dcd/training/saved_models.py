@@ -1,4 +1,4 @@
-"""timm models on disk and their classifiers.
+"""Save and load timm models, and change their classifiers.
 
 A saved model is a folder that timm alone loads: `timm.create_model("local-dir:DIR",
 pretrained=True)`.
@@ -102,7 +102,7 @@ def load_model(directory: Path) -> SavedModel:
 
 
 def read_model(store: Store, prefix: str) -> SavedModel:
-    """`load_model` of the folder below `prefix` in a store."""
+    """Read the folder below `prefix` of a store, as `load_model` does."""
     with tempfile.TemporaryDirectory(prefix="dcd-model-") as scratch:
         for name in (MODEL_WEIGHTS, MODEL_CONFIG):
             Path(scratch, name).write_bytes(store.read_bytes(f"{prefix}/{name}"))
@@ -110,7 +110,7 @@ def read_model(store: Store, prefix: str) -> SavedModel:
 
 
 def with_head(network: nn.Module, head: LinearHead) -> nn.Module:
-    """A copy of a timm network with `head` as its classifier.
+    """Return a copy of a timm network with `head` as its classifier.
 
     Raises EncoderMismatch if the head was trained on features of another width, EncoderError if
     the architecture's classifier is not one linear layer.
@@ -130,7 +130,7 @@ def with_head(network: nn.Module, head: LinearHead) -> nn.Module:
 
 
 def with_classes(model: SavedModel, classes: tuple[str, ...]) -> nn.Module:
-    """A copy of the model's network that answers for `classes`, in their order.
+    """Return a copy of the model's network that answers for `classes`, in their order.
 
     Outputs are carried over by name; new classes start with zero weights and the lowest known
     bias, so that they are never predicted before they are trained.
@@ -149,7 +149,7 @@ def with_classes(model: SavedModel, classes: tuple[str, ...]) -> nn.Module:
 
 
 def linear_classifier(network: nn.Module) -> nn.Linear:
-    """The last layer of a timm network. Raises EncoderError where it is not one nn.Linear."""
+    """Return a timm network's last layer. Raises EncoderError where it is not one nn.Linear."""
     layer = cast(Any, network).get_classifier()
     if not isinstance(layer, nn.Linear) or layer.bias is None:
         raise EncoderError(

@@ -1,4 +1,4 @@
-"""The losses of `dcd.training.losses` in torch, for fine-tuning a whole network."""
+"""Compute the losses of `dcd.training.losses` in torch, for fine-tuning a whole network."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ BatchLoss = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 def batch_loss(labels: np.ndarray, doubt: LabelDoubt, config: TrainingConfig) -> BatchLoss:
-    """The loss of each image of a batch, 0 for those that `drop_high_loss` leaves out.
+    """Return the loss of each image of a batch, 0 for those that `drop_high_loss` leaves out.
 
     labels: (N,) int64, class indices. Left out are, from the second epoch on (Han et al.'s warm-up)
     and within each batch, the pool images with the highest loss. It keeps nothing from step to
@@ -61,7 +61,7 @@ def robust_losses(
 
 
 def kept(losses: torch.Tensor, weak: torch.Tensor, share: float) -> torch.Tensor:
-    """(B,) float32 on the losses' device: 0 for the `share` of weak images with the highest loss.
+    """Return (B,) float32 on the losses' device: 0 for the `share` of weak images of highest loss.
 
     weak: (B,) bool on the CPU, so that a GPU is not waited for to count them.
     """

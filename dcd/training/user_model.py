@@ -1,4 +1,4 @@
-"""The user's own model to start from: a folder that timm saved, or a weights file and its classes.
+"""Open the user's own model to start from: a folder that timm saved, or weights and classes.
 
 Nothing is unpickled: weights are safetensors, or go through torch's restricted unpickler.
 """
@@ -41,7 +41,7 @@ def load_start(config: StartConfig) -> StartModel:
 
 
 def start_digest(config: StartConfig | None) -> str | None:
-    """Digest of the model's bytes, so that another model in the same place is another one."""
+    """Digest the model's bytes, so that another model in the same place is another one."""
     if config is None:
         return None
     names = [""] if config.model.endswith(_FILES) else [f"/{MODEL_CONFIG}", f"/{MODEL_WEIGHTS}"]

@@ -40,7 +40,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The script `dcd`: the command, and out."""
+    """Run the script `dcd`: the command, and out."""
     # OpenVINO takes a --verbose that it finds there for its own: it prints, and traces all memory.
     arguments, sys.argv[1:] = sys.argv[1:], []
     leaving(lambda: app(arguments, prog_name="dcd"))

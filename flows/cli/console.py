@@ -1,4 +1,4 @@
-"""What all commands share: common arguments, Prefect's settings, and errors in plain words."""
+"""Share what all commands need: common arguments, Prefect's settings, errors in plain words."""
 
 import atexit
 import os
@@ -27,7 +27,7 @@ EXIT_FAILED, EXIT_BAD_CONFIG = 1, 2
 
 
 def configure_prefect(verbose: bool) -> None:
-    """Prefect's settings for a run without a server; what the user has set stays."""
+    """Set Prefect up for a run without a server; what the user has set stays."""
     settings = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "CRITICAL",
@@ -41,7 +41,7 @@ def configure_prefect(verbose: bool) -> None:
 
 @contextmanager
 def prefect_server(verbose: bool) -> Iterator[Callable[[], None]]:
-    """A Prefect server for the block, as `temporary_server`; enter it before slow imports."""
+    """Run a Prefect server for the block, as `temporary_server`; enter it before slow imports."""
     configure_prefect(verbose)
     from flows.server.temporary import temporary_server  # imports Prefect, after its settings
 
@@ -93,6 +93,6 @@ def check(config: RunConfig) -> None:
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raises ConfigError with all problems, if there are any."""
+    """Raise ConfigError with all problems, if there are any."""
     if problems:
         raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])

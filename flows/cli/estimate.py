@@ -52,7 +52,7 @@ def estimate(
 
 
 def estimate_table(found: "Estimate") -> Table:
-    """A row a stage."""
+    """Make a table with a row a stage."""
     table = Table(title=f"{found.pool} by {found.encoder_id}", title_justify="left")
     for name in ("stage", "images or rows", "read", "written", "tasks"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -72,7 +72,7 @@ def estimate_table(found: "Estimate") -> Table:
 
 
 def estimate_lines(found: "Estimate") -> list[str]:
-    """What the numbers rest on, a sentence a line."""
+    """Say what the numbers rest on, a sentence a line."""
     n_guessed = found.n_images_left - found.n_counted
     known = "counted" if n_guessed == 0 else f"{n_guessed:,} of them by the size of their archives"
     lines = [

@@ -97,7 +97,7 @@ def cost(
 
 
 def info_lines(index: "IndexInfo") -> list[str]:
-    """An index for people."""
+    """Tell of an index in lines for people."""
     counts = sorted(index.label_counts.values())
     lines = [
         f"index {index.index_id} of {index.pool} by {index.encoder_id}",

@@ -95,7 +95,7 @@ def verify(
 
 
 def status_lines(found: "PoolStatus") -> list[str]:
-    """The counts for people."""
+    """Tell the counts in lines for people."""
     lines = [
         f"shards: {found.n_done:,} of {found.n_shards:,} done, {found.n_failed:,} failed, "
         f"{found.n_missing:,} missing",

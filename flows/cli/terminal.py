@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress bars, the summary table, errors."""
+"""Show what a person sees in the terminal: progress bars, the summary table, errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ class Bars:
 
 @contextmanager
 def live_bars(verbose: bool) -> Iterator[None]:
-    """Bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
+    """Show bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
     errors = Console(stderr=True)
     if verbose or not errors.is_terminal:
         yield
@@ -72,7 +72,7 @@ def live_bars(verbose: bool) -> Iterator[None]:
 
 
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
-    """The comparison: accuracies in per cent, mean over seeds ± standard deviation."""
+    """Make the comparison's table: per cent, mean over seeds ± standard deviation."""
     table = Table(title="Accuracy in %, mean over seeds (95 % interval)", title_justify="left")
     table.add_column("added to train", no_wrap=True)
     # Two lines a heading where that keeps a terminal of 80 columns from cutting the names.

@@ -1,4 +1,4 @@
-"""What only runs of a deployment need: progress in the UI, and an end to crashing again and again.
+"""Attend to runs of a deployment: progress in the UI, and an end to crashing again and again.
 
 The automation "dcd: resume crashed runs" starts a crashed run again. One that crashes each time,
 say for want of memory, must not do so for ever.

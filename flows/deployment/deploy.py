@@ -1,4 +1,4 @@
-"""From one run config to everything that a Prefect server needs to run it by itself."""
+"""Bring one run config to everything that a Prefect server needs to run it by itself."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ DEPLOYMENTS = ROOT / "deployments"
 
 
 def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """The `config` parameter of every deployment, by the name of its Prefect variable.
+    """Return the `config` parameter of every deployment, by the name of its Prefect variable.
 
     A deployed `debug-model` takes the registered failures, whatever the config says: they start it.
     """

@@ -1,4 +1,4 @@
-"""Dead runs are marked Crashed and crashed ones resumed: the safety net under the automations.
+"""Mark dead runs Crashed and resume crashed ones: the safety net under the automations.
 
 The automations count heartbeats and wait for events while the server is up. What died together with
 its server is found here: a server that starts anew holds the events of older runs back for a
@@ -43,7 +43,7 @@ def sweep() -> list[str]:
 
 
 def resume_crashed() -> list[str]:
-    """Start crashed runs of deployments again that no automation did; their names."""
+    """Start crashed runs of deployments again that no automation did; return their names."""
     crashed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
     resumed = FlowFilter(name=FlowFilterName(any_=RESUMED_FLOWS))
     with get_client(sync_client=True) as client:
