@@ -1,4 +1,4 @@
-"""What the methods of a comparison may look at in a pool, each view taken when it is asked for."""
+"""Give the methods of a comparison their views of a pool, each taken when it is asked for."""
 
 from functools import cached_property
 
