@@ -1,4 +1,4 @@
-"""The `build-index` flow: the pool embedded where it is not yet, then clustered by label."""
+"""Run `build-index`: the pool is embedded where it is not yet, then clustered by label."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""The `embed-pool` flow: every image of a source as a vector, shard by shard, exactly once."""
+"""Run `embed-pool`: every image of a source becomes a vector, shard by shard, exactly once."""
 
 import time
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
 
 
 def summary(embedded: EmbeddedSource) -> str:
-    """What the stage made, in a few words."""
+    """Say what the stage made, in a few words."""
     fresh = len(embedded.shards) - embedded.n_reused_shards
     return (
         f"{embedded.n_embedded:,} images embedded, {embedded.n_rejected:,} rejected; "

@@ -1,4 +1,4 @@
-"""An estimate of what the flows will do with a pool: looked up, sampled, then reckoned."""
+"""Estimate what the flows will do with a pool: looked up, sampled, then reckoned."""
 
 from dcd.config import BuildIndexConfig, RunConfig
 from dcd.embeddings.batches import batched, max_tasks
@@ -19,7 +19,10 @@ from tasks import embedding, reuse
 def estimate_of(
     config: BuildIndexConfig, run: RunConfig | None, images_per_s: float | None, n_machines: int
 ) -> Estimate:
-    """run: the config of the whole run, where selecting is to be told too."""
+    """Estimate every stage of a pool's work.
+
+    run: the config of the whole run, where selecting is to be told too.
+    """
     store, source = Store(config.store), source_of(config.pool)
     encoder = load_encoder(config.encoder)
     shards = list_shards(source.data)

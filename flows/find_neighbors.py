@@ -1,4 +1,4 @@
-"""The `find-neighbors` flow: what the pool has for some pictures."""
+"""Run `find-neighbors`: what the pool has for some pictures."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The Prefect task runner that a config names."""
+"""Make the Prefect task runner that a config names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _LOCAL_RAY = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 
 @contextmanager
 def started_runner(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
-    """The runner of `config`, ready for tasks of the flow run that asks for it.
+    """Start the runner of `config`, ready for tasks of the flow run that asks for it.
 
     Without a Prefect server a flow run starts one for itself. Processes of the runner use that one
     too: else each of them would start another on the same database, and wait for its lock.
@@ -34,7 +34,7 @@ def started_runner(config: RunnerConfig) -> Iterator[TaskRunner[Any]]:
 
 
 def runner_of(config: RunnerConfig) -> TaskRunner[Any]:
-    """Raises ConfigError if the extra that the runner needs is not installed."""
+    """Make the runner. Raises ConfigError if the extra that it needs is not installed."""
     try:
         match config.kind:
             case "thread":

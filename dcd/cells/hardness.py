@@ -1,4 +1,4 @@
-"""How hard a model finds the images of a pool: what the model-driven baselines draw by.
+"""Score how hard a model finds a pool's images: what the model-driven baselines draw by.
 
 No error sample is needed for it, and none is looked at. Labels of the pool are weak: an image can
 be hard because its label is wrong.
@@ -21,7 +21,7 @@ _TINY = np.finfo(np.float32).tiny
 def hardest(
     sample: pa.Table, head: LinearHead, blocked: pa.Table, by: Hardness, n: int
 ) -> pa.Table:
-    """The n images that `head` finds hardest: image_id, label, shard, hardest first.
+    """Return the n images that `head` finds hardest: image_id, label, shard, hardest first.
 
     sample: schemas.clustered, of the pool (`dcd.index.read.pool_sample`). Only images whose label
     the head knows count, and none whose content_hash is in `blocked`; of rows with the same content
@@ -41,7 +41,7 @@ def hardest(
 
 
 def hardness(probability: np.ndarray, target: np.ndarray, by: Hardness) -> np.ndarray:
-    """Scores (N,) float32, higher is harder, from probabilities (N, C) and class indices (N,).
+    """Score (N,) float32, higher is harder, from probabilities (N, C) and class indices (N,).
 
     confidence: less the top probability. margin: less the distance of the two likeliest classes.
     entropy: of the prediction. loss: cross-entropy of the target.

@@ -1,4 +1,4 @@
-"""How good some picks are, judged on debug_val alone: what `k_candidates` are compared by."""
+"""Judge on debug_val alone how good some picks are: what `k_candidates` are compared by."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ def accuracy_with(
     rows: pa.Table,
     judging: pa.Table,
 ) -> float:
-    """Accuracy on `judging`, in 0…1, of a head on train, the failures and the picks.
+    """Return the accuracy on `judging`, in 0…1, of a head on train, the failures and the picks.
 
     train, failures, judging: schemas.labelled_features. picks: schemas.DEBUG_TRAIN. rows: image_id,
     embedding of at least the picks. Picks of labels that train does not know are left out.

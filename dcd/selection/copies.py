@@ -1,4 +1,4 @@
-"""Which images of a pool's sample are near copies of judging images: once an index and splits."""
+"""Find the near copies of judging images in a pool's sample: once an index and splits."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ _COLUMNS = ["image_id", "weak_label", "shard", "content_hash"]
 def pool_copies(
     store: Store, index: IndexInfo, depends_on: Sequence[object], guarded: Callable[[], Guard]
 ) -> pa.Table:
-    """image_id, weak_label, shard, content_hash, copy_of of the pool's sample, in its order.
+    """Return the sample's image_id, weak_label, shard, content_hash, copy_of, in its order.
 
     depends_on: what decides about `guarded()`, which is called only if nobody has asked before.
     copy_of: the split, or null. The failures have no part in this, so a rerun for new ones reads

@@ -1,4 +1,4 @@
-"""Further ways to choose among the nearest images of a failure; all off unless asked for.
+"""Choose among the nearest images of a failure in further ways; all off unless asked for.
 
 Pure functions over schemas.NEIGHBORS and vectors. Each marks rows as not kept and says why, so
 that nothing vanishes from the tables; what each changes is measured in docs/experiments.md.
@@ -20,7 +20,7 @@ UNLIKE = "nearer to an image marked as not like this"
 
 
 def refuse(neighbors: pa.Table, refused: np.ndarray, reason: str) -> pa.Table:
-    """The table with the kept rows among `refused` (N,) bool marked as not kept, for a reason."""
+    """Mark the kept rows among `refused` (N,) bool as not kept, for a reason."""
     hit = pc.and_(neighbors["kept"], pa.array(refused))
     kept = pc.and_(neighbors["kept"], pc.invert(hit))
     reasons = pc.if_else(hit, pa.scalar(reason), neighbors["reason"])
@@ -28,7 +28,7 @@ def refuse(neighbors: pa.Table, refused: np.ndarray, reason: str) -> pa.Table:
 
 
 def near_copies_of_earlier(vectors: np.ndarray, max_distance: float) -> np.ndarray:
-    """Which of N images lie closer than `max_distance` to an earlier one that stays: (N,) bool.
+    """Find the images closer than `max_distance` to an earlier one that stays: (N,) bool.
 
     vectors: (N, D) in order of preference. Greedy, as near-duplicates are removed from training
     sets (Barz and Denzler, "Do we train on test data? Purging CIFAR of near-duplicates", 2020).
@@ -42,7 +42,7 @@ def near_copies_of_earlier(vectors: np.ndarray, max_distance: float) -> np.ndarr
 
 
 def beyond_mode_quota(neighbors: pa.Table, mode_of: Mapping[str, str | None], n: int) -> np.ndarray:
-    """Rows of images that are not among the n nearest of their failure's mode: (N,) bool.
+    """Find rows of images not among the n nearest of their failure's mode: (N,) bool.
 
     mode_of: error_image_id → mode; failures without mode count by label. An image's distance is
     that to the nearest failure of the mode, so that large modes do not crowd out small ones.
@@ -69,7 +69,7 @@ def beyond_mode_quota(neighbors: pa.Table, mode_of: Mapping[str, str | None], n:
 
 
 def distance_cutoff(distance: np.ndarray, same: np.ndarray, min_precision: float) -> float:
-    """The largest distance within which pairs still share their label often enough.
+    """Return the largest distance within which pairs still share their label often enough.
 
     distance: (N,) of pairs of labelled images (failures against train); same: (N,) bool. Labels of
     both are true, so the share of `same` pairs within a distance is the precision to expect of
@@ -82,7 +82,7 @@ def distance_cutoff(distance: np.ndarray, same: np.ndarray, min_precision: float
 
 
 def k_center(vectors: np.ndarray, n: int) -> np.ndarray:
-    """Positions (n,) of images that cover the others well, the first row first.
+    """Choose positions (n,) of images that cover the others well, the first row first.
 
     Greedy farthest-first traversal (Gonzalez 1985, within twice the optimal radius; Sener and
     Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018).
@@ -98,7 +98,7 @@ def k_center(vectors: np.ndarray, n: int) -> np.ndarray:
 
 
 def adaptive_k(trust: np.ndarray, k_min: int) -> int:
-    """How many of a failure's candidates to take: as many as their labels are worth.
+    """Decide how many of a failure's candidates to take: as many as their labels are worth.
 
     trust: (k,) probability that the label is right, nearest first. The expected number of right
     labels, at least k_min: a failure amid doubtful labels takes few.
@@ -109,7 +109,7 @@ def adaptive_k(trust: np.ndarray, k_min: int) -> int:
 def nearer_to_negatives(
     candidates: np.ndarray, failures: np.ndarray, negatives: np.ndarray
 ) -> np.ndarray:
-    """Which candidates (N, D) lie nearer to a negative example than to any failure: (N,) bool.
+    """Find candidates (N, D) nearer to a negative example than to any failure: (N,) bool.
 
     Relevance feedback with one nearest neighbour on either side (Giacinto, "A nearest-neighbor
     approach to relevance feedback in content based image retrieval", CIVR 2007).

@@ -1,4 +1,4 @@
-"""The leak check: no image of train, test, debug_val or debug_heldout among the picks.
+"""Check for leaks: no image of train, test, debug_val or debug_heldout is among the picks.
 
 Equal content is found by hash and never picked. A copy that was scaled, cropped or compressed
 again has another hash; it is found by its embedding, which such changes hardly move.
@@ -47,7 +47,9 @@ class Guard:
 
 
 def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
-    """tables: image_id, content_hash, embedding by split; those without rows guard nothing.
+    """Make what guards splits.
+
+    tables: image_id, content_hash, embedding by split; those without rows guard nothing.
 
     The distance is l2 between vectors brought to length 1, so 0…2.
     """
@@ -67,7 +69,7 @@ def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
 
 
 def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
-    """For each of N rows (with an embedding) the split of which it is a near copy, else None."""
+    """Name the split that each of N rows (with an embedding) is a near copy of, else None."""
     found: list[str | None] = [None] * rows.num_rows
     if rows.num_rows == 0 or not guarded.splits:
         return found
@@ -88,7 +90,7 @@ def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
 
 
 def check_leaks(picks: pa.Table, copies: Sequence[str | None], guarded: Guard) -> None:
-    """Raises LeakError, listing them, if a pick is an image of a guarded split or a near copy.
+    """Raise LeakError, listing them, if a pick is an image of a guarded split or a near copy.
 
     picks: image_id and content_hash. copies: the split of which each is a near copy, or None.
     """

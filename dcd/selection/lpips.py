@@ -1,4 +1,4 @@
-"""LPIPS, the perceptual distance that the paper compares with: for ordering small candidate sets.
+"""Compute LPIPS, the perceptual distance that the paper compares with, to order small sets.
 
 Zhang, Isola, Efros, Shechtman, Wang: "The Unreasonable Effectiveness of Deep Features as a
 Perceptual Metric", CVPR 2018, eq. 1: channel-normalised activations of five AlexNet layers, their
@@ -70,12 +70,12 @@ def load_lpips(backbone: str | None, channel_weights: str | None = None) -> Lpip
 
 
 def lpips_input(image: bytes) -> np.ndarray:
-    """What AlexNet sees of an encoded image: (224, 224, 3) uint8. Raises BadImage."""
+    """Bring an encoded image to what AlexNet sees: (224, 224, 3) uint8. Raises BadImage."""
     return to_input(decode(image), PREPROCESS)
 
 
 def lpips_vectors(lpips: Lpips, inputs: Sequence[np.ndarray]) -> Tensor:
-    """Inputs as (N, 484992) float32, between which the squared l2 distance is LPIPS.
+    """Turn inputs into (N, 484992) float32, between which the squared l2 distance is LPIPS.
 
     All layers one after the other, each number times the root of its weight in the mean over
     positions. About 11 MB an image are needed meanwhile.
@@ -93,7 +93,7 @@ def lpips_vectors(lpips: Lpips, inputs: Sequence[np.ndarray]) -> Tensor:
 
 
 def lpips_distances(lpips: Lpips, query: bytes, candidates: Sequence[bytes]) -> np.ndarray:
-    """Distances (N,) float32 of encoded images to one of them. Raises BadImage."""
+    """Return distances (N,) float32 of encoded images to one of them. Raises BadImage."""
     found = [np.zeros(0, np.float32)]
     with torch.inference_mode():
         of_query = lpips_vectors(lpips, [lpips_input(query)])
@@ -105,7 +105,7 @@ def lpips_distances(lpips: Lpips, query: bytes, candidates: Sequence[bytes]) -> 
 
 
 def numbers_per_image(size_px: int = PREPROCESS.input_size) -> int:
-    """How many numbers LPIPS compares for an image of this size: 484,992 at 224 px."""
+    """Count the numbers LPIPS compares for an image of this size: 484,992 at 224 px."""
     with torch.device("meta"):
         taken = _taps(_on_meta(), torch.zeros(1, 3, size_px, size_px))
     return sum(activation.numel() for activation in taken)

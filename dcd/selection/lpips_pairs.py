@@ -1,4 +1,4 @@
-"""LPIPS of many pairs of failure and candidate, each image through the network once.
+"""Compute LPIPS of many pairs of failure and candidate, each image through the network once.
 
 Failures are taken in blocks, by label: a candidate is compared with all failures of the block that
 ask for it, and forgotten. Only where a label has more failures than a block does a candidate come
@@ -38,7 +38,7 @@ def pair_distances(
     read_candidates: Reader,
     failures_at_once: int = FAILURES_AT_ONCE,
 ) -> np.ndarray:
-    """LPIPS of N pairs in their order: (N,) float32.
+    """Return LPIPS of N pairs in their order: (N,) float32.
 
     pairs: label, error_image_id, image_id. Raises DataError for an image that is not handed out or
     cannot be decoded, though it was when it was embedded.

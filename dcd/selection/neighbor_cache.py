@@ -1,4 +1,4 @@
-"""Neighbours that were searched before are read, not searched again.
+"""Read neighbours that were searched before instead of searching them again.
 
 A failure's neighbours do not depend on other failures, so they are kept for every group of them
 (the error sample's shards, the registry's batches): new failures cost their own search only.
@@ -36,7 +36,7 @@ def cached_neighbors(
     depends_on: Sequence[object],
     search: Search,
 ) -> pa.Table:
-    """What `search` finds, with the groups that were searched before read from the store.
+    """Return what `search` finds, with groups that were searched before read from the store.
 
     failures: schemas.labelled_features(D) and `shard`, which names the group. depends_on: what
     else decides about the rows beside index, failures and blocked images, such as k.

@@ -1,4 +1,4 @@
-"""Which pool images to add for the failures: the union of their neighbours, and random draws.
+"""Add pool images for the failures: the union of their neighbours, and random draws.
 
 Data-Centric Debugging (Singla et al., arXiv 2211.09859, section 3): the union of the failures'
 neighbours is debug-train; the random draws are what it is compared with.
@@ -25,7 +25,7 @@ def debug_train(
     general: pa.Table | None = None,
     general_weight: float = 1.0,
 ) -> pa.Table:
-    """The images to add, with their provenance: schemas.DEBUG_TRAIN, by role and image_id.
+    """Return the images to add, with provenance: schemas.DEBUG_TRAIN, by role and image_id.
 
     First the general sample (`dcd.selection.trusted_search.general_sample`), then the targeted
     picks: the union of the kept neighbours. neighbors: schemas.NEIGHBORS. rows: image_id, label,
@@ -83,12 +83,12 @@ def limit_targeted_share(
 
 
 def targeted_picks(picks: pa.Table) -> pa.Table:
-    """The rows of schemas.DEBUG_TRAIN that were picked for failures."""
+    """Return the rows of schemas.DEBUG_TRAIN that were picked for failures."""
     return picks.filter(pc.equal(picks["role"], "targeted"))
 
 
 def random_draw(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Table:
-    """`n` rows drawn without replacement, in the order of `rows`. DataError if there are fewer."""
+    """Draw `n` rows without replacement, in the order of `rows`. DataError if there are fewer."""
     if n > rows.num_rows:
         raise DataError(f"random draw: {n} images asked for, the pool has only {rows.num_rows}")
     return rows.take(pa.array(np.sort(rng.choice(rows.num_rows, n, replace=False)), pa.int64()))
@@ -97,7 +97,7 @@ def random_draw(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Table:
 def random_in_label(
     rows: pa.Table, per_label: Mapping[str, int], rng: np.random.Generator
 ) -> pa.Table:
-    """For every label as many of its rows as `per_label` says, drawn without replacement.
+    """Draw for every label as many of its rows as `per_label` says, without replacement.
 
     By label. Raises DataError, naming the label, if it has fewer.
     """

@@ -1,4 +1,4 @@
-"""The switches beyond trust, applied to the neighbours of all failures one after the other."""
+"""Apply the switches beyond trust to the neighbours of all failures, one after the other."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ def refine(
     train: pa.Table,
     config: SelectionConfig,
 ) -> pa.Table:
-    """schemas.NEIGHBORS with what the config's switches refuse marked as not kept.
+    """Mark what the config's switches refuse in schemas.NEIGHBORS as not kept.
 
     rows: image_id, embedding of at least the kept images. failures, calibration (debug_val, or the
     failures themselves) and train: schemas.labelled_features, labels right.
@@ -58,9 +58,9 @@ def refine(
 
 
 def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> np.ndarray:
-    """Which of N rows are nearer to a negative example than to any failure of their label.
+    """Find rows nearer to a negative example than to any failure of their label: (N,) bool.
 
-    rows: label or weak_label, embedding. Labels without failures are judged by no one: (N,) bool.
+    rows: label or weak_label, embedding. Labels without failures are judged by no one.
     """
     labels = np.array(weak_or_given_label(rows).to_pylist())
     failing = np.array(failures["label"].to_pylist())
@@ -75,7 +75,7 @@ def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> 
 
 
 def pairs(labelled: pa.Table, train: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of all pairs and whether their labels agree: (N,) float32 and (N,) bool."""
+    """Return distances of all pairs, (N,) float32, and whether their labels agree, (N,) bool."""
     one, other = embedding_matrix(labelled), embedding_matrix(train)
     norms = np.einsum("nd,nd->n", one, one)[:, None] + np.einsum("nd,nd->n", other, other)
     distance = np.sqrt(np.maximum(norms - 2 * one @ other.T, 0))

@@ -1,4 +1,4 @@
-"""A failure's neighbours in the order of LPIPS, among the candidates that the encoder found.
+"""Order a failure's neighbours by LPIPS, among the candidates that the encoder found.
 
 Data-Centric Debugging (Singla et al., arXiv 2211.09859) compares its encoders with LPIPS (Zhang et
 al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018). A pool
@@ -30,7 +30,7 @@ _DISTANCES = pa.schema([pa.field("lpips", pa.float32(), nullable=False)])
 
 
 def open_lpips(config: LpipsConfig, n_failures: int) -> Lpips:
-    """The weights of a config, for so many failures.
+    """Open the weights of a config, for so many failures.
 
     Raises ConfigError if they are too many, EncoderError as `load_lpips` does.
     """
@@ -56,7 +56,7 @@ def rerank(
     pool: Source,
     n: int,
 ) -> pa.Table:
-    """Of every failure's kept neighbours the n nearest by LPIPS: schemas.RERANKED_NEIGHBORS.
+    """Keep the n of every failure's neighbours nearest by LPIPS: schemas.RERANKED_NEIGHBORS.
 
     neighbors: schemas.NEIGHBORS, whose kept rows are the candidates. failures: image_id, shard,
     content_hash, in the sources `failing`. rows: the same columns of at least the candidates, in
@@ -80,7 +80,7 @@ def rerank(
 
 
 def by_lpips(neighbors: pa.Table, distances: np.ndarray, n: int) -> pa.Table:
-    """Neighbours ranked anew, of which each failure keeps n: schemas.RERANKED_NEIGHBORS.
+    """Rank neighbours anew, of which each failure keeps n: schemas.RERANKED_NEIGHBORS.
 
     distances: float32, of the kept neighbours in their order. rank counts them by LPIPS, equal ones
     in the encoder's order; the refused ones, which were not compared, come behind them in the

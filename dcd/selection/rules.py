@@ -1,4 +1,4 @@
-"""The rules of a selection: which pool images it refuses as picks, and why.
+"""Apply the rules of a selection: which pool images it refuses as picks, and why.
 
 An image is refused that is a near copy of one that judges the model, that is more like the user's
 negative examples than like a failure, or whose label cannot be trusted.

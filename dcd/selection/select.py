@@ -1,4 +1,4 @@
-"""The selection stage: from failures and an index to the images to add, over one store."""
+"""Run the selection stage: from failures and an index to the images to add, over one store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

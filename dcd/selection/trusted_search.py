@@ -1,4 +1,4 @@
-"""The in-label search for picks whose label can be trusted, and a trusted sample of the pool.
+"""Search within the label for picks whose label can be trusted, and draw a trusted sample.
 
 A filter after the search would leave a failure with fewer than k picks. Here every refused image is
 replaced by the next nearest one of the label, down to a stated depth; what is missing even then is
@@ -125,7 +125,7 @@ def general_sample(
 
 
 def fill_rate(neighbors: pa.Table, n_failures: int, k: int) -> float:
-    """Kept neighbours over the k · n_failures that were asked for, in 0…1."""
+    """Return kept neighbours over the k · n_failures that were asked for, in 0…1."""
     wanted = k * n_failures
     return pc.sum(neighbors["kept"]).as_py() / wanted if wanted and neighbors.num_rows else 0.0
 
