@@ -63,7 +63,7 @@ def watch(config: ConfigPath, verbose: Verbose = False) -> None:
 
 @app.command("list")
 def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
-    """Registered failures by batch, which run covered them, and what was refused."""
+    """List registered failures by batch, which run covered them, and what was refused."""
     from dcd.failures.registry import coverages, read_registry
     from dcd.store import Store
 
