@@ -1,4 +1,4 @@
-"""Faults in a configuration document, explained: the place, what was found, the mend."""
+"""Explain faults in a configuration document: the place, what was found, the mend."""
 
 import difflib
 from collections.abc import Mapping
@@ -35,13 +35,13 @@ _EXPECTED = {
 
 
 def closest(word: str, choices: list[str]) -> str | None:
-    """The choice that `word` most likely meant; None if none is near."""
+    """Return the choice that `word` most likely meant; None if none is near."""
     near = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
     return near[0] if near else None
 
 
 def explain_fault(origin: str, fault: ErrorDetails, model: type[BaseModel]) -> str:
-    """One line for one pydantic fault: origin, dotted place, what was found, the mend.
+    """Explain one pydantic fault in a line: origin, dotted place, what was found, the mend.
 
     `origin` is the file, with its line if known. The value of an unknown key is never shown: it
     may be a secret that was put into the wrong file.
@@ -52,7 +52,7 @@ def explain_fault(origin: str, fault: ErrorDetails, model: type[BaseModel]) -> s
 
 
 def explain_yaml(path: str, err: yaml.YAMLError) -> str:
-    """One line for a text that is no YAML: file, line, what the parser saw, the usual mend."""
+    """Explain in a line why a text is no YAML: file, line, what the parser saw, the usual mend."""
     line, saw = "", " ".join(str(err).split())
     if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
         line = f":{err.problem_mark.line + 1}"
@@ -64,12 +64,12 @@ def explain_yaml(path: str, err: yaml.YAMLError) -> str:
 
 
 def dotted(loc: Place) -> str:
-    """`compare.baselines[0]` for the location of a fault."""
+    """Write the location of a fault as `compare.baselines[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
 
 def line_of(root: yaml.Node | None, loc: Place) -> int | None:
-    """The line, from 1, of a key or list item; that of its section where it is missing."""
+    """Return the line, from 1, of a key or list item; that of its section where it is missing."""
     line, node = None, root
     for part in loc:
         found = None
@@ -85,7 +85,7 @@ def line_of(root: yaml.Node | None, loc: Place) -> int | None:
 
 
 def repeated_keys(root: yaml.Node | None) -> list[str]:
-    """One line for every key that stands twice: YAML itself would silently keep the last."""
+    """Tell of every key that stands twice, a line each: YAML would silently keep the last."""
     problems: list[str] = []
     # An alias stands for the node that its anchor marks: each is looked at once.
     seen, waiting = set(), [(root, ())]

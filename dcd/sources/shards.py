@@ -1,4 +1,4 @@
-"""The readers behind one face: a source's shards, and the images in them.
+"""Put the readers behind one face: a source's shards, and the images in them.
 
 The same readers serve the pool, train, test and the error samples. Image bytes stay in the
 user's own archives, local or on S3; they are streamed, with memory bounded whatever the size.
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def read_shard(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
-    """Every image of a shard, or why it is none, in a stable order.
+    """Yield every image of a shard, or why it is none, in a stable order.
 
     Damage inside the shard becomes rejects, and so does an id that occurs again. Raises DataError
     if columns are missing, StoreError if the shard is gone or the store fails.
@@ -49,7 +49,7 @@ def read_shard(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
 
 
 def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> Iterator[RawImage]:
-    """The images with these ids, in the order of the shard; no others are read into memory.
+    """Yield the images with these ids, in the shard's order; no others are read into memory.
 
     Raises DataError at the end if some were not found.
     """
@@ -71,7 +71,7 @@ def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> 
 
 
 def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
-    """The ids and labels of a shard's images; only of tars are all bytes read for it.
+    """Yield the ids and labels of a shard's images; only of tars are all bytes read for it.
 
     Raises DataError if the shard is gone or lacks its columns, StoreError if the store fails.
     """
@@ -90,7 +90,7 @@ def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
 
 
 def shards_table(shards: Iterable[Shard]) -> pa.Table:
-    """The shards as a table of `schemas.SHARDS`."""
+    """Put shards into a table of `schemas.SHARDS`."""
     rows = [
         {
             "shard": shard.name,
@@ -105,7 +105,7 @@ def shards_table(shards: Iterable[Shard]) -> pa.Table:
 
 
 def shards_from_table(table: pa.Table) -> list[Shard]:
-    """The inverse of `shards_table`. Raises SchemaMismatch."""
+    """Invert `shards_table`. Raises SchemaMismatch."""
     rows = schemas.conform(table, schemas.SHARDS, "shards").to_pylist()
     return [Shard(name=row.pop("shard"), **row) for row in rows]
 

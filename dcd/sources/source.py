@@ -1,4 +1,4 @@
-"""A source of images: where it is, its listing into shards, and fetching images by id."""
+"""Describe a source of images: where it is, its listing into shards, fetching images by id."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Source:
 
 
 def source_of(data: DataConfig) -> Source:
-    """The image source of a data set; data sets with the same images share one."""
+    """Return the image source of a data set; data sets with the same images share one."""
     reading = DataConfig(
         images=data.images,
         label_column=None if data.labels else data.label_column,
@@ -33,7 +33,7 @@ def source_of(data: DataConfig) -> Source:
 
 
 def sources(config: RunConfig) -> list[Source]:
-    """Every distinct image source of a run, the pool's first.
+    """Return every distinct image source of a run, the pool's first.
 
     A split whose images are those of the pool reads the pool's embeddings, under its name.
     """
@@ -48,17 +48,17 @@ def sources(config: RunConfig) -> list[Source]:
 
 
 def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:
-    """Encoded images by id, from several sources. rows: table with image_id and shard."""
+    """Fetch encoded images by id, from several sources. rows: table with image_id and shard."""
     return {raw.image_id: raw.data for raw in fetch_each(store, of, rows)}
 
 
 def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:
-    """Encoded images by id. rows: table with image_id and shard. Missing images are left out."""
+    """Fetch encoded images by id. rows: table with image_id, shard. Missing images are left out."""
     return fetch_all(store, [source], rows)
 
 
 def fetch_each(store: Store, of: Sequence[Source], rows: pa.Table) -> Iterator[RawImage]:
-    """The images of `fetch_all` one after the other, by shard: for more than memory holds."""
+    """Yield the images of `fetch_all` one by one, by shard: for more than memory holds."""
     wanted_shards = set(rows["shard"].to_pylist())
     for source in of:
         shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}

@@ -1,4 +1,4 @@
-"""Labelled splits: which images belong to train, test or an error sample, with what labels.
+"""Gather labelled splits: which images belong to train, test or an error sample, and how labelled.
 
 A split is a view of an image source: the embeddings of the source's shards joined with the labels
 table. Sources are embedded once however many splits share them.
@@ -24,7 +24,7 @@ def gather(
     *,
     unique: bool = False,
 ) -> pa.Table:
-    """The labelled features of a split: schemas.labelled_features plus `shard`, sorted by image_id.
+    """Gather a split's labelled features: schemas.labelled_features and `shard`, by image_id.
 
     unique: an id names the same picture wherever it stands, so that its first shard counts.
     `labels` picks and labels the images; None takes every image with the label of its source.

@@ -1,4 +1,4 @@
-"""The stage that makes a split: its images embedded, labelled and stored once.
+"""Make a split: its images embedded, labelled and stored once.
 
 Each returns a small record: what it made, how much, and whether it was already there.
 """
@@ -84,7 +84,7 @@ def add_failures(
     encoder_id: str,
     shards: Sequence[Shard],
 ) -> SplitInfo:
-    """The error sample with the registered failures of some batches (one a shard) added.
+    """Add the registered failures of some batches (one a shard) to the error sample.
 
     given: the error sample that the config names, if any. A picture counts once.
     """
@@ -115,7 +115,7 @@ def add_failures(
 
 
 def split_table(store: Store, split: SplitInfo) -> pa.Table:
-    """The labelled features of a split, read once for all selections and models, and held."""
+    """Read a split's labelled features once for all selections and models, and hold them."""
     return _split_table(store.url, split.id)
 
 
@@ -125,7 +125,7 @@ def _split_table(url: str, split_id: str) -> pa.Table:
 
 
 def blocked_content(store: Store, splits: Mapping[Split, SplitInfo]) -> pa.Table:
-    """Content that no method may take from the pool: (content_hash, reason), one row a content."""
+    """Collect content that no method may take: (content_hash, reason), one row a content."""
     tables = []
     for split, info in splits.items():
         hashes = store.read_table(keys.split(info.id), ["content_hash"]).combine_chunks()

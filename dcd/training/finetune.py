@@ -1,4 +1,4 @@
-"""Fine-tuning of a whole timm network, in the plain way: one loop, readable top to bottom."""
+"""Fine-tune a whole timm network, in the plain way: one loop, readable top to bottom."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""What can be said of LPIPS before work starts: whether its weights are there, how much it does."""
+"""Say of LPIPS before work starts whether its weights are there, and how much it will do."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +16,7 @@ def lpips_problems(
     selections: Mapping[str, SelectionConfig],
     inventories: Mapping[str, Inventory] | None = None,
 ) -> list[Problem]:
-    """Faults of the LPIPS of some selections, by their places in the config.
+    """Find faults of the LPIPS of some selections, by their places in the config.
 
     Failures are those of the error sample at the first seed, as far as they can be counted without
     embedding; registered ones come on top.
