@@ -1,5 +1,5 @@
-"""What runs beside flows in an operated installation.
+"""Deployment is what runs beside flows in an operated installation.
 
-Deploying `deployments/prefect.yaml`, attending to runs, and sweeping what was killed.
-Uses Prefect's client; used by the command line and by deployments.
+It deploys `deployments/prefect.yaml`, attends to runs, and sweeps up what was killed.
+It uses Prefect's client; the command line, the flows and `make up` use it.
 """

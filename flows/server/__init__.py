@@ -1,5 +1,5 @@
-"""A Prefect server for one command.
+"""A Prefect server comes up for one command.
 
-Started early, stopped with its queue drained; waits where another process is migrating.
-Uses Prefect's own server; hands out `temporary_server`.
+It is started early and stopped with its queue drained, and waits where another one is migrating.
+The room uses Prefect's own server; it hands out `temporary_server`.
 """
