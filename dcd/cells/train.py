@@ -22,13 +22,14 @@ from dcd.store import Store, keys
 from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
 from dcd.training.checkpoints import Checkpoint
+from dcd.training.data import LabelledImages, Recipe, RetrainingData, TrainingSet
 from dcd.training.ensembling import CurvePoint
 from dcd.training.finetune import Progress, predict_images
 from dcd.training.head import LinearHead, fit_standardizer, hold_out, loss_weights
 from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import Predictions, predict
-from dcd.training.retrain import LabelledImages, retrain
+from dcd.training.retrain import retrain
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_models import save_model, with_classes, with_head
 from dcd.training.user_model import load_start
@@ -71,8 +72,8 @@ def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     features, labels = embedding_matrix(train), train["label"].to_pylist()
     weight = loss_weights(labels, len(labels), np.zeros(0), config)
     classes = tuple(sorted(set(labels)))
-    doubt = LabelDoubt.none(len(labels))
-    return fit_head(features, labels, classes, fit_standardizer(features), weight, doubt, config)
+    data = TrainingSet.of_true_labels(features, labels, classes, weight)
+    return fit_head(data, fit_standardizer(features), config)
 
 
 def starting_head(train: pa.Table, config: TrainingConfig, seed: int) -> LinearHead:
@@ -130,7 +131,8 @@ def _fit_head(store: Store, data: TrainingData, config: TrainingConfig) -> Linea
     standardizer = fit_standardizer(features[: train.num_rows])
     weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
     doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
-    return fit_head(features, labels, data.classes, standardizer, weight, doubt, config)
+    every = TrainingSet(features, labels, data.classes, weight, doubt)
+    return fit_head(every, standardizer, config)
 
 
 def train_network(
@@ -154,15 +156,14 @@ def train_network(
     }
     retrained = retrain(
         start.network,
-        images["train"],
-        _picked_images(store, data, images["error_sample"], config),
-        images.get("debug_val"),
-        data.classes,
-        start.preprocess,
-        config,
-        seed,
+        RetrainingData(
+            images["train"],
+            _picked_images(store, data, images["error_sample"], config),
+            images.get("debug_val"),
+            {split: _sample(images[split]) for split in shown},
+        ),
+        Recipe(data.classes, start.preprocess, config, seed),
         original_saw_val=config.start is not None,
-        shown={split: _sample(images[split]) for split in shown},
         checkpoint=checkpoint,
         on_progress=on_progress,
     )

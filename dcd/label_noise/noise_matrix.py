@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcd.training.data import TrainingSet
 from dcd.training.head import class_indices, fit_standardizer, probabilities, train_head
 
 _FOLDS = 3
@@ -101,10 +102,11 @@ def _guesses(
     fold = _folds(labels, classes)
     of_train = np.zeros((len(labels), len(classes)))
     of_pool = np.zeros((len(pool_features), len(classes)), np.float32)
+    every = TrainingSet.of_true_labels(train_features, train_labels, classes)
     standardizer = fit_standardizer(train_features)
     for n in range(_FOLDS):
         used = np.flatnonzero((fold != n) & (fold != _LEFT_OUT))
-        head = train_head(train_features[used], labels[used].tolist(), classes, standardizer, _L2)
+        head = train_head(every.take(used), standardizer, _L2)
         held_out = np.flatnonzero(fold == n)
         if len(held_out):
             of_train[held_out] = probabilities(head, train_features[held_out])

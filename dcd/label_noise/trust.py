@@ -16,6 +16,7 @@ import pyarrow as pa
 from dcd.label_noise.agreement import Reference, as_classes, label_agreement, neighbor_labels
 from dcd.tables.rows import weak_or_given_label
 from dcd.tables.vectors import embedding_matrix
+from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 
 # Strong: a judge must not be as sure of its few training images as the best classifier is.
@@ -40,13 +41,9 @@ def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
     """Fit a classifier to images whose labels are right. Tables: schemas.labelled_features."""
     features = [embedding_matrix(train), embedding_matrix(error_sample)]
     labels = train["label"].to_pylist() + error_sample["label"].to_pylist()
-    return train_head(
-        np.concatenate(features),
-        labels,
-        tuple(sorted(set(labels))),
-        fit_standardizer(features[0]),
-        _L2,
-    )
+    classes = tuple(sorted(set(labels)))
+    every = TrainingSet.of_true_labels(np.concatenate(features), labels, classes)
+    return train_head(every, fit_standardizer(features[0]), _L2)
 
 
 def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:

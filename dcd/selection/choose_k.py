@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 from dcd.config import TrainingConfig
 from dcd.tables.vectors import embedding_matrix
+from dcd.training.data import TrainingSet
 from dcd.training.head import fit_standardizer, train_head
 from dcd.training.predictions import predict
 
@@ -30,13 +31,12 @@ def accuracy_with(
     features = [embedding_matrix(table) for table, _ in parts]
     labels = [label for table, _ in parts for label in table["label"].to_pylist()]
     weights = [np.full(table.num_rows, weight) for table, weight in parts]
-    head = train_head(
+    data = TrainingSet.of_true_labels(
         np.concatenate([*features, embedding_matrix(rows.take(at))]),
         labels + picks["label"].to_pylist(),
         classes,
-        fit_standardizer(features[0]),
-        TrainingConfig().l2,
         np.concatenate([*weights, picks["weight"].to_numpy()]),
     )
+    head = train_head(data, fit_standardizer(features[0]), TrainingConfig().l2)
     predicted = np.array(predict(head, embedding_matrix(judging)).labels)
     return float((predicted == np.array(judging["label"].to_pylist())).mean())

@@ -68,6 +68,21 @@ class TrainingRun:
         """The network that is validated and returned: the moving average, if one is kept."""
         return self.network if self.ema is None else self.ema.module
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the rate of every layer, less its decay."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    def take_step(self, max_grad_norm: float | None) -> None:
+        """Change the weights by the gradients, clipped to a norm, and let the average follow."""
+        if max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.network, step=self.step)
+
     def note_score(self, score: float) -> None:
         """Keep the served weights if they are the best so far."""
         self.score = score

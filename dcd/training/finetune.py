@@ -25,7 +25,8 @@ from dcd.training.batches import (
     normalised,
     training_batches,
 )
-from dcd.training.checkpoints import Checkpoint, resume, start, state
+from dcd.training.checkpoints import Checkpoint, TrainingRun, resume, start, state
+from dcd.training.data import LabelledImages, Recipe
 from dcd.training.depthwise import fast_depthwise_gradients
 from dcd.training.head import class_indices
 from dcd.training.losses import LabelDoubt
@@ -53,109 +54,124 @@ class Progress:
     remaining_s: float
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How many steps a training takes, and how its learning rate goes."""
+
+    batch_size: int
+    steps_per_epoch: int
+    n_epochs: int
+    n_warmup: int
+
+    @classmethod
+    def of(cls, n_images: int, config: TrainingConfig) -> "Schedule":
+        """Plan the training of so many images, of which the last incomplete batch is left out."""
+        batch_size = min(config.batch_size, n_images)
+        per_epoch = n_images // batch_size
+        n_warmup = round(config.warmup_share * config.epochs * per_epoch)
+        return cls(batch_size, per_epoch, config.epochs, n_warmup)
+
+    @property
+    def n_steps(self) -> int:
+        return self.n_epochs * self.steps_per_epoch
+
+    def learning_rate_scale(self, step: int) -> float:
+        """Give the share of the full learning rate at a step."""
+        return learning_rate_scale(step, self.n_steps, self.n_warmup)
+
+
+class Clock:
+    """Times a training from the step on which this process began it or took it up."""
+
+    def __init__(self, schedule: Schedule, first_step: int):
+        self.first_step = first_step
+        self._schedule = schedule
+        self._started = self._saved = time.monotonic()
+
+    def is_save_due(self, every_s: float) -> bool:
+        """Tell whether so much time has passed since the last save; if so it begins anew."""
+        is_due = time.monotonic() - self._saved >= every_s
+        if is_due:
+            self._saved = time.monotonic()
+        return is_due
+
+    def progress(self, run: TrainingRun, loss: float) -> Progress:
+        """Say where the run is after its latest step, which had this loss."""
+        plan = self._schedule
+        per_step = (time.monotonic() - self._started) / (run.step - self.first_step)
+        return Progress(
+            step=run.step,
+            n_steps=plan.n_steps,
+            epoch=(run.step - 1) // plan.steps_per_epoch + 1,
+            n_epochs=plan.n_epochs,
+            loss=loss,
+            score=run.score,
+            images_per_s=plan.batch_size / per_step,
+            remaining_s=per_step * (plan.n_steps - run.step),
+        )
+
+
 def finetune(
     network: nn.Module,
-    images: Sequence[bytes],
-    labels: Sequence[str],
-    classes: tuple[str, ...],
-    preprocess: Preprocess,
-    config: TrainingConfig,
-    seed: int,
+    data: LabelledImages,
+    recipe: Recipe,
     *,
-    sample_weight: np.ndarray | None = None,
-    doubt: LabelDoubt | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> nn.Module:
-    """Train all weights of a timm network on encoded images; returns it in eval mode, on the
-    device it was trained on.
+    """Train all weights of a timm network; returns it in eval mode, on the device it trained on.
 
-    Every random draw is a function of `seed` and the step. So on the CPU the same input gives the
+    Every random draw is a function of the seed and the step. So on the CPU the same input gives the
     same weights, bit for bit, also when the training was killed and goes on from `checkpoint`.
-    The network given is changed.
-
-    sample_weight: (N,) weights in the loss, by default 1. doubt: of the N labels; by default all
-    are true, so that no image is left out and no label softened. validate: score of a network,
-    higher is better, asked after every epoch; the best epoch's weights are returned, and
-    `config.patience` epochs without a better one end the training.
+    The network given is changed. validate: score of a network, higher is better, asked after every
+    epoch; the best epoch's weights are returned, and `config.patience` epochs without a better one
+    end the training.
 
     Raises BadImage, LabelError, DataError for fewer than two images, EncoderError if the network
     has not one output for each class, StoreError if the checkpoint is broken.
     """
-    _check(network, images, labels, classes)
-    device = torch_device(config)
-    bf16 = _uses_bf16(config, device)
-    doubt = LabelDoubt.none(len(labels)) if doubt is None else doubt
-    losses_of = batch_loss(class_indices(labels, classes), doubt, config)
-    weight = torch.ones(len(labels)) if sample_weight is None else _mean_one(sample_weight)
-    data = TrainingImages(images, preprocess, config.augmentation, seed)
-    batch_size = min(config.batch_size, len(images))
-    steps_per_epoch = len(images) // batch_size
-    n_steps = config.epochs * steps_per_epoch
-    n_warmup = round(config.warmup_share * n_steps)
+    _check(network, data, recipe.classes)
+    config, device = recipe.config, torch_device(recipe.config)
+    weight, doubt = _loss_weight(data), data.doubt or LabelDoubt.none(len(data))
+    losses_of = batch_loss(class_indices(data.labels, recipe.classes), doubt, config)
+    images = TrainingImages(data.images, recipe.preprocess, config.augmentation, recipe.seed)
+    schedule = Schedule.of(len(data), config)
 
     run = start(network, config, device)
-    noise = None if doubt.noise is None else doubt.noise.tolist()
-    of_images = [list(labels), weight.tolist(), doubt.weak.tolist(), doubt.votes.tolist(), noise]
-    identity = keys.digest(config, seed, list(classes), of_images)
+    identity = _identity(data.labels, weight, doubt, recipe)
     if checkpoint:
         resume(run, checkpoint, identity)
+    clock = Clock(schedule, run.step)
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
-    started = saved = time.monotonic()
-    first_step = run.step
 
     with _own_random_state():
-        while run.step < n_steps and not run.is_stuck(config.patience):
-            epoch, i = divmod(run.step, steps_per_epoch)
-            if i == 0 or run.step == first_step:
-                batches = training_batches(data, epoch, batch_size, i, device)
+        while run.step < schedule.n_steps and not run.is_stuck(config.patience):
+            epoch, i = divmod(run.step, schedule.steps_per_epoch)
+            if i == 0 or run.step == clock.first_step:
+                batches = training_batches(images, epoch, schedule.batch_size, i, device)
             pixels, index = next(batches)
-            torch.manual_seed(draw(seed, run.step))  # dropout
+            torch.manual_seed(draw(recipe.seed, run.step))  # dropout
             training_mode(run.network, config)
-            for group in run.optimizer.param_groups:
-                scale = learning_rate_scale(run.step, n_steps, n_warmup)
-                group["lr"] = config.learning_rate * scale * group.get("lr_scale", 1.0)
+            run.set_learning_rate(config.learning_rate * schedule.learning_rate_scale(run.step))
 
-            with (
-                torch.autocast(device.type, torch.bfloat16, enabled=bf16),
-                fast_depthwise_gradients(enabled=device.type == "cpu"),
-            ):
-                logits = run.network(normalised(pixels, preprocess, device))
+            with _forward_mode(device, config):
+                logits = run.network(normalised(pixels, recipe.preprocess, device))
             losses = losses_of(logits.float(), index, epoch)
             loss = (losses * weight[index].to(device)).mean()
             loss.backward()
-            if config.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(run.network.parameters(), config.max_grad_norm)
-            run.optimizer.step()
-            run.optimizer.zero_grad(set_to_none=True)
-            run.step += 1
-            if run.ema is not None:
-                run.ema.update(run.network, step=run.step)
+            run.take_step(config.max_grad_norm)
 
-            epoch_ended = i + 1 == steps_per_epoch
+            epoch_ended = i + 1 == schedule.steps_per_epoch
             if epoch_ended and validate is not None:
                 run.note_score(validate(run.served.eval()))
-            if checkpoint and time.monotonic() - saved >= config.checkpoint_every_s:
+            if checkpoint and clock.is_save_due(config.checkpoint_every_s):
                 checkpoint.save(state(run, identity))
-                saved = time.monotonic()
             if on_progress and (epoch_ended or run.step % _TELL_EVERY == 0):
-                per_step = (time.monotonic() - started) / (run.step - first_step)
-                on_progress(
-                    Progress(
-                        step=run.step,
-                        n_steps=n_steps,
-                        epoch=epoch + 1,
-                        n_epochs=config.epochs,
-                        loss=loss.item(),
-                        score=run.score,
-                        images_per_s=batch_size / per_step,
-                        remaining_s=per_step * (n_steps - run.step),
-                    )
-                )
+                on_progress(clock.progress(run, loss.item()))
 
-    if run.step < n_steps:
-        log.info("stopped early, after step %d of %d", run.step, n_steps)
+    if run.step < schedule.n_steps:
+        log.info("stopped early, after step %d of %d", run.step, schedule.n_steps)
     return run.best()
 
 
@@ -206,24 +222,43 @@ def torch_device(config: TrainingConfig) -> torch.device:
     return torch.device(wanted)
 
 
-def _check(
-    network: nn.Module, images: Sequence[bytes], labels: Sequence[str], classes: tuple[str, ...]
-) -> None:
+def _check(network: nn.Module, data: LabelledImages, classes: tuple[str, ...]) -> None:
     if network.num_classes != len(classes):
         raise EncoderError(
             f"fine-tuning: the network has {network.num_classes} outputs for "
             f"{len(classes)} classes; build it with num_classes={len(classes)}"
         )
-    if len(images) < 2 or len(images) != len(labels):
+    if len(data) < 2 or len(data) != len(data.labels):
         raise DataError(
-            f"fine-tuning: expected at least 2 images and as many labels, found {len(images)} "
-            f"images and {len(labels)} labels"
+            f"fine-tuning: expected at least 2 images and as many labels, found {len(data)} "
+            f"images and {len(data.labels)} labels"
         )
 
 
-def _mean_one(weight: np.ndarray) -> torch.Tensor:
+def _loss_weight(data: LabelledImages) -> torch.Tensor:
     """Weights of mean 1, so that the learning rate means the same with and without them."""
-    return torch.from_numpy((weight / weight.mean()).astype(np.float32))
+    if data.weight is None:
+        return torch.ones(len(data))
+    return torch.from_numpy((data.weight / data.weight.mean()).astype(np.float32))
+
+
+def _identity(
+    labels: Sequence[str], weight: torch.Tensor, doubt: LabelDoubt, recipe: Recipe
+) -> str:
+    """Digest of what decides the weights; the images, which are large, stand behind the labels."""
+    noise = None if doubt.noise is None else doubt.noise.tolist()
+    of_images = [list(labels), weight.tolist(), doubt.weak.tolist(), doubt.votes.tolist(), noise]
+    return keys.digest(recipe.config, recipe.seed, list(recipe.classes), of_images)
+
+
+@contextmanager
+def _forward_mode(device: torch.device, config: TrainingConfig) -> Iterator[None]:
+    bf16 = _uses_bf16(config, device)
+    with (
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        fast_depthwise_gradients(enabled=device.type == "cpu"),
+    ):
+        yield
 
 
 def _uses_bf16(config: TrainingConfig, device: torch.device) -> bool:

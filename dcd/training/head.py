@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.threads import one_blas_thread
+from dcd.training.data import TrainingSet
 
 # Rare features make the last digits of the optimum slow to reach; predictions settle long before.
 _MAX_ITERATIONS = 300
@@ -51,37 +52,30 @@ def fit_standardizer(features: np.ndarray) -> Standardizer:
     return Standardizer(mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32))
 
 
-def train_head(
-    features: np.ndarray,
-    labels: Sequence[str],
-    classes: tuple[str, ...],
-    standardizer: Standardizer,
-    l2: float,
-    sample_weight: np.ndarray | None = None,
-) -> LinearHead:
-    """Fit softmax regression to features (N, D) float32 by L-BFGS; deterministic.
+def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> LinearHead:
+    """Fit softmax regression by L-BFGS, all labels being taken for true; deterministic.
 
     Minimises the weighted mean cross-entropy + l2/2 · ‖W‖² over standardised features, the bias
     unpenalised. The standardiser is folded into the returned head.
-    sample_weight: (N,), not negative; default: every image counts 1.
 
     Raises LabelError if a label is not in `classes` or a class has no image, DataError if shapes
     disagree or a value is not finite.
     """
-    if features.shape != (len(labels), len(standardizer.mean)):
+    classes, expected = data.classes, (len(data), len(standardizer.mean))
+    if data.features.shape != expected:
         raise DataError(
-            f"training images: expected features {(len(labels), len(standardizer.mean))} for "
-            f"{len(labels)} labels, found {features.shape}"
+            f"training images: expected features {expected} for {len(data)} labels, found "
+            f"{data.features.shape}"
         )
-    _must_be_finite(features, "training images")
-    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, float)
-    target = class_indices(labels, classes)
+    _must_be_finite(data.features, "training images")
+    weight = np.asarray(data.weight, float)
+    target = class_indices(data.labels, classes)
     in_class = np.bincount(target, weight, minlength=len(classes))
     if np.any(in_class <= 0):
         missing = [name for name, total in zip(classes, in_class, strict=True) if total <= 0]
         raise LabelError(f"training images: none has the label {missing}; every class needs one")
 
-    standardised = (features - standardizer.mean) / standardizer.std
+    standardised = (data.features - standardizer.mean) / standardizer.std
     # scikit-learn minimises C · Σ wᵢ lossᵢ + ½‖W‖². With two classes it fits one vector
     # w = W₁ - W₀, of which the softmax solution W₀ = -W₁ has ‖W‖² = ½‖w‖².
     binary = len(classes) == 2

@@ -1,6 +1,6 @@
 """Full retraining of a model on train + added images: hold out, fine-tune, ensemble."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from dcd.config import TrainingConfig
-from dcd.images.preprocess import Preprocess
 from dcd.training.checkpoints import Checkpoint
+from dcd.training.data import LabelledImages, Recipe, RetrainingData
 from dcd.training.ensembling import (
     CurvePoint,
     choose,
@@ -25,27 +25,6 @@ _BATCHNORM_IMAGES = 2048
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """N encoded images, their labels, and their weights in the loss: (N,) or None for all 1.
-
-    doubt: of their labels; None: all are true.
-    """
-
-    images: Sequence[bytes]
-    labels: Sequence[str]
-    weight: np.ndarray | None = None
-    doubt: LabelDoubt | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: np.ndarray) -> "LabelledImages":
-        """The images at these positions; weights and doubt are dropped."""
-        rows: list[int] = indices.tolist()
-        return LabelledImages([self.images[i] for i in rows], [self.labels[i] for i in rows])
-
-
-@dataclass(frozen=True)
 class RetrainedModel:
     """The retrained network. `curve` is empty unless alpha was chosen; alpha 1: no ensemble."""
 
@@ -56,16 +35,10 @@ class RetrainedModel:
 
 def retrain(
     original: Callable[[], nn.Module],
-    train: LabelledImages,
-    added: LabelledImages,
-    debug_val: LabelledImages | None,
-    classes: tuple[str, ...],
-    preprocess: Preprocess,
-    config: TrainingConfig,
-    seed: int,
+    data: RetrainingData,
+    recipe: Recipe,
     *,
     original_saw_val: bool = False,
-    shown: Mapping[str, LabelledImages] | None = None,
     checkpoint: Checkpoint | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RetrainedModel:
@@ -77,63 +50,77 @@ def retrain(
     sense. `config.val_share` of train is held out as val. val and debug_val, weighing the same,
     decide the epoch; alpha is the one best on debug_val that does not lose on val: against the
     original, or, where that was trained on val and so knows it too well, against the fine-tuned
-    end. `shown` splits are put on the curve and decide nothing. Raises what `finetune` raises.
+    end. `data.shown` is put on the curve and decides nothing. Raises what `finetune` raises.
     """
-    is_val = hold_out(train.labels, config.val_share, seed)
-    kept, val = train.take(np.flatnonzero(~is_val)), train.take(np.flatnonzero(is_val))
-    added_weight = np.ones(len(added)) if added.weight is None else added.weight
-    doubt = LabelDoubt.none(len(added)) if added.doubt is None else added.doubt
-    images, labels = [*kept.images, *added.images], [*kept.labels, *added.labels]
-
-    def accuracy_on(data: LabelledImages) -> Callable[[nn.Module], float]:
-        return partial(_accuracy, data=data, classes=classes, preprocess=preprocess)
-
-    judged = {"val": val, "debug_val": debug_val}
-    judges = {name: accuracy_on(data) for name, data in judged.items() if data}
-
+    config = recipe.config
+    is_val = hold_out(data.train.labels, config.val_share, recipe.seed)
+    kept, val = (data.train.take(np.flatnonzero(rows)) for rows in (~is_val, is_val))
+    learnt = _together(kept, data.added, config)
+    judges = _judges({"val": val, "debug_val": data.debug_val}, recipe)
     finetuned = finetune(
         original(),
-        images,
-        labels,
-        classes,
-        preprocess,
-        config,
-        seed,
-        sample_weight=loss_weights(labels, len(kept), added_weight, config),
-        doubt=joined([LabelDoubt.none(len(kept)), doubt]),
-        validate=(lambda net: float(np.mean([judge(net) for judge in judges.values()])))
-        if config.patience is not None
-        else None,
+        learnt,
+        recipe,
+        validate=partial(_mean_score, judges=judges) if config.patience is not None else None,
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
     if config.ensemble_alpha is None:
         return RetrainedModel(finetuned, 1.0, ())
 
-    device = next(finetuned.parameters()).device
-    before = original().to(device)
-    sample = np.random.default_rng(seed).permutation(len(images))[:_BATCHNORM_IMAGES]
-    recompute = partial(
-        recompute_batchnorm, images=[images[i] for i in sample], preprocess=preprocess
-    )
-    if config.batchnorm == "frozen":  # the same at both ends
-        recompute = _leave
+    before = original().to(next(finetuned.parameters()).device)
+    recompute = _batchnorm_of(learnt, recipe)
     if config.ensemble_alpha != "choose":
         alpha, curve = config.ensemble_alpha, ()
     else:
-        on_curve = judges | {name: accuracy_on(data) for name, data in (shown or {}).items()}
+        on_curve = judges | _judges(data.shown, recipe)
         curve = interpolation_curve(before, finetuned, recompute, on_curve)
-        improve = "debug_val" if debug_val else "val"
+        improve = "debug_val" if data.debug_val else "val"
         alpha = choose(curve, "val", improve, rival=1.0 if original_saw_val else 0.0).alpha
     return RetrainedModel(ensemble(before, finetuned, alpha, recompute), alpha, curve)
 
 
+def _together(
+    train: LabelledImages, added: LabelledImages, config: TrainingConfig
+) -> LabelledImages:
+    """Put train and added into one, weighed as the config says. Labels of train are true."""
+    labels = [*train.labels, *added.labels]
+    added_weight = np.ones(len(added)) if added.weight is None else added.weight
+    doubt = LabelDoubt.none(len(added)) if added.doubt is None else added.doubt
+    return LabelledImages(
+        [*train.images, *added.images],
+        labels,
+        loss_weights(labels, len(train), added_weight, config),
+        joined([LabelDoubt.none(len(train)), doubt]),
+    )
+
+
+def _judges(
+    judging: Mapping[str, LabelledImages | None], recipe: Recipe
+) -> dict[str, Callable[[nn.Module], float]]:
+    """Give the accuracy on each of these, where it has images."""
+    return {
+        name: partial(_accuracy, data=data, recipe=recipe) for name, data in judging.items() if data
+    }
+
+
+def _mean_score(network: nn.Module, judges: Mapping[str, Callable[[nn.Module], float]]) -> float:
+    return float(np.mean([judge(network) for judge in judges.values()]))
+
+
+def _accuracy(network: nn.Module, data: LabelledImages, recipe: Recipe) -> float:
+    predicted = predict_images(network, data.images, recipe.classes, recipe.preprocess).labels
+    return float(np.mean(np.array(predicted) == np.array(data.labels)))
+
+
+def _batchnorm_of(learnt: LabelledImages, recipe: Recipe) -> Callable[[nn.Module], None]:
+    """Give what sets BatchNorm's statistics between the two ends; frozen they are the same."""
+    if recipe.config.batchnorm == "frozen":
+        return _leave
+    order = np.random.default_rng(recipe.seed).permutation(len(learnt))
+    images = [learnt.images[i] for i in order[:_BATCHNORM_IMAGES]]
+    return partial(recompute_batchnorm, images=images, preprocess=recipe.preprocess)
+
+
 def _leave(_: nn.Module) -> None:
     """Leave BatchNorm as it is."""
-
-
-def _accuracy(
-    network: nn.Module, data: LabelledImages, classes: tuple[str, ...], preprocess: Preprocess
-) -> float:
-    predicted = predict_images(network, data.images, classes, preprocess).labels
-    return float(np.mean(np.array(predicted) == np.array(data.labels)))

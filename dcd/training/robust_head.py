@@ -1,6 +1,5 @@
 """Fit the classifier on features where labels may be wrong: losses of `dcd.training.losses`."""
 
-from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,88 +8,61 @@ from scipy.optimize import minimize
 
 from dcd.config import TrainingConfig
 from dcd.threads import cores, one_blas_thread
+from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, Standardizer, class_indices, train_head
-from dcd.training.losses import EVERY, ImageLosses, LabelDoubt, high_loss, image_losses
+from dcd.training.losses import EVERY, ImageLosses, high_loss, image_losses
 
 # From a cross-entropy solution the rest of the way is short.
 _MAX_ITERATIONS = 100
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 
 
-def fit_head(
-    features: np.ndarray,
-    labels: Sequence[str],
-    classes: tuple[str, ...],
-    standardizer: Standardizer,
-    weight: np.ndarray,
-    doubt: LabelDoubt,
-    config: TrainingConfig,
-) -> LinearHead:
-    """Fit a head to features (N, D) float32 as `config` says; deterministic.
+def fit_head(data: TrainingSet, standardizer: Standardizer, config: TrainingConfig) -> LinearHead:
+    """Fit a head as `config` says; deterministic.
 
     Without options against label noise it is `dcd.training.head.train_head`. With `drop_high_loss`
-    a first fit to all images gives the losses. weight: (N,). Raises what `train_head` raises.
+    a first fit to all images gives the losses. Raises what `train_head` raises.
     """
-    head = _fit(features, labels, classes, standardizer, weight, doubt, config)
-    if config.drop_high_loss == 0 or not doubt.weak.any():
+    head = _fit(data, standardizer, config)
+    if config.drop_high_loss == 0 or not data.doubt.weak.any():
         return head
-    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
-    losses, _ = losses_of(features @ head.weight.T + head.bias, EVERY)
-    kept = np.flatnonzero(~high_loss(losses, doubt.weak, config.drop_high_loss))
-    return _fit(
-        features[kept],
-        [labels[i] for i in kept.tolist()],
-        classes,
-        standardizer,
-        weight[kept],
-        doubt.take(kept),
-        config,
-    )
+    logits = data.features @ head.weight.T + head.bias
+    losses, _ = _losses_of(data, config)(logits, EVERY)
+    kept = np.flatnonzero(~high_loss(losses, data.doubt.weak, config.drop_high_loss))
+    return _fit(data.take(kept), standardizer, config)
 
 
-def _fit(
-    features: np.ndarray,
-    labels: Sequence[str],
-    classes: tuple[str, ...],
-    standardizer: Standardizer,
-    weight: np.ndarray,
-    doubt: LabelDoubt,
-    config: TrainingConfig,
-) -> LinearHead:
+def _fit(data: TrainingSet, standardizer: Standardizer, config: TrainingConfig) -> LinearHead:
     softened = config.soft_labels != "none" or config.loss == "forward"
-    if config.q == 0 and not (softened and doubt.weak.any()):
-        return train_head(features, labels, classes, standardizer, config.l2, weight)
-    losses_of = image_losses(class_indices(labels, classes), doubt, len(classes), config)
+    if config.q == 0 and not (softened and data.doubt.weak.any()):
+        return train_head(data, standardizer, config.l2)
     # The forward correction starts where the true labels lead; pool images only shift that.
-    first = np.flatnonzero(~doubt.weak) if config.loss == "forward" else np.arange(len(labels))
-    start = train_head(
-        features[first],
-        [labels[i] for i in first.tolist()],
-        classes,
-        standardizer,
-        config.l2,
-        weight[first],
-    )
-    return descend(start, features, losses_of, standardizer, config.l2, weight)
+    first = np.flatnonzero(~data.doubt.weak) if config.loss == "forward" else np.arange(len(data))
+    start = train_head(data.take(first), standardizer, config.l2)
+    return descend(start, data, _losses_of(data, config), standardizer, config.l2)
+
+
+def _losses_of(data: TrainingSet, config: TrainingConfig) -> ImageLosses:
+    labels = class_indices(data.labels, data.classes)
+    return image_losses(labels, data.doubt, len(data.classes), config)
 
 
 def descend(
     start: LinearHead,
-    features: np.ndarray,
+    data: TrainingSet,
     losses_of: ImageLosses,
     standardizer: Standardizer,
     l2: float,
-    weight: np.ndarray,
 ) -> LinearHead:
-    """Return the local optimum that L-BFGS reaches from `start`.
+    """Go on from `start` to the local optimum that L-BFGS reaches.
 
     These losses are not convex, so where one starts matters; starting at a cross-entropy solution
-    makes it deterministic. features: (N, D) float32. weight: (N,).
+    makes it deterministic.
     """
-    standardised = features - standardizer.mean
+    standardised = data.features - standardizer.mean
     standardised /= standardizer.std
     n_classes, dim = start.weight.shape
-    loss = MeanLoss(standardised, losses_of, weight, l2)
+    loss = MeanLoss(standardised, losses_of, data.weight, l2)
     with one_blas_thread(), ThreadPoolExecutor(cores()) as threads:
 
         def fun(parameters: np.ndarray) -> tuple[float, np.ndarray]:

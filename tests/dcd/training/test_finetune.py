@@ -15,6 +15,7 @@ from dcd.errors import DataError, EncoderError, LabelError, StoreError
 from dcd.images.decode import BadImage
 from dcd.store import Store
 from dcd.training.checkpoints import Checkpoint
+from dcd.training.data import LabelledImages, Recipe
 from dcd.training.finetune import Progress, finetune, learning_rate_scale, predict_images
 from dcd.training.losses import LabelDoubt
 from tests.dcd.selection.striped_images import (
@@ -39,7 +40,7 @@ def _one_thread():
 
 def test_finetuning_learns():
     images, labels = striped_images(96)
-    network = finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, seed=0)
+    network = _finetuned(images, labels, CONFIG, 0)
     fresh, truth = striped_images(40, seed=1)
     predicted = predict_images(network, fresh, CLASSES, PREPROCESS, batch_size=16)
     assert np.mean([p == t for p, t in zip(predicted.labels, truth, strict=True)]) >= 0.9
@@ -58,15 +59,16 @@ def test_a_seed_decides_every_bit():
 
 
 def _finetuned(images, labels, config, seed) -> nn.Module:
-    return finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, config, seed)
+    return finetune(
+        tiny_network(), LabelledImages(images, labels), Recipe(CLASSES, PREPROCESS, config, seed)
+    )
 
 
 def test_progress_is_told_and_time_left_falls_to_zero():
     images, labels = striped_images(40)
     told: list[Progress] = []
-    finetune(
-        tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0, on_progress=told.append
-    )
+    data, recipe = LabelledImages(images, labels), Recipe(CLASSES, PREPROCESS, CONFIG, 0)
+    finetune(tiny_network(), data, recipe, on_progress=told.append)
     assert [(p.epoch, p.step) for p in told] == [(1, 2), (2, 4), (3, 6), (4, 8)]
     assert told[-1].loss < told[0].loss
     assert told[0].remaining_s > 0 == told[-1].remaining_s
@@ -107,13 +109,8 @@ def test_an_image_of_no_weight_teaches_nothing():
     weight = np.repeat([1.0, 0.0], 64)
     network = finetune(
         tiny_network(),
-        [*images, *images],
-        [*labels, *wrong],
-        CLASSES,
-        PREPROCESS,
-        config,
-        0,
-        sample_weight=weight,
+        LabelledImages([*images, *images], [*labels, *wrong], weight),
+        Recipe(CLASSES, PREPROCESS, config, 0),
     )
     predicted = predict_images(network, images, CLASSES, PREPROCESS)
     assert np.mean([p == t for p, t in zip(predicted.labels, labels, strict=True)]) >= 0.9
@@ -129,9 +126,8 @@ def test_early_stopping_returns_the_best_epoch():
         return scores[len(seen) - 1]
 
     config = CONFIG.model_copy(update={"epochs": 5, "patience": 2})
-    network = finetune(
-        tiny_network(), images, labels, CLASSES, PREPROCESS, config, 0, validate=validate
-    )
+    data, recipe = LabelledImages(images, labels), Recipe(CLASSES, PREPROCESS, config, 0)
+    network = finetune(tiny_network(), data, recipe, validate=validate)
     assert len(seen) == 4
     assert weights_of(network) == seen[1]
 
@@ -164,13 +160,8 @@ def _resumable(checkpoint: Checkpoint | None) -> nn.Module:
     votes = np.random.default_rng(0).integers(-1, 2, (64, 5))
     return finetune(
         tiny_network(),
-        images,
-        labels,
-        CLASSES,
-        PREPROCESS,
-        config,
-        3,
-        doubt=LabelDoubt(np.arange(64) % 3 > 0, votes),
+        LabelledImages(images, labels, doubt=LabelDoubt(np.arange(64) % 3 > 0, votes)),
+        Recipe(CLASSES, PREPROCESS, config, 3),
         checkpoint=checkpoint,
         validate=lambda network: network.get_classifier().bias[0].item(),  # pyright: ignore
     )
@@ -218,9 +209,9 @@ def test_checkpoints_of_other_trainings_are_ignored_and_broken_ones_refused(tmp_
     config = CONFIG.model_copy(update={"epochs": 1, "checkpoint_every_s": 0.0})
 
     def train(seed: int) -> nn.Module:
-        return finetune(
-            tiny_network(), images, labels, CLASSES, PREPROCESS, config, seed, checkpoint=checkpoint
-        )
+        recipe = Recipe(CLASSES, PREPROCESS, config, seed)
+        data = LabelledImages(images, labels)
+        return finetune(tiny_network(), data, recipe, checkpoint=checkpoint)
 
     train(0)
     assert weights_of(train(1)) == weights_of(_finetuned(images, labels, config, 1))
@@ -237,7 +228,7 @@ def test_the_random_state_of_the_process_is_left_alone():
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
-    finetune(network, images, labels, CLASSES, PREPROCESS, CONFIG, 0)
+    finetune(network, LabelledImages(images, labels), Recipe(CLASSES, PREPROCESS, CONFIG, 0))
     found = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(5)
     np.random.seed(5)
@@ -267,7 +258,8 @@ def test_what_cannot_be_trained_is_refused():
     images, labels = striped_images(4)
 
     def train(images: list[bytes], labels: list[str], classes: tuple[str, ...] = CLASSES):
-        return finetune(tiny_network(), images, labels, classes, PREPROCESS, CONFIG, 0)
+        recipe = Recipe(classes, PREPROCESS, CONFIG, 0)
+        return finetune(tiny_network(), LabelledImages(images, labels), recipe)
 
     with pytest.raises(EncoderError, match="2 outputs for 3 classes"):
         train(images, labels, (*CLASSES, "diagonal"))
@@ -285,7 +277,7 @@ def test_batchnorm_keeps_the_statistics_of_the_start_unless_told_otherwise():
 
     def changed(batchnorm: str) -> set[str]:
         config = CONFIG.model_copy(update={"epochs": 1, "batchnorm": batchnorm})
-        network = finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, config, 0)
+        network = _finetuned(images, labels, config, 0)
         after = network.state_dict()
         return {name for name, t in before.items() if not torch.equal(t, after[name])}
 

@@ -4,6 +4,7 @@ from scipy.optimize import check_grad, minimize
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
+from dcd.training.data import TrainingSet
 from dcd.training.head import (
     LinearHead,
     Standardizer,
@@ -42,7 +43,9 @@ def test_no_other_head_has_a_lower_objective(n_classes: int, weighted: bool):
     rng = np.random.default_rng(1)
     weight = rng.uniform(0, 3, len(labels)) if weighted else np.ones(len(labels))
     standardizer = fit_standardizer(features)
-    head = train_head(features, labels, classes, standardizer, 0.1, weight)
+    head = train_head(
+        TrainingSet.of_true_labels(features, labels, classes, weight), standardizer, 0.1
+    )
 
     standardised = ((features - standardizer.mean) / standardizer.std).astype(float)
     onehot = np.eye(n_classes)[[classes.index(label) for label in labels]]
@@ -70,14 +73,10 @@ def test_an_integer_weight_equals_repeating_the_image():
     classes = tuple(sorted(set(labels)))
     standardizer = fit_standardizer(features)
     repeats = np.arange(60) % 3 + 1
-    weighted = train_head(features, labels, classes, standardizer, 0.01, repeats.astype(float))
-    repeated = train_head(
-        features.repeat(repeats, axis=0),
-        np.array(labels).repeat(repeats).tolist(),
-        classes,
-        standardizer,
-        0.01,
-    )
+    data = TrainingSet.of_true_labels(features, labels, classes, repeats.astype(float))
+    weighted = train_head(data, standardizer, 0.01)
+    data = TrainingSet.of_true_labels(features, labels, classes)
+    repeated = train_head(data.take(np.arange(60).repeat(repeats)), standardizer, 0.01)
     np.testing.assert_allclose(
         probabilities(weighted, features), probabilities(repeated, features), atol=2e-3
     )
@@ -86,9 +85,8 @@ def test_an_integer_weight_equals_repeating_the_image():
 def test_the_same_input_gives_the_same_bits():
     features, labels = _blobs(4)
     classes = tuple(sorted(set(labels)))
-    fits = [
-        train_head(features, labels, classes, fit_standardizer(features), 1e-3) for _ in range(2)
-    ]
+    data = TrainingSet.of_true_labels(features, labels, classes)
+    fits = [train_head(data, fit_standardizer(features), 1e-3) for _ in range(2)]
     assert fits[0].weight.tobytes() == fits[1].weight.tobytes()
     assert fits[0].bias.tobytes() == fits[1].bias.tobytes()
 
@@ -98,7 +96,8 @@ def test_a_constant_feature_is_harmless():
     features[:, 2] = 0.1
     standardizer = fit_standardizer(features)
     assert standardizer.std[2] == 1
-    head = train_head(features, labels, tuple(sorted(set(labels))), standardizer, 1e-3)
+    data = TrainingSet.of_true_labels(features, labels, tuple(sorted(set(labels))))
+    head = train_head(data, standardizer, 1e-3)
     assert np.isfinite(head.weight).all()
 
 
@@ -112,18 +111,20 @@ def test_bad_input_is_named():
     classes = tuple(sorted(set(labels)))
     standardizer = fit_standardizer(features)
     with pytest.raises(LabelError, match="class 2"):
-        train_head(features, labels, classes[:2], standardizer, 1e-3)
+        train_head(TrainingSet.of_true_labels(features, labels, classes[:2]), standardizer, 1e-3)
     with pytest.raises(LabelError, match="class 9"):
-        train_head(features, labels, (*classes, "class 9"), standardizer, 1e-3)
+        train_head(
+            TrainingSet.of_true_labels(features, labels, (*classes, "class 9")), standardizer, 1e-3
+        )
     with pytest.raises(DataError, match="expected features"):
-        train_head(features[:, :3], labels, classes, standardizer, 1e-3)
+        train_head(TrainingSet.of_true_labels(features[:, :3], labels, classes), standardizer, 1e-3)
     broken = features.copy()
     broken[7, 1] = np.inf
     with pytest.raises(DataError, match="row 7"):
-        train_head(broken, labels, classes, standardizer, 1e-3)
+        train_head(TrainingSet.of_true_labels(broken, labels, classes), standardizer, 1e-3)
     with pytest.raises(DataError, match="N > 0"):
         fit_standardizer(features[:0])
-    head = train_head(features, labels, classes, standardizer, 1e-3)
+    head = train_head(TrainingSet.of_true_labels(features, labels, classes), standardizer, 1e-3)
     with pytest.raises(EncoderMismatch, match="expected features"):
         probabilities(head, features[:, :2])
 

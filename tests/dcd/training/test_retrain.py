@@ -3,8 +3,9 @@ import pytest
 from torch import nn
 
 from dcd.config import TrainingConfig
+from dcd.training.data import LabelledImages, Recipe, RetrainingData
 from dcd.training.finetune import finetune, predict_images
-from dcd.training.retrain import LabelledImages, RetrainedModel, retrain
+from dcd.training.retrain import RetrainedModel, retrain
 from tests.dcd.selection.striped_images import (
     CLASSES,
     PREPROCESS,
@@ -20,7 +21,8 @@ CONFIG = TrainingConfig(mode="full", epochs=3, batch_size=16, learning_rate=3e-3
 def champion() -> nn.Module:
     """A network that already tells clean stripes apart."""
     images, labels = striped_images(64, noise=10)
-    return finetune(tiny_network(), images, labels, CLASSES, PREPROCESS, CONFIG, 0)
+    recipe = Recipe(CLASSES, PREPROCESS, CONFIG, 0)
+    return finetune(tiny_network(), LabelledImages(images, labels), recipe)
 
 
 def _retrain(champion: nn.Module, **options: object) -> RetrainedModel:
@@ -32,16 +34,12 @@ def _retrain(champion: nn.Module, **options: object) -> RetrainedModel:
         network.load_state_dict(saved)
         return network
 
-    return retrain(
-        original,
+    data = RetrainingData(
         LabelledImages(*striped_images(40, seed=1, noise=10)),
         LabelledImages(*striped_images(24, seed=2, noise=80), np.full(24, 2.0)),
         LabelledImages(*striped_images(20, seed=3, noise=80)),
-        CLASSES,
-        PREPROCESS,
-        config,
-        0,
     )
+    return retrain(original, data, Recipe(CLASSES, PREPROCESS, config, 0))
 
 
 def test_without_an_ensemble_the_finetuned_network_comes_back(champion: nn.Module):

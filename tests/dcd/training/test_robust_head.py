@@ -1,10 +1,12 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dcd.config import TrainingConfig
 from dcd.training import robust_head
+from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training.losses import LabelDoubt, losses_and_slopes
 from dcd.training.robust_head import MeanLoss, fit_head
@@ -32,6 +34,8 @@ class Noisy:
         right = np.where(rng.random((len(given), 20)) < 0.9, self.truth[:, None], given[:, None])
         noise = (0.6 * np.eye(3) + 0.4 * np.eye(3)[[1, 2, 0]]).astype(np.float32)
         self.doubt = LabelDoubt(is_weak, np.where(is_weak[:, None], right, -1), noise)
+        weight = np.ones(len(given))
+        self.data = TrainingSet(self.features, self.labels, CLASSES, weight, self.doubt)
         self.standardizer = fit_standardizer(self.features)
         self.fresh_truth = np.arange(900) % 3
         self.fresh = self.sample(rng, centres, self.fresh_truth)
@@ -43,10 +47,7 @@ class Noisy:
     def fit(self, **options: object) -> LinearHead:
         plain = {"l2": 1e-3, "loss": "cross_entropy"}
         config = TrainingConfig.model_validate(plain | options)
-        weight = np.ones(len(self.labels))
-        return fit_head(
-            self.features, self.labels, CLASSES, self.standardizer, weight, self.doubt, config
-        )
+        return fit_head(self.data, self.standardizer, config)
 
     def accuracy(self, head: LinearHead) -> float:
         return float(np.mean(probabilities(head, self.fresh).argmax(axis=1) == self.fresh_truth))
@@ -76,7 +77,7 @@ def test_every_option_beats_cross_entropy_amid_wrong_labels(
 
 
 def test_without_options_it_is_the_plain_head(noisy: Noisy):
-    plain = train_head(noisy.features, noisy.labels, CLASSES, noisy.standardizer, 1e-3)
+    plain = train_head(noisy.data, noisy.standardizer, 1e-3)
     assert noisy.fit().weight.tobytes() == plain.weight.tobytes()
 
 
@@ -97,29 +98,20 @@ def test_the_same_input_gives_the_same_bits(noisy: Noisy, option: dict[str, obje
 
 
 def test_where_all_labels_are_true_nothing_is_left_out_or_softened(noisy: Noisy):
-    certain = LabelDoubt.none(len(noisy.labels))
+    certain = TrainingSet.of_true_labels(noisy.features, noisy.labels, CLASSES)
     plain = {"loss": "cross_entropy", "l2": 1e-3}
     options = plain | {"drop_high_loss": 0.5, "soft_labels": "bootstrap"}
     config = TrainingConfig.model_validate(options)
-    weight = np.ones(len(noisy.labels))
-    head = fit_head(
-        noisy.features, noisy.labels, CLASSES, noisy.standardizer, weight, certain, config
-    )
+    head = fit_head(certain, noisy.standardizer, config)
     assert head.weight.tobytes() == noisy.fit().weight.tobytes()
 
 
 def test_two_classes_stay_mirror_images():
     noisy = Noisy()
     rows = np.flatnonzero([label != "c" for label in noisy.labels])
-    head = fit_head(
-        noisy.features[rows],
-        [noisy.labels[i] for i in rows],
-        CLASSES[:2],
-        noisy.standardizer,
-        np.ones(len(rows)),
-        LabelDoubt(noisy.doubt.weak[rows], noisy.doubt.votes[rows]),
-        TrainingConfig(loss="gce"),
-    )
+    doubt = LabelDoubt(noisy.doubt.weak, noisy.doubt.votes)
+    data = replace(noisy.data, classes=CLASSES[:2], doubt=doubt).take(rows)
+    head = fit_head(data, noisy.standardizer, TrainingConfig(loss="gce"))
     np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
 
 

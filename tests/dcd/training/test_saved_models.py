@@ -14,6 +14,7 @@ from dcd.encoders.encoder import load_encoder, load_network
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
+from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
 from dcd.training.saved_models import (
     load_model,
@@ -107,7 +108,9 @@ def test_a_head_on_served_embeddings_holds_for_the_fp32_network():
     batches = np.split(images, range(encoder.batch_size, 90, encoder.batch_size))
     features = np.concatenate([encoder.embed(batch) for batch in batches])
     labels = [CLASSES[i] for i in target]
-    head = train_head(features, labels, CLASSES, fit_standardizer(features), 1e-3)
+    head = train_head(
+        TrainingSet.of_true_labels(features, labels, CLASSES), fit_standardizer(features), 1e-3
+    )
 
     p = encoder.preprocess
     x = (images / 255 - np.array(p.mean)) / np.array(p.std)

@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from dcd.config import TrainingConfig
+from dcd.training.data import LabelledImages, Recipe
 from dcd.training.finetune import finetune, predict_images
 from dcd.training.losses import (
     LabelDoubt,
@@ -132,15 +133,11 @@ def _amid_wrong_labels(option: dict[str, object]) -> float:
     votes = np.repeat([CLASSES.index(t) for t in truth], 5).reshape(-1, 5)
     config = FULL | {"loss": "cross_entropy"} | option
     noise = np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
+    doubt = joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes, noise)])
     network = finetune(
         tiny_network(),
-        [*true_images, *images],
-        [*true_labels, *given],
-        CLASSES,
-        PREPROCESS,
-        TrainingConfig.model_validate(config),
-        0,
-        doubt=joined([LabelDoubt.none(32), LabelDoubt(np.ones(96, bool), votes, noise)]),
+        LabelledImages([*true_images, *images], [*true_labels, *given], doubt=doubt),
+        Recipe(CLASSES, PREPROCESS, TrainingConfig.model_validate(config), 0),
     )
     fresh, fresh_truth = striped_images(100, seed=1, noise=70)
     found = predict_images(network, fresh, CLASSES, PREPROCESS)

@@ -1,0 +1,92 @@
+"""What a model is trained on: features for a head, encoded images for a whole network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dcd.config import TrainingConfig
+from dcd.images.preprocess import Preprocess
+from dcd.training.losses import LabelDoubt
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Features of N images that a head is fitted to, with their labels.
+
+    features: (N, D) float32. labels: N, of `classes`. weight: (N,) in the loss, not negative.
+    doubt: how far the labels are to be believed.
+    """
+
+    features: np.ndarray
+    labels: Sequence[str]
+    classes: tuple[str, ...]
+    weight: np.ndarray
+    doubt: LabelDoubt
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of_true_labels(
+        cls,
+        features: np.ndarray,
+        labels: Sequence[str],
+        classes: tuple[str, ...],
+        weight: np.ndarray | None = None,
+    ) -> "TrainingSet":
+        """Take all labels for true; without weights every image counts 1."""
+        weight = np.ones(len(labels)) if weight is None else weight
+        return cls(features, labels, classes, weight, LabelDoubt.none(len(labels)))
+
+    def take(self, rows: np.ndarray) -> "TrainingSet":
+        """Keep the images at these positions."""
+        labels = [self.labels[i] for i in rows.tolist()]
+        return TrainingSet(
+            self.features[rows], labels, self.classes, self.weight[rows], self.doubt.take(rows)
+        )
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """N encoded images, their labels, and their weights in the loss: (N,) or None for all 1.
+
+    doubt: of their labels; None: all are true.
+    """
+
+    images: Sequence[bytes]
+    labels: Sequence[str]
+    weight: np.ndarray | None = None
+    doubt: LabelDoubt | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: np.ndarray) -> "LabelledImages":
+        """Keep the images at these positions; weights and doubt are dropped."""
+        rows: list[int] = indices.tolist()
+        return LabelledImages([self.images[i] for i in rows], [self.labels[i] for i in rows])
+
+
+@dataclass(frozen=True)
+class RetrainingData:
+    """What a whole network is trained on, and the images that judge it on the way.
+
+    added: the picks and failures beside train. debug_val: None where there is none. shown: put on
+    the ensembling curve, where they decide nothing.
+    """
+
+    train: LabelledImages
+    added: LabelledImages
+    debug_val: LabelledImages | None = None
+    shown: Mapping[str, LabelledImages] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a whole network is trained: the classes in the order of its outputs, and the settings."""
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    config: TrainingConfig
+    seed: int
