@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from benchmarks.real import missing_data
 from dcd.config import RunConfig, load_config
 from dcd.errors import DCDError
-from dcd.splits.label_table import read_any_table
+from dcd.splits.label_table import read_truth
 from dcd.store import Store, keys
 from flows.cli.console import configure_prefect, leaving
 
@@ -91,8 +91,8 @@ def measure(data: str, option: str) -> Scores:
     config = config_of(data, option)
     info = debug_model(config)
     predictions = Store(config.store).read_table(keys.run(info.run_id, "predictions.parquet"))
-    assert config.pool.true_labels is not None
-    truth = read_any_table(config.pool.true_labels, "pool.true_labels")
+    truth = read_truth(config.pool)
+    assert truth is not None
     return scores(predictions, truth["image_id"], config.seeds)
 
 

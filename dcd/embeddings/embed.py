@@ -30,7 +30,7 @@ from dcd.tables.vectors import vector_lists
 from dcd.threads import cores
 
 # Raised whenever the same shard and encoder would give other tables.
-CODE_FORMAT = 1
+CODE_FORMAT = 2  # 2: ids and labels as dcd.tables.labels cleans them
 _REQUESTS_AT_ONCE = 16
 _MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
 

@@ -1,6 +1,7 @@
 """Open a user's model, in any of its forms, and ask it about the images of a data set."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import read_shard
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
+from dcd.tables.labels import label_text
 from dcd.tables.schemas import content_hash
 from dcd.training.batches import normalised
 from dcd.training.saved_models import SavedModel, linear_classifier, load_model, read_model
@@ -85,16 +87,32 @@ def open_model(
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Read class names from a JSON list or a text file, one a line. Raises LabelError."""
+    """Read class names from a JSON list or a text file, one a line; blank lines do not count.
+
+    Raises LabelError.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        text = path.read_text(encoding="utf-8-sig")
+        is_json = path.suffix.lower() == ".json"
+        names = json.loads(text) if is_json else [line for line in text.splitlines() if line]
+        if not isinstance(names, list):
+            raise ValueError(f"found a {type(names).__name__}, expected a list")
+        found = [label_text(name) for name in names]
     except (OSError, ValueError) as err:
         raise LabelError(f"{path}: cannot be read as class names ({err})") from err
-    cleaned = [str(name).strip() for name in names if str(name).strip()]
-    if not isinstance(names, list) or len(set(cleaned)) != len(cleaned) or len(cleaned) < 2:
-        raise LabelError(f"{path}: expected a list of at least two distinct class names")
-    return tuple(cleaned)
+    if is_json and None in found:
+        raise LabelError(
+            f"{path}: name {found.index(None)} of its {len(found)} is missing; each output of the "
+            "model needs one"
+        )
+    classes = tuple(name for name in found if name is not None)
+    twice = sorted(name for name, n in Counter(classes).items() if n > 1)
+    if twice or len(classes) < 2:
+        raise LabelError(
+            f"{path}: expected at least two distinct class names, found {len(classes)}"
+            + (f", {twice[0]!r} more than once" if twice else "")
+        )
+    return classes
 
 
 def answer(

@@ -17,12 +17,13 @@ from dcd.failures.known_content import KnownContent, known_content
 from dcd.failures.registry import Registry, read_registry
 from dcd.images.decode import BadImage, decode
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
-from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, clean_id, short_id
+from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, short_id
 from dcd.sources.shards import read_shard
 from dcd.store import Store, keys
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
 from dcd.tables import schemas
+from dcd.tables.labels import clean_id, shown_name
 
 _MAX_BATCH_IMAGES = 2000
 _MAX_BATCH_BYTES = 128 * 2**20  # bounds memory
@@ -96,9 +97,13 @@ def find_files(root: str, registry: Registry) -> list[_File]:
     for item in items:
         name = clean_id(item.path[len(base) + 1 :])
         folder, slash, _ = name.partition("/")
-        uri = clean_id(object_uri(located, item.path))
+        uri = shown_name(object_uri(located, item.path))
         file = _File(
-            Located(located.fs, item.path), item, uri, short_id(name), folder if slash else None
+            Located(located.fs, item.path),
+            item,
+            uri,
+            short_id(name),
+            clean_id(folder) or None if slash else None,
         )
         if file.version not in seen:
             found.append(file)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import SPLITS, DataConfig, RunConfig, Split
+from dcd.embeddings.embed import CODE_FORMAT
 from dcd.errors import ObjectNotFound, ObjectUnreadable
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Shard
@@ -18,6 +19,7 @@ from dcd.store import Store, keys
 from dcd.tables import schemas
 
 _READERS = 8
+_FORMAT = str(CODE_FORMAT)  # of ids and labels, as embeddings hold them
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ def _shard_content(
     own = keys.content_hashes(source.id, shard.name)
     for key in filter(None, (embedded.get(shard.name), own)):
         try:
-            if store.read_metadata(key).get("source_etag") == shard.etag:
+            found = store.read_metadata(key)
+            if (found.get("source_etag"), found.get("code_format")) == (shard.etag, _FORMAT):
                 table = store.read_table(key, schemas.CONTENT.names)
                 return table.replace_schema_metadata(None).cast(schemas.CONTENT)
         except (ObjectNotFound, ObjectUnreadable):
@@ -102,5 +105,6 @@ def _shard_content(
         [pa.array(c, f.type) for c, f in zip(columns, schemas.CONTENT, strict=True)],
         schema=schemas.CONTENT,
     )
-    store.write_table(own, table, metadata={"source_etag": shard.etag})
+    described = {"source_etag": shard.etag, "code_format": _FORMAT}
+    store.write_table(own, table, metadata=described)
     return table

@@ -26,7 +26,7 @@ from dcd.evaluation.summary import (
 )
 from dcd.runs import comparison_figures
 from dcd.sources.source import Source, fetch, fetch_all
-from dcd.splits.label_table import read_any_table
+from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -121,8 +121,7 @@ def write_comparison(
 
 def cell_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell]) -> pa.Table:
     """Return schemas.METRICS of all cells, for all images and by mode; `model` names the arm."""
-    truth = config.base.pool.true_labels
-    true_labels = None if truth is None else read_any_table(truth, "base.pool.true_labels")
+    true_labels = read_truth(config.base.pool)
     parts = []
     for cell in cells:
         picks = store.read_table(keys.cell_picks(cell.cell.id))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 import dcd
 from dcd.cells.cell import CellInfo
-from dcd.config import PoolConfig, RunConfig, Split
+from dcd.config import RunConfig, Split
 from dcd.evaluation.metrics import label_precision, metrics_table
 from dcd.evaluation.summary import MethodSummary, summary_rows
 from dcd.failures.registry import read_registry
@@ -28,7 +28,7 @@ from dcd.runs.since import since_champion
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, fetch, fetch_all
-from dcd.splits.label_table import read_any_table
+from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -110,7 +110,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
 
 def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) -> RunRecord:
     """Read all that the report needs from the store."""
-    truth = _true_labels(config.pool)
+    truth = read_truth(config.pool)
     predictions, metrics = [], []
     for cell in evidence.cells:
         table = store.read_table(keys.cell_predictions(cell.id))
@@ -175,12 +175,6 @@ def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
             parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
     curve = pa.concat_tables(parts) if parts else None
     return curve if curve is not None and curve.num_rows else None
-
-
-def _true_labels(pool: PoolConfig) -> pa.Table | None:
-    return (
-        None if pool.true_labels is None else read_any_table(pool.true_labels, "pool.true_labels")
-    )
 
 
 def _failures(predictions: pa.Table, seed: int) -> pa.Table:

@@ -1,19 +1,14 @@
 """Images that are objects of their own: folders of class folders, and manifests of URIs."""
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-import pyarrow as pa
-import pyarrow.csv as pacsv
-
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreError
-from dcd.sources.objects import OPENED, Object, find_objects, open_object, read_range, stat_object
-from dcd.sources.parquet import open_parquet
+from dcd.sources.objects import OPENED, Object, find_objects, read_range, stat_object
 from dcd.sources.records import (
     LABEL_COLUMNS,
     MAX_IMAGE_BYTES,
@@ -21,13 +16,13 @@ from dcd.sources.records import (
     RawImage,
     Reject,
     Shard,
-    clean_id,
-    label_text,
     short_id,
 )
+from dcd.sources.tables import open_table, refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
 from dcd.store.requests import Requests, listing_requests
+from dcd.tables.labels import Cleaned, clean_id, cleaned, id_column, shown_name, spelling
 
 PIECE_IMAGES = 10_000
 _IN_FLIGHT = 32
@@ -39,7 +34,9 @@ class _Entry:
 
     image_id: str
     location: Located | None
-    label: object
+    label: str | None = None
+    spelling: str | None = None
+    label_problem: str | None = None
     n_bytes: int | None = None
     problem: str | None = None
 
@@ -85,8 +82,8 @@ def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
     """What `read_folder` or `read_manifest` would read, without touching the files."""
     folder = shard.format == "folder"
     for entry in _folder_entries(shard) if folder else _manifest_entries(shard, data):
-        with suppress(ValueError):  # unreadable labels become rejects when they are read
-            yield ListedImage(entry.image_id, label_text(entry.label))
+        if entry.label_problem is None:  # else it becomes a reject when it is read
+            yield ListedImage(entry.image_id, entry.label, entry.spelling)
 
 
 def _folder_entries(shard: Shard) -> Iterator[_Entry]:
@@ -98,11 +95,13 @@ def _folder_entries(shard: Shard) -> Iterator[_Entry]:
     if not label:
         files = [item for item in files if "/" not in item.path[below:]]
     start = int(piece) * PIECE_IMAGES
+    class_name = clean_id(label) or None
     return (
         _Entry(
             image_id=clean_id(posixpath.join(label, item.path[below:])),
             location=Located(folder.fs, item.path),
-            label=clean_id(label) or None,
+            label=class_name,
+            spelling=spelling(shown_name(label), class_name),
             n_bytes=item.n_bytes,
             problem=None if item.is_regular else "not a regular file",
         )
@@ -113,55 +112,68 @@ def _folder_entries(shard: Shard) -> Iterator[_Entry]:
 def _manifest_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     start = int(piece) * PIECE_IMAGES
-    rows = islice(_manifest_rows(uri), start, start + PIECE_IMAGES)
-    labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    return (
-        _manifest_entry(row, f"{shard.name}/{number}", data.id_column, labels, uri)
-        for number, row in enumerate(rows)
-    )
+    rows = islice(_manifest_rows(uri, data), start, start + PIECE_IMAGES)
+    folder = uri.rpartition("/")[0]
+    return (_manifest_entry(row, f"{shard.name}/{n}", folder) for n, row in enumerate(rows))
 
 
-def count_manifest(uri: str) -> int:
+def count_manifest(uri: str, data: DataConfig) -> int:
     """Rows of a manifest. Raises DataError if it is damaged or has no uri column."""
-    return sum(1 for _ in _manifest_rows(uri))
+    return sum(1 for _ in _manifest_rows(uri, data))
 
 
-def _manifest_rows(uri: str) -> Iterator[dict[str, object]]:
-    try:
-        for batch in _manifest_batches(uri):
-            if "uri" not in batch.schema.names:
-                raise DataError(
-                    f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
-                    f"found {batch.schema.names}"
-                )
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as err:
-        raise DataError(f"{uri}: not a readable manifest: {err}") from err
+@dataclass(frozen=True)
+class _Row:
+    """A row of a manifest: where the image is, and what else the row says of it."""
+
+    uri: str | None
+    image_id: str | None
+    label: str | None = None
+    spelling: str | None = None
+    label_problem: str | None = None
 
 
-def _manifest_batches(uri: str) -> Iterable[pa.RecordBatch]:
-    """CSV columns are text, whatever they look like: 007 is an id."""
-    if not uri.lower().endswith(".csv"):
-        return open_parquet(uri).iter_batches(use_threads=False)
-    names = pacsv.open_csv(open_object(uri)).schema.names
-    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    return pacsv.open_csv(open_object(uri), convert_options=as_text)
+def _manifest_rows(uri: str, data: DataConfig) -> Iterator[_Row]:
+    table = open_table(uri, f"{uri}: not a readable manifest")
+    if "uri" not in table.names:
+        raise DataError(
+            f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
+            f"found {table.names}"
+        )
+    wanted = (data.label_column,) if data.label_column else LABEL_COLUMNS
+    columns = [name for name in wanted if name in table.names]
+    refuse_look_alikes(table.names, ["uri", data.id_column, *columns], uri)
+    for batch in table.batches():
+        uris = id_column(batch["uri"]).to_pylist()
+        ids: list[str | None] = [None] * len(uris)
+        if data.id_column in table.names:
+            ids = id_column(batch[data.id_column]).to_pylist()
+        labels = [cleaned(batch[name], table.code_book(name)) for name in columns]
+        for row, (at, image_id) in enumerate(zip(uris, ids, strict=True)):
+            yield _Row(at, image_id, *_first_label(labels, row))
 
 
-def _manifest_entry(
-    row: Mapping[str, object], by_row: str, id_column: str, labels: tuple[str, ...], manifest: str
-) -> _Entry:
-    uri = row["uri"]
-    if not isinstance(uri, str) or not uri:
-        return _Entry(by_row, None, None, problem="no uri in its row")
-    image_id = str(row.get(id_column) or uri)
-    label = next((row[name] for name in labels if row.get(name) not in (None, "")), None)
+def _first_label(columns: Sequence[Cleaned], row: int) -> tuple[str | None, str | None, str | None]:
+    """Label, spelling and fault of a row: of the first column that is not blank there."""
+    for column in columns:
+        label, reason = column.row(row)
+        if label is not None or reason is not None:
+            return label, column.spelling(row), reason
+    return None, None, None
+
+
+def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
+    uri = row.uri
+    if not uri:
+        return _Entry(by_row, None, problem="no uri in its row")
+    image_id = row.image_id or uri
     if "://" not in uri and not uri.startswith("/"):
-        uri = f"{manifest.rpartition('/')[0]}/{uri}"
+        uri = f"{folder}/{uri}"
     try:
-        return _Entry(image_id, locate(uri), label)
+        location, problem = locate(uri), None
     except StoreError as err:
-        return _Entry(image_id, None, label, problem=str(err))
+        location, problem = None, str(err)
+    return _Entry(image_id, location, row.label, row.spelling, row.label_problem, problem=problem)
 
 
 def _read_all(
@@ -194,7 +206,6 @@ def _read_one(entry: _Entry) -> RawImage | Reject:
         data = read_range(location.path, location, 0, n_bytes)
     except ObjectNotFound:
         return Reject(image_id, "read", "no such object")
-    try:
-        return RawImage(image_id, data, label_text(entry.label))
-    except ValueError as err:
-        return Reject(image_id, "label", f"unreadable label: {err}"[:200])
+    if entry.label_problem is not None:
+        return Reject(image_id, "label", f"unreadable label: {entry.label_problem}"[:200])
+    return RawImage(image_id, data, entry.label, entry.spelling)

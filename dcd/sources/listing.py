@@ -11,17 +11,18 @@ from itertools import chain, pairwise
 import pyarrow as pa
 
 from dcd.config import DataConfig
-from dcd.errors import DataError
+from dcd.errors import DataError, LabelError
 from dcd.sources.files import PIECE_IMAGES, class_pieces, count_manifest
 from dcd.sources.objects import Object, find_objects, glob_objects, object_uri, stat_object
-from dcd.sources.parquet import LOOKED_INTO, count_rows, open_parquet
-from dcd.sources.records import Format, Shard, clean_id
+from dcd.sources.parquet import LOOKED_INTO, Footer, open_parquet, read_footer
+from dcd.sources.records import Format, Shard
 from dcd.sources.webdataset import IMAGE_SUFFIXES
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
 from dcd.store.keys import digest, slug
 from dcd.store.requests import FOUND, MISSED, Requests
 from dcd.store.requests import listing_requests as keys_requests
+from dcd.tables.labels import shown_name
 
 _ARCHIVES: dict[str, Format] = {
     ".tar": "webdataset",
@@ -109,21 +110,44 @@ def _archive_shards(root: Located, files: Sequence[Object], data: DataConfig) ->
         )
     if kinds == {"parquet"} and _is_manifest(object_uri(root, files[0].path), data):
         kinds = {"manifest"}
-    build = _manifest_shards if kinds == {"manifest"} else _file_shards
     with ThreadPoolExecutor(_FOOTERS_IN_FLIGHT, thread_name_prefix="dcd-list") as threads:
-        return list(chain.from_iterable(threads.map(partial(build, root), files)))
+        if kinds == {"manifest"}:
+            found = threads.map(partial(_manifest_shards, root, data), files)
+            return list(chain.from_iterable(found))
+        uris = [object_uri(root, item.path) for item in files]
+        footers = [Footer()] * len(files)
+        if kinds == {"parquet"}:
+            footers = list(threads.map(partial(read_footer, data=data), uris))
+            _refuse_mixed_codes(uris, footers)
+    return [
+        Shard(
+            _name(item.path[len(root.path) :]),
+            uri,
+            formats[item.path] or "parquet",
+            footer.n_rows,
+            item.etag,
+        )
+        for item, uri, footer in zip(files, uris, footers, strict=True)
+    ]
 
 
-def _file_shards(root: Located, item: Object) -> list[Shard]:
-    uri, kind = object_uri(root, item.path), _format(item.path)
-    assert kind is not None
-    n_images = count_rows(uri) if kind == "parquet" else None
-    return [Shard(_name(item.path[len(root.path) :]), uri, kind, n_images, item.etag)]
+def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
+    """Raises LabelError if some files name the codes of their labels and others do not."""
+    of = {footer.labels: uri for uri, footer in zip(uris, footers, strict=True)}
+    if "bare codes" not in of or not {"named codes", "text"} & of.keys():
+        return
+    named = of.get("named codes") or of["text"]
+    n_bare = sum(footer.labels == "bare codes" for footer in footers)
+    raise LabelError(
+        f"{of['bare codes']}: its labels are bare numbers, those of {named} have names "
+        f"({n_bare} of {len(uris)} files have numbers alone): nothing tells which number means "
+        "which name; write the names into all files, or give a `labels` table"
+    )
 
 
-def _manifest_shards(root: Located, item: Object) -> list[Shard]:
+def _manifest_shards(root: Located, data: DataConfig, item: Object) -> list[Shard]:
     uri, name = object_uri(root, item.path), _name(item.path[len(root.path) :])
-    n_rows = count_manifest(uri)
+    n_rows = count_manifest(uri, data)
     return [
         Shard(
             name=f"{name}-{piece:05d}",
@@ -185,4 +209,4 @@ def _name(relative: str) -> str:
     stem = relative.lstrip("/")
     stem = stem[: len(stem) - len(_suffix(stem) or "")]
     safe = slug(stem)
-    return safe if safe == stem else f"{safe}-{digest(clean_id(relative), length=8)}"
+    return safe if safe == stem else f"{safe}-{digest(shown_name(relative), length=8)}"

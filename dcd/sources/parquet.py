@@ -10,42 +10,32 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcd.config import DataConfig
-from dcd.errors import DataError
 from dcd.sources.objects import OPENED, open_object
+from dcd.sources.parquet_cells import (
+    Columns,
+    LabelForm,
+    columns_of,
+    image_parts,
+    label_form,
+    read_beside,
+)
 from dcd.sources.records import (
-    LABEL_COLUMNS,
     MAX_ID_CHARS,
     MAX_IMAGE_BYTES,
     ListedImage,
     RawImage,
     Reject,
     Shard,
-    label_text,
     short_id,
 )
 from dcd.store.requests import Requests, footer_requests, total
+from dcd.tables.labels import cleaned, id_column
 
-# The name that img2dataset gives its image column is the format it encoded to.
-_OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
-_DEFAULT_IMAGE = DataConfig.model_fields["image_column"].default
-_DEFAULT_ID = DataConfig.model_fields["id_column"].default
 _BATCH_BYTES = 32 * 2**20
 _READ_BYTES = 4 * 2**20
 _PAGE_ROWS, _PAGE_BYTES = 1024, 2**20
-LOOKED_INTO = OPENED + footer_requests(0)  # `open_parquet` on S3, as `count_rows` does it
+LOOKED_INTO = OPENED + footer_requests(0)  # `open_parquet` on S3, as `read_footer` does it
 _UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns hold what; `id` and `label` are None where there is no such column."""
-
-    image: str
-    id: str | None
-    label: str | None
-
-    def names(self) -> list[str]:
-        return [name for name in (self.image, self.id, self.label) if name]
 
 
 @dataclass(frozen=True)
@@ -69,12 +59,21 @@ def open_parquet(uri: str) -> pq.ParquetFile:
     return pq.ParquetFile(open_object(uri), pre_buffer=False, buffer_size=_READ_BYTES)
 
 
-def count_rows(uri: str) -> int | None:
-    """Rows by the footer; None if the file is damaged."""
+@dataclass(frozen=True)
+class Footer:
+    """What the footer of a file of images tells; all None if the file is damaged."""
+
+    n_rows: int | None = None
+    labels: LabelForm | None = None
+
+
+def read_footer(uri: str, data: DataConfig) -> Footer:
+    """Raises StoreError if the store fails."""
     try:
-        return open_parquet(uri).metadata.num_rows
+        file = open_parquet(uri)
     except _UNREADABLE:
-        return None
+        return Footer()
+    return Footer(file.metadata.num_rows, label_form(file.schema_arrow, data))
 
 
 def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
@@ -87,7 +86,7 @@ def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
     except _UNREADABLE as err:
         yield Reject(shard.name, "read", f"not a readable Parquet file: {err}"[:200])
         return
-    columns = _columns(file.schema_arrow, data, shard.uri)
+    columns = columns_of(file.schema_arrow, data, shard.uri)
     first_row = 0
     for group in range(file.num_row_groups):
         row = first_row
@@ -96,7 +95,7 @@ def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
                 for lost in range(row, row + batch.n_rows):
                     yield Reject(f"{shard.name}/{lost}", "read", batch.reason)
             else:
-                yield from _rows(batch, columns, shard.name, row)
+                yield from _rows(batch, columns, shard, row)
                 row += batch.num_rows
         first_row += file.metadata.row_group(group).num_rows
 
@@ -110,7 +109,7 @@ def reading_cost(uri: str, data: DataConfig) -> ReadCost:
         file = open_parquet(uri)
     except _UNREADABLE:
         return ReadCost(0, LOOKED_INTO)
-    names = set(_columns(file.schema_arrow, data, uri).names())
+    names = set(columns_of(file.schema_arrow, data, uri).names())
     groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
     every = (group.column(n) for group in groups for n in range(group.num_columns))
     chunks = [chunk for chunk in every if chunk.path_in_schema.partition(".")[0] in names]
@@ -154,7 +153,7 @@ def _reads(pages: list[int]) -> int:
 def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Iterator[RawImage]:
     """Only the wanted images: ids are read first, then the row groups that hold them."""
     file = open_parquet(shard.uri)
-    columns = _columns(file.schema_arrow, data, shard.uri)
+    columns = columns_of(file.schema_arrow, data, shard.uri)
     first_row = 0
     for group in range(file.num_row_groups):
         n_rows = file.metadata.row_group(group).num_rows
@@ -164,7 +163,7 @@ def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Ite
             if isinstance(batch, _Damage) or row > rows[-1]:
                 break
             here = rows[(rows >= row) & (rows < row + batch.num_rows)] - row
-            for image in _rows(batch, columns, shard.name, row, here) if here.size else ():
+            for image in _rows(batch, columns, shard, row, here) if here.size else ():
                 if isinstance(image, RawImage):
                     yield image
             row += batch.num_rows
@@ -178,27 +177,39 @@ def list_parquet(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
     """
     with suppress(*_UNREADABLE):
         file = open_parquet(shard.uri)
-        columns = _columns(file.schema_arrow, data, shard.uri)
+        columns = columns_of(file.schema_arrow, data, shard.uri)
         row = 0
         for batch in file.iter_batches(columns=[*filter(None, (columns.id, columns.label))]):
-            ids = (
-                batch.column(columns.id).to_pylist() if columns.id else range(row, row + len(batch))
-            )
-            labels = (
-                batch.column(columns.label).to_pylist() if columns.label else [None] * len(batch)
-            )
-            row += len(batch)
-            for value, label in zip(ids, labels, strict=True):
-                image_id = _id_text(value) if columns.id else f"{shard.name}/{value}"
-                with suppress(ValueError):  # unreadable labels become rejects when they are read
-                    if value is not None:
-                        yield ListedImage(image_id, label_text(label))
+            yield from _listed(batch, columns, shard.name, row)
+            row += batch.num_rows
+
+
+def _listed(
+    batch: pa.RecordBatch, columns: Columns, shard: str, first_row: int
+) -> Iterator[ListedImage]:
+    """The rows with an id and no unreadable label: others become rejects when they are read."""
+    ids = _ids(batch, columns, shard, first_row)
+    if columns.label is None:
+        yield from (ListedImage(i, None) for i in ids if i is not None)
+        return
+    labels = cleaned(batch.column(columns.label), columns.code_book)
+    for row, image_id in enumerate(ids):
+        label, reason = labels.row(row)
+        if image_id is not None and reason is None:
+            yield ListedImage(image_id, label, labels.spelling(row))
+
+
+def _ids(batch: pa.RecordBatch, columns: Columns, shard: str, first_row: int) -> list[str | None]:
+    """The id of every row, None where its column has none; without a column by the row's number."""
+    if columns.id is None:
+        return [f"{shard}/{row}" for row in range(first_row, first_row + batch.num_rows)]
+    return id_column(batch.column(columns.id)).to_pylist()
 
 
 def _wanted_rows(
     file: pq.ParquetFile,
     group: int,
-    columns: _Columns,
+    columns: Columns,
     shard: str,
     first_row: int,
     wanted: Collection[str],
@@ -209,53 +220,13 @@ def _wanted_rows(
         ids = pa.array([f"{shard}/{row}" for row in rows], pa.string())
     else:
         column = file.read_row_group(group, columns=[columns.id], use_threads=False).column(0)
-        ids = _id_texts(column)
+        ids = id_column(column)
     is_wanted = pc.is_in(ids, value_set=pa.array(list(wanted), pa.string()))
     return np.flatnonzero(is_wanted.to_numpy(zero_copy_only=False))
 
 
-def _id_texts(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """All ids as `_id_text` gives them; null where there is none."""
-    if pa.types.is_string(column.type) or pa.types.is_integer(column.type):
-        return column.cast(pa.string())
-    values = column.to_pylist()
-    return pa.array([None if value is None else _id_text(value) for value in values], pa.string())
-
-
-def _columns(schema: pa.Schema, data: DataConfig, uri: str) -> _Columns:
-    names = set(schema.names)
-    image = data.image_column
-    if image not in names and image == _DEFAULT_IMAGE:
-        image = next((name for name in _OTHER_IMAGE_COLUMNS if name in names), image)
-    if image not in names:
-        raise DataError(
-            f"{uri}: has no image column {data.image_column!r}; found {schema.names}; "
-            "name the column of image bytes as image_column"
-        )
-    if not _holds_bytes(schema.field(image).type):
-        raise DataError(
-            f"{uri}: column {image!r} is {schema.field(image).type}, expected binary or "
-            "struct<bytes: binary, path: string>; name the column of image bytes as image_column"
-        )
-    if data.id_column not in names and data.id_column != _DEFAULT_ID:
-        raise DataError(f"{uri}: has no id column {data.id_column!r}; found {schema.names}")
-    labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    return _Columns(
-        image=image,
-        id=data.id_column if data.id_column in names else None,
-        label=next((name for name in labels if name in names), None),
-    )
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    is_binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(check(kind) for check in is_binary)
-
-
 def _batches(
-    file: pq.ParquetFile, group: int, columns: _Columns
+    file: pq.ParquetFile, group: int, columns: Columns
 ) -> Iterator[pa.RecordBatch | _Damage]:
     """A row group in batches of about `_BATCH_BYTES`; ends with the damage where there is any."""
     meta = file.metadata.row_group(group)
@@ -281,49 +252,43 @@ def _batches(
 
 def _rows(
     batch: pa.RecordBatch,
-    columns: _Columns,
-    shard: str,
+    columns: Columns,
+    shard: Shard,
     first_row: int,
     only: np.ndarray | None = None,
 ) -> Iterator[RawImage | Reject]:
     """The rows of a batch, or `only` some; image bytes become Python objects one at a time."""
-    image = batch.column(columns.image)
-    if pa.types.is_struct(image.type):
-        # `field` ignores the struct's own validity; a null struct has null bytes all the same.
-        image = image.field("bytes")
-    offsets = range(batch.num_rows) if only is None else only.tolist()
-    ids, labels = (_values(batch, name, only) for name in (columns.id, columns.label))
-    for offset, value, label in zip(offsets, ids, labels, strict=True):
-        by_row = f"{shard}/{first_row + offset}"
-        if columns.id and value is None:
+    image, files = image_parts(batch.column(columns.image))
+    ids = _ids(batch, columns, shard.name, first_row)
+    labels = None
+    if columns.label is not None:
+        labels = cleaned(batch.column(columns.label), columns.code_book)
+    for row in range(batch.num_rows) if only is None else only.tolist():
+        image_id = ids[row]
+        if image_id is None:
+            by_row = f"{shard.name}/{first_row + row}"
             yield Reject(by_row, "read", f"no id in column {columns.id!r}")
             continue
-        image_id = by_row if value is None else _id_text(value)
-        yield _image(image_id, image[offset], label)
+        label, reason = (None, None) if labels is None else labels.row(row)
+        data = _image_bytes(image[row], None if files is None else files[row], shard.uri)
+        if isinstance(data, str):
+            yield Reject(short_id(image_id), "read", data)
+        elif len(image_id) > MAX_ID_CHARS:
+            yield Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+        elif reason is not None:
+            yield Reject(image_id, "label", f"unreadable label: {reason}"[:200])
+        else:
+            yield RawImage(image_id, data, label, labels and labels.spelling(row))
 
 
-def _values(batch: pa.RecordBatch, name: str | None, only: np.ndarray | None) -> list[object]:
-    """A column as Python values, or `only` some rows of it; None each if there is no column."""
-    if name is None:
-        return [None] * (batch.num_rows if only is None else only.size)
-    column = batch.column(name)
-    # One by one, because Arrow cannot take rows of every type.
-    return column.to_pylist() if only is None else [column[n].as_py() for n in only.tolist()]
-
-
-def _image(image_id: str, scalar: pa.Scalar, label: object) -> RawImage | Reject:
+def _image_bytes(scalar: pa.Scalar, file: str | None, table_uri: str) -> bytes | str:
+    """The bytes of one image, or why there are none."""
     if not scalar.is_valid:
-        return Reject(short_id(image_id), "read", "no image bytes")
-    if len(image_id) > MAX_ID_CHARS:
-        return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+        try:
+            return read_beside(table_uri, file) if file else "no image bytes"
+        except ValueError as err:
+            return str(err)
     n_bytes = scalar.as_buffer().size
     if n_bytes > MAX_IMAGE_BYTES:
-        return Reject(image_id, "read", f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed")
-    try:
-        return RawImage(image_id, scalar.as_py(), label_text(label))
-    except ValueError as err:
-        return Reject(image_id, "label", f"unreadable label: {err}"[:200])
-
-
-def _id_text(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+        return f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
+    return scalar.as_py()

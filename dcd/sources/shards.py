@@ -79,7 +79,7 @@ def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
         case "webdataset":
             images = read_webdataset(shard, data)
             return (
-                ListedImage(image.image_id, image.weak_label)
+                ListedImage(image.image_id, image.weak_label, image.spelling)
                 for image in images
                 if isinstance(image, RawImage)
             )

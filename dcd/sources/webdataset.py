@@ -21,11 +21,10 @@ from dcd.sources.records import (
     RawImage,
     Reject,
     Shard,
-    clean_id,
-    label_text,
     short_id,
 )
 from dcd.store.requests import Requests
+from dcd.tables.labels import clean_id, label_text, spelling
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
 _LABEL_SUFFIXES = ("json", "cls", "txt")
@@ -147,9 +146,10 @@ def _images(sample: _Sample, prefix: str, label_column: str | None) -> Iterator[
         )
         return
     try:
-        label, label_problem = _label(sample.labels, label_column), None
+        value, label_problem = _label(sample.labels, label_column), None
     except (ValueError, RecursionError) as err:
-        label, label_problem = None, f"unreadable label: {err}"[:200]
+        value, label_problem = None, f"unreadable label: {err}"[:200]
+    label = label_text(value)
     for image in images:
         image_id = prefix + sample.key
         if not plain:
@@ -161,23 +161,23 @@ def _images(sample: _Sample, prefix: str, label_column: str | None) -> Iterator[
         elif label_problem:
             yield Reject(image_id, "label", label_problem)
         else:
-            yield RawImage(image_id, image.data, label)
+            yield RawImage(image_id, image.data, label, spelling(value, label))
 
 
-def _label(members: dict[str, _Member], label_column: str | None) -> str | None:
-    """The label of a sample. Raises ValueError or RecursionError if it cannot be read."""
+def _label(members: dict[str, _Member], label_column: str | None) -> object:
+    """What a sample has for its label. Raises ValueError or RecursionError if it is none."""
     if "json" in members:
         record = json.loads(_content(members["json"]))
         if not isinstance(record, dict):
             raise ValueError(f".json: expected an object, found a {type(record).__name__}")
         for column in (label_column,) if label_column else LABEL_COLUMNS:
-            if (label := label_text(record.get(column))) is not None:
-                return label
+            if label_text(record.get(column)) is not None:
+                return record[column]
     for suffix in ("cls", "txt"):
         if suffix in members and label_column in (None, suffix):
-            label = label_text(_content(members[suffix]))
-            if label is not None:
-                return label
+            content = _content(members[suffix])
+            if label_text(content) is not None:
+                return content
     return None
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from dcd.config import PoolConfig
 from dcd.errors import LabelError
-from dcd.splits.label_table import read_any_table, read_labels
+from dcd.splits.label_table import LabelTable, read_label_table, read_pairs
 from dcd.tables import sql
 
 _COLUMNS = ("weak_label", "label")
@@ -21,27 +21,8 @@ def read_label_map(pool: PoolConfig) -> pa.Table | None:
 
     Raises DataError if the table cannot be read, LabelError if columns or labels are missing.
     """
-    if pool.label_map is None:
-        return None
-    place = "pool.label_map"
-    table = read_any_table(pool.label_map, place, as_text=_COLUMNS)
-    if not set(_COLUMNS) <= set(table.column_names):
-        raise LabelError(
-            f"{place}: {pool.label_map} needs the columns weak_label and label, it has "
-            f"{table.column_names}; rename its columns"
-        )
-    columns = {name: pc.utf8_trim_whitespace(table[name].cast(pa.string())) for name in _COLUMNS}
-    pairs = pa.table(columns)
-    for name in _COLUMNS:
-        n_blank = pc.sum(pc.fill_null(pc.equal(pairs[name], ""), True), min_count=0).as_py()
-        if n_blank:
-            raise LabelError(
-                f"{place}: {pool.label_map} has {n_blank} rows without {name}; fill or remove them"
-            )
-    if pairs.num_rows == 0:
-        raise LabelError(f"{place}: {pool.label_map} has no rows; expected at least one")
-    distinct = pairs.group_by(list(_COLUMNS), use_threads=False).aggregate([])
-    return distinct.sort_by([(name, "ascending") for name in _COLUMNS])
+    found = _read_map(pool)
+    return None if found is None else found.rows
 
 
 def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
@@ -51,14 +32,29 @@ def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
     weak_label, label. None without either. Raises as `read_labels` and `read_label_map` do, and
     LabelError if the map names no label of the table.
     """
-    label_map = read_label_map(pool)
-    labels = read_labels(pool, "pool", several_per_image=True)
+    found = read_pool_table(pool)
+    return None if found is None else found.rows
+
+
+def read_pool_table(pool: PoolConfig) -> LabelTable | None:
+    """Read the rows of `read_pool_labels` with what was cleaned or guessed in them."""
+    label_map = _read_map(pool)
+    labels = read_label_table(pool, "pool", several_per_image=True)
     if label_map is None or labels is None:
         return label_map if labels is None else labels
-    mapped = sql.map_labels(labels, label_map)
+    mapped = sql.map_labels(labels.rows, label_map.rows)
     if mapped.num_rows == 0:
-        raise none_in_common(pool, set(labels["label"].to_pylist()), label_map)
-    return mapped
+        raise none_in_common(pool, set(labels.rows["label"].to_pylist()), label_map.rows)
+    return LabelTable(mapped, labels.notes + label_map.notes)
+
+
+def _read_map(pool: PoolConfig) -> LabelTable | None:
+    if pool.label_map is None:
+        return None
+    found = read_pairs(pool.label_map, _COLUMNS, "pool.label_map")
+    if found.rows.num_rows == 0:
+        raise LabelError(f"pool.label_map: {pool.label_map} has no rows; expected at least one")
+    return found
 
 
 def classes_of(weak_labels: Set[str], label_map: pa.Table) -> set[str]:

@@ -1,16 +1,20 @@
-"""Tables of labels: from a CSV or Parquet file to an image_id and a label for every row."""
+"""Tables of labels: from a file of any form to an image_id and a label for every row.
 
-from collections.abc import Sequence
+What counts as a label or an id is decided by `dcd.tables.labels` alone; a blank cell is a missing
+label, whatever the file. What was cleaned or guessed is told in notes.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from dcd.config import DataConfig
-from dcd.errors import DataError, LabelError
-from dcd.store.filesystems import locate
-from dcd.tables import sql
+from dcd.config import DataConfig, PoolConfig
+from dcd.errors import LabelError
+from dcd.sources.tables import TableFile, open_table
+from dcd.tables import predicates
+from dcd.tables.labels import Cleaned, cleaned, id_column, spelling_notes
 
 _LABELS = pa.schema(
     [
@@ -21,68 +25,188 @@ _LABELS = pa.schema(
 )
 
 
-def read_labels(
+@dataclass(frozen=True)
+class LabelTable:
+    """rows: image_id, label and, of a data set, mode. notes: what was cleaned or guessed."""
+
+    rows: pa.Table
+    notes: tuple[str, ...] = ()
+
+
+def read_label_table(
     data: DataConfig, place: str, *, several_per_image: bool = False
-) -> pa.Table | None:
+) -> LabelTable | None:
     """The rows (image_id, label, mode) of a data set's labels table; None if it names none.
 
     `place` is the config section, for messages. `mode` is null where the table has no such
-    column. Raises DataError if the table cannot be read, LabelError if columns, labels or ids
-    are missing or, unless `several_per_image`, an image has two labels.
+    column. Rows are sorted by image_id, then label. Raises DataError if the table cannot be read,
+    ConfigError if `where` is no predicate over it, LabelError if columns, labels or ids are missing
+    or, unless `several_per_image`, an image stands in two rows.
     """
     if data.labels is None:
         return None
     column = data.label_column or "label"
-    rows = sql.filter_rows(read_any_table(data.labels, place), data.where, f"{place}.where")
-    absent = {"image_id", column} - set(rows.column_names)
+    what = f"{place}.labels: {data.labels}"
+    file = open_table(data.labels, f"{place}.labels")
+    absent = {"image_id", column} - set(file.names)
     if absent:
         raise LabelError(
-            f"{place}.labels: {data.labels} has no column {sorted(absent)}; it has "
-            f"{rows.column_names}; name the label column with label_column"
+            f"{what} has no column {sorted(absent)}; it has {file.names}; name the label column "
+            "with label_column"
         )
-    if rows.num_rows == 0:
+    asked = predicates.named_columns(data.where, file.names)
+    table = file.read({"image_id", column, *asked, *({"mode"} & set(file.names))})
+    if data.where is not None:
+        table = table.take(_rows_where(file, table.select(asked), data.where, place))
+    if table.num_rows == 0:
         raise LabelError(
             f"{place}: no row of {data.labels} is left"
             + (f" where {data.where}" if data.where else "")
             + "; check `labels` and `where`"
         )
-    modes = rows["mode"] if "mode" in rows.column_names else pa.nulls(rows.num_rows)
-    labels = pa.table({"image_id": rows["image_id"], "label": rows[column], "mode": modes})
-    for name in ("image_id", "label"):
-        if labels[name].null_count:
-            raise LabelError(
-                f"{place}.labels: {data.labels} has {labels[name].null_count} rows without "
-                f"{name if name == 'image_id' else column}; fill or remove them"
-            )
-    labels = labels.cast(_LABELS).sort_by([("image_id", "ascending"), ("label", "ascending")])
-    n_distinct = pc.count_distinct(labels["image_id"]).as_py()
-    if n_distinct < labels.num_rows and not several_per_image:
-        raise LabelError(
-            f"{place}.labels: {data.labels} lists {labels.num_rows - n_distinct} images twice; "
-            "give every image one row (or narrow `where`)"
-        )
-    return labels
+    labels = cleaned(table[column], file.code_book(column))
+    columns = {
+        "image_id": _ids(table["image_id"], what),
+        "label": _complete(labels, column, what),
+        "mode": pa.nulls(table.num_rows, pa.string()),
+    }
+    if "mode" in file.names:
+        columns["mode"] = cleaned(table["mode"], file.code_book("mode")).column()
+    rows = pa.table(columns, schema=_LABELS)
+    rows = rows.sort_by([("image_id", "ascending"), ("label", "ascending")])
+    if not several_per_image:
+        _refuse_repeats(rows, what)
+    notes = [file.note] if file.note else []
+    notes += [f"{data.labels}: {note}" for note in spelling_notes(labels.spellings())]
+    return LabelTable(rows, tuple(notes))
 
 
-def read_any_table(uri: str, place: str, as_text: Sequence[str] = ("image_id",)) -> pa.Table:
-    """A Parquet or CSV table, by its suffix. Raises DataError naming `place` and the URI.
+def read_labels(
+    data: DataConfig, place: str, *, several_per_image: bool = False
+) -> pa.Table | None:
+    """The rows of `read_label_table`."""
+    found = read_label_table(data, place, several_per_image=several_per_image)
+    return None if found is None else found.rows
 
-    as_text: columns of a CSV that are text whatever they look like: 000123 is no number.
+
+def read_true_labels(uri: str, place: str) -> LabelTable:
+    """image_id, label of the images whose true label is known, each once, by image_id.
+
+    Raises DataError if the table cannot be read, LabelError if a column is missing or an image has
+    two true labels.
     """
-    located = locate(uri)
+    pairs = read_pairs(uri, ("image_id", "label"), place, may_lack_labels=True)
+    if len(pc.unique(pairs.rows["image_id"])) < pairs.rows.num_rows:
+        _refuse_repeats(pairs.rows, f"{place}: {uri}")
+    return pairs
+
+
+def read_truth(pool: PoolConfig) -> pa.Table | None:
+    """The rows of the pool's true labels, as `read_true_labels`; None if it names none."""
+    if pool.true_labels is None:
+        return None
+    return read_true_labels(pool.true_labels, "pool.true_labels").rows
+
+
+def read_pairs(
+    uri: str, names: tuple[str, str], place: str, *, may_lack_labels: bool = False
+) -> LabelTable:
+    """The two columns of a table of labels, each pair once, sorted.
+
+    A column named image_id holds ids, others labels. Rows without a label are refused or, with
+    `may_lack_labels`, left out and counted in the notes. Raises DataError, LabelError.
+    """
+    what = f"{place}: {uri}"
+    file = open_table(uri, place)
+    if not set(names) <= set(file.names):
+        raise LabelError(
+            f"{what}: expected the columns {' and '.join(names)}, found {file.names}; rename its "
+            "columns"
+        )
+    table = file.read(names)
+    notes = [file.note] if file.note else []
+    columns = {}
+    for name in names:
+        if name == "image_id":
+            columns[name] = _ids(table[name], what)
+            continue
+        found = cleaned(table[name], file.code_book(name))
+        columns[name] = (
+            _known(found, name, what) if may_lack_labels else _complete(found, name, what)
+        )
+        notes += [f"{uri}: {note}" for note in spelling_notes(found.spellings())]
+    pairs = pa.table(columns)
+    n_lacking = pairs.num_rows - pairs.drop_null().num_rows
+    if n_lacking:
+        notes.append(f"{uri}: {n_lacking:,} of {pairs.num_rows:,} rows have no label; passed over")
+    distinct = pairs.drop_null().group_by(list(names), use_threads=False).aggregate([])
+    return LabelTable(distinct.sort_by([(name, "ascending") for name in names]), tuple(notes))
+
+
+def _rows_where(file: TableFile, asked: pa.Table, where: str, place: str) -> pa.Array:
+    seen = {
+        name: predicates.as_seen(
+            asked[name], file.code_book(name), is_text_table=file.separator is not None
+        )
+        for name in asked.column_names
+    }
+    return predicates.rows_where(
+        pa.table(seen), asked.num_rows, where, f"{place}.where", file.names
+    )
+
+
+def _ids(column: pa.ChunkedArray, what: str) -> pa.Array | pa.ChunkedArray:
     try:
-        with located.fs.open(located.path, "rb") as file:
-            if uri.lower().endswith((".csv", ".csv.gz", ".tsv")):
-                return pacsv.read_csv(
-                    pa.input_stream(file, compression="detect"),
-                    parse_options=pacsv.ParseOptions(delimiter="\t" if ".tsv" in uri else ","),
-                    convert_options=pacsv.ConvertOptions(
-                        column_types=dict.fromkeys(as_text, pa.string())
-                    ),
-                )
-            return pq.read_table(file)
-    except FileNotFoundError as err:
-        raise DataError(f"{place}: {uri}: no such file; expected a Parquet or CSV table") from err
-    except (OSError, pa.ArrowInvalid) as err:
-        form = "CSV" if ".csv" in uri else "Parquet"
-        raise DataError(f"{place}: {uri}: cannot be read as a {form} table: {err}") from err
+        ids = id_column(column)
+    except ValueError as err:
+        kind = column.type
+        raise LabelError(f"{what}: column image_id is {kind}; give ids as text or numbers") from err
+    if ids.null_count:
+        raise LabelError(f"{what} has {ids.null_count} rows without image_id; fill or remove them")
+    return ids
+
+
+def _known(labels: Cleaned, column: str, what: str) -> pa.Array:
+    """The labels, null where there is none. Raises LabelError for what cannot be one."""
+    if faults := labels.faults():
+        reason, n = faults.most_common(1)[0]
+        raise LabelError(
+            f"{what}: column {column} has {sum(faults.values()):,} rows that hold no label, such "
+            f"as {n:,} of which: {reason}; mend them or name another label_column"
+        )
+    return labels.column()
+
+
+def _complete(labels: Cleaned, column: str, what: str) -> pa.Array:
+    """The labels. Raises LabelError if some are missing."""
+    found = _known(labels, column, what)
+    if found.null_count:
+        raise LabelError(
+            f"{what} has {found.null_count:,} rows without {column}{_alias(column)}; fill or "
+            "remove them"
+        )
+    return found
+
+
+def _alias(column: str) -> str:
+    return "" if column in ("label", "weak_label") else " (that is, without label)"
+
+
+def _refuse_repeats(rows: pa.Table, what: str) -> None:
+    """Raises LabelError if an image stands in two rows. rows: image_id, label, by image_id."""
+    n_repeated = rows.num_rows - pc.count_distinct(rows["image_id"]).as_py()
+    if not n_repeated:
+        return
+    counts = Counter(rows["image_id"].to_pylist())
+    twice = {image_id for image_id, n in counts.items() if n > 1}
+    labels_of: dict[str, set[str]] = {}
+    of_twice = rows.filter(pc.is_in(rows["image_id"], value_set=pa.array(sorted(twice))))
+    for row in of_twice.select(["image_id", "label"]).to_pylist():
+        labels_of.setdefault(row["image_id"], set()).add(row["label"])
+    torn = {image_id: labels for image_id, labels in labels_of.items() if len(labels) > 1}
+    shown = min(torn or labels_of)
+    raise LabelError(
+        f"{what} lists {len(twice):,} images twice or more, {len(torn):,} of them under different "
+        f"labels, such as {shown!r} as {sorted(labels_of[shown])}; give every image one row (or "
+        "narrow `where`)"
+    )

@@ -18,7 +18,7 @@ from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
 
 # Raised whenever a stage's output would change for the same inputs.
-_SPLIT_FORMAT = 1
+_SPLIT_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from dcd.errors import ConfigError
-
-_ROW = "__row"
 _CLUSTERED = """
 SELECT weak_label, list, image_id, shard, content_hash, embedding FROM rows
 ORDER BY weak_label, list, image_id, shard
@@ -114,30 +111,6 @@ def connect(
         yield connection
     finally:
         connection.close()
-
-
-def filter_rows(table: pa.Table, where: str | None, name: str) -> pa.Table:
-    """Keep the rows of a labels table for which the predicate `where` holds, in their order.
-
-    `where` is the user's own SQL over the table's columns; None keeps all. It runs where neither
-    files nor network can be reached. Raises ConfigError naming `name`, the predicate and the
-    columns there are.
-    """
-    if where is None:
-        return table
-    numbered = table.append_column(_ROW, pa.array(range(table.num_rows), pa.int64()))
-    with connect() as connection:
-        try:
-            rows = connection.from_arrow(numbered).filter(where).project(_ROW).fetchnumpy()[_ROW]
-        except duckdb.Error as err:
-            raise ConfigError(
-                [
-                    f"{name}: where {where!r} is no SQL predicate over the columns "
-                    f"{table.column_names}: {' '.join(str(err).split())}; mend the predicate"
-                ]
-            ) from err
-    rows.sort()
-    return table.take(pa.array(rows))
 
 
 def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess
 from dcd.store import Store
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
+from dcd.tables.labels import label_text
 from dcd.training.head import LinearHead
 
 
@@ -85,7 +86,7 @@ def load_model(directory: Path) -> SavedModel:
             f"{MODEL_WEIGHTS} as timm saves them"
         ) from err
     cfg = network.pretrained_cfg
-    classes = tuple(cfg.get("label_names") or ())
+    classes = tuple(label_text(name) or "" for name in cfg.get("label_names") or ())
     if len(classes) != network.num_classes:
         raise LabelError(
             f"{directory}/{MODEL_CONFIG}: expected {network.num_classes} label_names, found "

@@ -1,6 +1,7 @@
 """Everything about a run that can be checked before any work starts, each fault with its mend."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -9,10 +10,10 @@ from dcd.encoders import backends, weights
 from dcd.encoders import encoder as encoders
 from dcd.errors import DataError, LabelError
 from dcd.sources.source import source_of
-from dcd.splits.label_map import classes_of, none_in_common, read_pool_labels
-from dcd.splits.label_table import read_any_table
+from dcd.splits.label_map import classes_of, none_in_common, read_pool_table
 from dcd.store import Store
-from dcd.validation.inventory import Inventory, take_inventory
+from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
+from dcd.validation.labels import label_counts, look_alikes, true_label_notes
 from dcd.validation.lpips import lpips_problems
 from dcd.validation.problems import Findings, Note, Problem, noting
 from dcd.validation.splits import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
@@ -39,18 +40,18 @@ def examine(config: RunConfig) -> Findings:
         Store(config.store).probe()
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
-    inventories = _inventories(config, problems)
+    inventories = _inventories(config, problems, notes)
     problems += lpips_problems(config, config.selections(), inventories)
     pool_labels: set[str] | None = None
     with noting(problems, "pool"):
-        pool_labels = _pool_labels(config.pool, inventories.get(config.pool.images))
+        pool_labels = _pool_labels(config.pool, inventories.get(config.pool.images), notes)
     with noting(problems, "pool.true_labels"):
-        _check_true_labels(config.pool)
+        notes += true_label_notes(config.pool, inventories.get(config.pool.images))
     views: dict[View, int] = {}
     for seed in config.seeds:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
-        found = _split_problems(view, inventories, pool_labels)
+        found = _split_problems(view, inventories, pool_labels, notes)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
@@ -98,14 +99,9 @@ def _check_encoder(config: EncoderConfig) -> None:
         encoders.load_encoder(config)
 
 
-def _check_true_labels(pool: PoolConfig) -> None:
-    if pool.true_labels is not None:
-        names = read_any_table(pool.true_labels, "pool.true_labels").column_names
-        if not {"image_id", "label"} <= set(names):
-            raise LabelError(f"expected the columns image_id and label, found {names}")
-
-
-def _inventories(config: RunConfig, problems: list[Problem]) -> dict[str, Inventory]:
+def _inventories(
+    config: RunConfig, problems: list[Problem], notes: list[Note]
+) -> dict[str, Inventory]:
     """What is known of every image source, by its `images`; unreadable ones become problems."""
     wanted: dict[str, tuple[str, DataConfig]] = {config.pool.images: ("pool", config.pool)}
     for seed in config.seeds:
@@ -114,25 +110,35 @@ def _inventories(config: RunConfig, problems: list[Problem]) -> dict[str, Invent
     found = {}
     for images, (place, data) in wanted.items():
         with noting(problems, f"{place}.images"):
-            inventory = take_inventory(source_of(data).data)
+            reading = source_of(data).data
+            inventory = take_inventory(reading)
+            notes += inventory_notes(place, inventory)
+            if place == "pool":
+                for told in repeated_ids(reading, inventory):
+                    (notes if isinstance(told, Note) else problems).append(told)  # pyright: ignore
             if inventory.complete and not inventory.shard_of:
                 raise DataError(f"{images}: holds no readable image; check the path")
             found[images] = inventory
     return found
 
 
-def _pool_labels(pool: PoolConfig, inventory: Inventory | None) -> set[str] | None:
+def _pool_labels(
+    pool: PoolConfig, inventory: Inventory | None, notes: list[Note]
+) -> set[str] | None:
     """All labels that pool images carry; None where that is not known.
 
     Raises LabelError if there are none, and as `read_pool_labels` does.
     """
-    table = read_pool_labels(pool)
+    found = read_pool_table(pool)
+    table = None if found is None else found.rows
+    notes += [Note("pool", told) for told in (() if found is None else found.notes)]
     if inventory is None or not inventory.complete:
         return None
     if pool.labels is None or table is None:
         labels = {label for label in inventory.label_of.values() if label is not None}
         if not labels:
             raise LabelError("none of its images has a label; give pool.labels or label_column")
+        notes += look_alikes("pool.images", label_counts(inventory))
         if table is None:
             return labels
         classes = classes_of(labels, table)
@@ -140,7 +146,9 @@ def _pool_labels(pool: PoolConfig, inventory: Inventory | None) -> set[str] | No
             raise none_in_common(pool, labels, table)
         return classes
     rows = zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True)
-    labels = {label for image_id, label in rows if image_id in inventory.shard_of}
+    counts = Counter(label for image_id, label in rows if image_id in inventory.shard_of)
+    notes += look_alikes("pool.labels", counts)
+    labels = set(counts)
     if not labels:
         problem = no_common_id("pool", pool, table["image_id"][0].as_py(), inventory)
         raise LabelError(f"{problem.place}: {problem.message}")
@@ -153,7 +161,10 @@ def _view(config: RunConfig, seed: int) -> View:
 
 
 def _split_problems(
-    view: View, inventories: dict[str, Inventory], pool_labels: set[str] | None
+    view: View,
+    inventories: dict[str, Inventory],
+    pool_labels: set[str] | None,
+    notes: list[Note],
 ) -> list[Problem]:
     problems: list[Problem] = []
     splits = []
@@ -162,5 +173,8 @@ def _split_problems(
             members = read_members(split, data, inventories.get(data.images))
             if members is not None:
                 problems += wrong_ids(members)
+                notes += [Note(f"{split}.labels", told) for told in members.notes]
+                if split == "train":
+                    notes += look_alikes("train", Counter(members.label_of.values()))
                 splits.append(members)
     return [*problems, *overlaps(splits), *unknown_labels(splits, pool_labels)]

@@ -7,8 +7,9 @@ from itertools import combinations
 from dcd.config import DataConfig, Split
 from dcd.config.explain import closest
 from dcd.errors import LabelError
-from dcd.splits.label_table import read_labels
+from dcd.splits.label_table import read_label_table
 from dcd.validation.inventory import Inventory
+from dcd.validation.labels import code_hint
 from dcd.validation.problems import Problem
 
 
@@ -20,6 +21,7 @@ class Members:
     data: DataConfig
     inventory: Inventory | None
     label_of: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read_members(split: Split, data: DataConfig, inventory: Inventory | None) -> Members | None:
@@ -28,10 +30,11 @@ def read_members(split: Split, data: DataConfig, inventory: Inventory | None) ->
     Raises LabelError, DataError or ConfigError as `read_labels` does, and LabelError if images
     that no table labels have no label of their own.
     """
-    table = read_labels(data, split)
+    table = read_label_table(data, split)
     if table is not None:
-        ids, labels = table["image_id"].to_pylist(), table["label"].to_pylist()
-        return Members(split, data, inventory, dict(zip(ids, labels, strict=True)))
+        ids, labels = (table.rows[name].to_pylist() for name in ("image_id", "label"))
+        label_of = dict(zip(ids, labels, strict=True))
+        return Members(split, data, inventory, label_of, table.notes)
     if inventory is None:
         return None
     label_of = {image_id: label for image_id, label in inventory.label_of.items() if label}
@@ -48,11 +51,12 @@ def wrong_ids(members: Members) -> Iterator[Problem]:
     inventory, data = members.inventory, members.data
     if inventory is None:
         return
-    if twice := inventory.repeated & set(members.label_of):
+    if twice := inventory.repeated.keys() & members.label_of.keys():
+        first = min(twice)
         yield Problem(
             f"{members.split}.images",
-            f"{len(twice)} image ids stand in two shards, such as {min(twice)!r}; make the ids "
-            "unique",
+            f"{len(twice)} image ids stand in two shards, such as {first!r} in "
+            f"{inventory.shard_of[first]} and {inventory.repeated[first]}; make the ids unique",
         )
     if not inventory.complete:
         return
@@ -107,15 +111,16 @@ def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> I
             if unknown := found - known:
                 yield Problem(
                     split,
-                    f"{_listing(unknown, known)} unknown to train; rename, or add such images to "
-                    "train",
+                    f"{_listing(unknown, known)} unknown to train{code_hint(found, known)}; "
+                    "rename, or add such images to train",
                 )
     unmet = labels.get("error_sample", set()) - (pool_labels or set())
     if pool_labels is not None and unmet:
         yield Problem(
             "error_sample",
-            f"{_listing(unmet, pool_labels)} carried by no pool image, so nothing can be selected; "
-            "rename, or leave these failures out",
+            f"{_listing(unmet, pool_labels)} carried by no pool image"
+            f"{code_hint(unmet, pool_labels)}, so nothing can be selected; rename, or leave these "
+            "failures out",
         )
 
 

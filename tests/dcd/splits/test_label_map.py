@@ -114,7 +114,7 @@ def test_gaps_are_refused(tmp_path: Path, rows, message: str):
 
 def test_other_columns_are_named(tmp_path: Path):
     (tmp_path / "map.csv").write_text("query,class\nkitten,cat\n")
-    with pytest.raises(LabelError, match=r"needs the columns weak_label and label.*query"):
+    with pytest.raises(LabelError, match=r"expected the columns weak_label and label.*query"):
         read_label_map(PoolConfig(images="i", label_map=str(tmp_path / "map.csv")))
 
 

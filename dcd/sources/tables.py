@@ -1,0 +1,189 @@
+"""Tables of ids and labels that users bring: Parquet, or text with one row a line.
+
+Nothing is guessed from values: every column of a text table is text, so that 007 stays 007. What a
+file is, is told by its first bytes; between .csv and .tsv the name decides, unless the header has
+another separator alone.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from dcd.errors import DataError, LabelError, ObjectNotFound
+from dcd.sources.objects import open_object
+from dcd.tables.labels import Names, class_names, clean_text
+
+_TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+_SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+_MAX_HEADER_BYTES = 2**20
+_READ_BYTES = 8 * 2**20
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
+READS = "Parquet, .csv or .tsv, the last two also as .gz, .bz2, .xz or .zst"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table by its header. `separator` is None in Parquet, where columns have types.
+
+    n_skipped: lines of text up to the first row. encoding: of text. note: what was guessed.
+    """
+
+    uri: str
+    place: str
+    schema: pa.Schema
+    separator: str | None = None
+    n_skipped: int = 0
+    encoding: str = "utf-8"
+    note: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return self.schema.names
+
+    def code_book(self, column: str) -> Names | None:
+        """The names of the codes that a column of whole numbers holds; None without any."""
+        if column not in self.names or not pa.types.is_integer(self.schema.field(column).type):
+            return None
+        return class_names(self.schema, column)
+
+    def read(self, columns: Collection[str]) -> pa.Table:
+        """These columns, no others: views and large types as plain ones.
+
+        Raises LabelError if another column has the same name but for case, DataError if the file
+        is damaged.
+        """
+        refuse_look_alikes(self.names, columns, _at(self.place, self.uri))
+        wanted = [name for name in self.names if name in columns]
+        with _explained(self.uri, self.place, self.separator is not None):
+            if self.separator is None:
+                table = pq.ParquetFile(open_object(self.uri)).read(wanted)
+            else:
+                with _text(self.uri) as stream:
+                    table = pacsv.read_csv(stream, **self._options(wanted))
+        return table.select(wanted)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All columns, a few thousand rows at a time. Raises as `read`."""
+        with _explained(self.uri, self.place, self.separator is not None):
+            if self.separator is None:
+                yield from pq.ParquetFile(open_object(self.uri)).iter_batches(use_threads=False)
+                return
+            with _text(self.uri) as stream:
+                yield from pacsv.open_csv(stream, **self._options(self.names))
+
+    def _options(self, columns: Sequence[str]) -> dict[str, object]:
+        return {
+            "read_options": pacsv.ReadOptions(
+                column_names=self.names, skip_rows=self.n_skipped, encoding=self.encoding
+            ),
+            "parse_options": pacsv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
+            "convert_options": pacsv.ConvertOptions(
+                column_types=dict.fromkeys(self.names, pa.string()),
+                include_columns=list(columns),
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        }
+
+
+def open_table(uri: str, place: str) -> TableFile:
+    """Look at the header of a table. Raises DataError naming `place` and the URI."""
+    text_separator = _by_name(uri)
+    with _explained(uri, place, text_separator is not None):
+        with io.BufferedReader(open_object(uri), 2**16) as raw:
+            is_parquet = raw.peek(4)[:4] == b"PAR1"
+        if is_parquet or text_separator is None:
+            return TableFile(uri, place, pq.ParquetFile(open_object(uri)).schema_arrow)
+        return _text_table(uri, place, text_separator)
+
+
+def refuse_look_alikes(names: Sequence[str], asked: Collection[str], what: str) -> None:
+    """Raises LabelError if a column that is asked for has a twin: the same name but for case."""
+    for name in sorted(set(asked)):
+        twins = [other for other in names if other.casefold() == name.casefold()]
+        if len(twins) > 1:
+            raise LabelError(
+                f"{what} has the columns {twins}, whose names differ in case alone or not at all; "
+                "remove or rename all but one"
+            )
+
+
+def _by_name(uri: str) -> str | None:
+    """The separator that the name of a text table tells; None: no text table by its name."""
+    name = uri.lower()
+    for suffix in _COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return next((sep for suffix, sep in _TEXT_SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _text_table(uri: str, place: str, separator: str) -> TableFile:
+    with _text(uri) as stream:
+        encoding = "utf-16" if stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        lines = io.TextIOWrapper(
+            io.BytesIO(stream.read(_MAX_HEADER_BYTES)), encoding, errors="replace"
+        )
+        n_skipped, header = 0, ""
+        for line in lines:
+            n_skipped += 1
+            header = line.rstrip("\r\n")
+            if clean_text(header):
+                break
+    if not clean_text(header):
+        raise DataError(f"{_at(place, uri)}: is empty; expected a line of column names")
+    found, note = separator, None
+    if separator not in header:
+        others = [other for other in _SEPARATORS if other in header]
+        if len(others) == 1:
+            found = others[0]
+            note = f"{uri} has a {_SEPARATORS[found]} between its columns, and is read so"
+    names = [clean_text(name) for name in next(csv.reader([header], delimiter=found))]
+    schema = pa.schema([pa.field(name, pa.string()) for name in names])
+    return TableFile(uri, place, schema, found, n_skipped, encoding, note)
+
+
+@contextmanager
+def _text(uri: str) -> Iterator[io.BufferedReader]:
+    """The bytes of a text table, unpacked as their beginning tells."""
+    raw = io.BufferedReader(open_object(uri), _READ_BYTES)
+    start = raw.peek(6)[:6]
+    if start.startswith(b"\x1f\x8b"):
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw))  # pyright: ignore
+    elif start.startswith(b"BZh"):
+        stream = io.BufferedReader(bz2.BZ2File(raw))  # pyright: ignore
+    elif start.startswith(b"\xfd7zXZ"):
+        stream = io.BufferedReader(lzma.LZMAFile(raw))  # noqa: SIM115  # pyright: ignore
+    elif start.startswith(b"\x28\xb5\x2f\xfd"):
+        stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
+    else:
+        stream = raw
+    with raw, stream:
+        yield stream
+
+
+@contextmanager
+def _explained(uri: str, place: str, is_text: bool) -> Iterator[None]:
+    try:
+        yield
+    except ObjectNotFound as err:
+        raise DataError(f"{_at(place, uri)}: no such file; expected a table: {READS}") from err
+    except _UNREADABLE as err:
+        form = "text" if is_text else "Parquet"
+        hint = "; save it as UTF-8" if "UTF8" in str(err) or isinstance(err, UnicodeError) else ""
+        raise DataError(
+            f"{_at(place, uri)}: cannot be read as a {form} table: {err}{hint} (tables are {READS})"
+        ) from err
+
+
+def _at(place: str, uri: str) -> str:
+    return place if uri in place else f"{place}: {uri}"
