@@ -185,7 +185,10 @@ def training_mode(network: nn.Module, config: TrainingConfig) -> None:
 
 
 def learning_rate_scale(step: int, n_steps: int, n_warmup: int) -> float:
-    """Linear warm-up to 1, then a half cosine to 0 (Loshchilov & Hutter 2017, without restarts)."""
+    """Warm up linearly to 1, then follow half a cosine to 0.
+
+    Source: Loshchilov & Hutter 2017, without restarts.
+    """
     if step < n_warmup:
         return (step + 1) / (n_warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (n_steps - n_warmup)))
@@ -199,7 +202,7 @@ def predict_images(
     preprocess: Preprocess,
     batch_size: int = 64,
 ) -> Predictions:
-    """Predictions for encoded images, preprocessed as in evaluation. Raises BadImage.
+    """Predict for encoded images, preprocessed as in evaluation. Raises BadImage.
 
     Runs where the network is, in fp32.
     """
@@ -213,7 +216,7 @@ def predict_images(
 
 
 def torch_device(config: TrainingConfig) -> torch.device:
-    """The device to train on. Raises EncoderError if the config asks for one that is not there."""
+    """Choose the device to train on. Raises EncoderError if the config asks for one not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise EncoderError("training.device is cuda, but torch finds no CUDA device; set auto")
     wanted = config.device

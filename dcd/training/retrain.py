@@ -1,4 +1,4 @@
-"""Full retraining of a model on train + added images: hold out, fine-tune, ensemble."""
+"""Retrain a whole model on train + added images: hold out, fine-tune, ensemble."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
