@@ -1,13 +1,11 @@
 """The interpolation curve of weight ensembling (WiSE-FT) as inline SVG of the report."""
 
-import io
 from typing import Any
 
 import matplotlib as mpl
 import pyarrow as pa
-from matplotlib.figure import Figure
 
-from dcd.report.figures import ACCENT, INK, LINE, NO_METADATA, SOFT, Size, inline
+from dcd.report.svg import ACCENT, INK, SOFT, Size, drawing, plain, svg
 
 CURVE_SIZE = Size(620, 300, 12)
 _LINES = {"debug_heldout": ACCENT, "debug_val": ACCENT, "test": INK, "val": INK}
@@ -36,13 +34,7 @@ def chosen_alphas(curve: pa.Table) -> list[float]:
 def interpolation(curve: pa.Table, size: Size = CURVE_SIZE) -> str:
     """Accuracy on every split against alpha, chosen ones marked. The same rows, the same bytes."""
     means = mean_curve(curve)
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "dcd-curve",
-        "font.size": size.text_px * 0.75,
-    }
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(size.width_px / 96, size.height_px / 96), dpi=96)
+    with drawing(size, "dcd-curve") as figure:
         axes = figure.add_axes((0.08, 0.15, 0.72, 0.76))
         for alpha in sorted(set(chosen_alphas(curve))):
             axes.axvline(alpha, color=SOFT, lw=0.75, dashes=(4, 3), zorder=1)
@@ -61,17 +53,12 @@ def interpolation(curve: pa.Table, size: Size = CURVE_SIZE) -> str:
         _name_ends(axes, ends)
         axes.set_xlabel("alpha: 0 original, 1 fine-tuned", color=SOFT, loc="right")
         axes.set_title("accuracy, %", color=SOFT, loc="left", fontsize=mpl.rcParams["font.size"])
-        axes.tick_params(colors=SOFT, length=0, pad=6)
-        axes.grid(color=LINE, lw=0.75, zorder=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata=NO_METADATA)
-    described = "; ".join(
-        f"{split}: {100 * points[0][1]:.1f} % at alpha 0, {100 * points[-1][1]:.1f} % at alpha 1"
-        for split, points in means.items()
-    )
-    return inline(drawn.getvalue(), described)
+        plain(axes)
+        described = "; ".join(
+            f"{split}: {100 * found[0][1]:.1f} % at alpha 0, {100 * found[-1][1]:.1f} % at alpha 1"
+            for split, found in means.items()
+        )
+        return svg(figure, described)
 
 
 def _name_ends(axes: Any, ends: list[tuple[float, str]]) -> None:

@@ -4,24 +4,20 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from dcd.evaluation.summary import MethodSummary
 from dcd.images.decode import BadImage, decode
 from dcd.report import figures
+from dcd.report.svg import Size, document, drawing, plain, svg
 
-_LIGHT = "svg{--ink:#1a1a1a;--soft:#5c5c5c;--line:#e3e3e3;--accent:#0b5fa5;--paper:#fff;"
-_STYLE = f"<style>{_LIGHT}font-family:sans-serif;background:#fff}}</style>"
+_PLANE, _LINES = Size(980, 640, 12), Size(672, 403, 13)
 _TILE_PX, _GAP_PX, _CAPTION_PX = 64, 4, 14
 
 
 def trade_off(rows: Sequence[MethodSummary]) -> str:
     """Draw the plane of `figures.trade_off` as an SVG document. One row must be `none`."""
-    inline = figures.trade_off(rows, figures.Size(980, 640, 12))
-    head, _, body = inline.partition(">")
-    return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'
+    return figures.picture(rows, _PLANE)
 
 
 def precision_against_k(points: Sequence[tuple[str, int, float]]) -> str:
@@ -29,8 +25,8 @@ def precision_against_k(points: Sequence[tuple[str, int, float]]) -> str:
     series: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for name, k, share in points:
         series[name].append((k, 100 * share))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dcd-precision"}):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
+    with drawing(_LINES, "dcd-precision") as figure:
+        figure.set_layout_engine("constrained")
         axes = figure.subplots()
         for name, found in series.items():
             found.sort()
@@ -41,11 +37,10 @@ def precision_against_k(points: Sequence[tuple[str, int, float]]) -> str:
         axes.minorticks_off()
         axes.set_xlabel("k, nearest images per failure")
         axes.set_ylabel("right labels among picks, %")
-        axes.grid(color="#e3e3e3", lw=0.75)
         axes.legend(frameon=False)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    return drawn.getvalue()
+        plain(axes)
+        described = f"right labels among picks against k: {', '.join(series)}"
+        return document(svg(figure, described))
 
 
 def sheet(rows: Sequence[tuple[str, bytes | None, Sequence[bytes | None]]]) -> bytes:

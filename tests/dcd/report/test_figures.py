@@ -60,7 +60,7 @@ def test_references_within_the_figure_resolve(rows: tuple[MethodSummary, ...]):
     ids = [a["id"] for _, a in elements if a.get("id")]
     defined = [i for i in ids if i and re.fullmatch(r"[mp][0-9a-f]{10}", i)]
     assert len(defined) == len(set(defined)), "two figures of one page share an id"
-    used = {(a.get("xlink:href") or "#")[1:] for tag, a in elements if tag == "use"}
+    used = {(a.get("href") or "#")[1:] for tag, a in elements if tag == "use"}
     assert used <= set(ids)
 
 
