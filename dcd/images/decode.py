@@ -1,13 +1,13 @@
 """Decode images that nobody vouches for.
 
-The only module that decodes. Accepted are JPEG, PNG, WebP, GIF and BMP; of an animation the
-first frame. Whatever cannot be decoded whole raises BadImage with a reason.
+The only module that decodes. Accepted is what `formats` lists; of an animation the first frame,
+of several pages the first. Whatever cannot be decoded whole raises BadImage with a reason.
 """
 
 import io
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import torch
@@ -15,18 +15,34 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from dcd.errors import DCDError
+from dcd.images.formats import decoded_formats, in_words
+from dcd.images.jxl import jxl_size
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; also where Pillow starts to warn
 _LARGE_PIXELS = 2**24
 _MAX_SCAN_PIXELS = 4_000_000_000  # about five seconds: each scan of a JPEG visits each pixel
 _MIN_SCAN_BYTES = 10
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_FORMATS = tuple(name for each in decoded_formats() for name in each.pillow)
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _ORIENTATION = 0x0112
+_MAX_SAMPLE = 2**16 - 1
 
 
 # Pillow's remarks on odd files would fill the log of a large pool; what matters is a reject.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+with suppress(ImportError):  # the extra `heif`
+    import pillow_heif
+
+    # Thumbnails, depth maps and the like are read at opening otherwise.
+    pillow_heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+    )
+with suppress(ImportError):  # the extra `jxl`: importing it registers it
+    from pillow_jxl import JpegXLImagePlugin
+
+    JpegXLImagePlugin.DECODE_THREADS = 0  # each image has a thread of its own already
 
 
 # torchvision announces that its decoders will move to another package: nothing a user can mend.
@@ -44,6 +60,10 @@ _OTHER_CONTENT = (
     (b"%!ps", "PostScript"),
     (b"ii*\0", "TIFF"),
     (b"mm\0*", "TIFF"),
+    (b"ii+\0", "BigTIFF"),
+    (b"mm\0+", "BigTIFF"),
+    (b"\xff\n", "JPEG XL"),
+    (b"\0\0\0\x0cjxl ", "JPEG XL"),
     (b"8bps", "Photoshop"),
     (b"pk\3\4", "ZIP"),
     (b"\x1f\x8b", "gzip"),
@@ -70,6 +90,7 @@ def decode(data: bytes) -> np.ndarray:
     if not data:
         raise BadImage("zero bytes")
     try:
+        _check_jxl(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_cost(image, data)
             is_large = image.width * image.height > _LARGE_PIXELS
@@ -90,15 +111,24 @@ def decode(data: bytes) -> np.ndarray:
 def _check_cost(image: Image.Image, data: bytes) -> None:
     """Refuse what would take too much memory or time, by its header."""
     n_pixels = image.width * image.height
-    if n_pixels > MAX_PIXELS:
-        raise BadImage(
-            f"too many pixels: {image.width}×{image.height}, at most {MAX_PIXELS} allowed"
-        )
+    _check_size(image.width, image.height)
     # Counting costs a tenth of the decoding, so only where the budget could be passed.
     if image.format in _JPEGS and len(data) // _MIN_SCAN_BYTES * n_pixels > _MAX_SCAN_PIXELS:
         n_scans = data.count(b"\xff\xda")  # inside a scan, 0xff is always followed by a zero
         if n_scans * n_pixels > _MAX_SCAN_PIXELS:
             raise BadImage(f"too many scans: {n_scans} over {image.width}×{image.height} pixels")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"too many pixels: {width}×{height}, at most {MAX_PIXELS} allowed")
+
+
+def _check_jxl(data: bytes) -> None:
+    """The plugin for JPEG XL decodes all while it opens: its size must be known before."""
+    size = jxl_size(data)
+    if size is not None:
+        _check_size(*size)
 
 
 def _is_upright(image: Image.Image) -> bool:
@@ -117,9 +147,14 @@ def _decode_any(image: Image.Image) -> np.ndarray:
     """Every accepted format and mode, through Pillow."""
     image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it
-        grey = np.asarray(image).astype(np.uint32)
-        return np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise BadImage("floating-point samples, which have no agreed white; save as 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
+        grey = np.asarray(image).astype(np.int64)
+        if grey.size and (grey.min() < 0 or grey.max() > _MAX_SAMPLE):
+            raise BadImage("samples of 32 bits; save as 8 or 16 bits")
+        # The high byte, as Pillow takes it of 16-bit colour: one rule for both.
+        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -131,10 +166,13 @@ def _decode_any(image: Image.Image) -> np.ndarray:
 def _unidentified(data: bytes) -> str:
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if data[4:8] == b"ftyp":
-        found = f"{data[8:12].decode('ascii', 'replace')} (HEIC, AVIF or video)"
+        brand = data[8:12].decode("ascii", "replace")
+        found = f"{brand} (HEIC, AVIF or video; HEIC needs the extra heif)"
     else:
         found = next((name for magic, name in _OTHER_CONTENT if head.startswith(magic)), None)
-    wanted = "not a readable JPEG, PNG, WebP, GIF or BMP"
+    if found == "JPEG XL":
+        found += " (needs the extra jxl)"
+    wanted = f"not a readable {in_words()}"
     return f"{wanted}: looks like {found}" if found else wanted
 
 
