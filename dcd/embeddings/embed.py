@@ -5,6 +5,7 @@ decoding of one batch overlaps the forward pass of another, no core waits, and b
 same images in the same order however the threads run.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
 from dcd.images.decode import BadImage, decode
 from dcd.images.preprocess import to_input
+from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.sources.source import Source
@@ -29,8 +31,9 @@ from dcd.tables import schemas
 from dcd.tables.vectors import vector_lists
 from dcd.threads import cores
 
+log = logging.getLogger(__name__)
 # Raised whenever the same shard and encoder would give other tables.
-CODE_FORMAT = 2  # 2: ids and labels as dcd.tables.labels cleans them
+CODE_FORMAT = 2  # 2: ids and labels as dcd.tables.labels cleans them, keys with dots
 _REQUESTS_AT_ONCE = 16
 _MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
 
@@ -292,13 +295,16 @@ def embed_shard(
         return ShardOutcome(done, reused=True)
     encoder = load_encoder(config)
     n_bytes = 0
+    passed_over = PassedOver()
 
     def counted() -> Iterator[RawImage | Reject]:
         nonlocal n_bytes
-        for image in read_shard(shard, source.data):
+        for image in read_shard(shard, source.data, passed_over):
             n_bytes += len(image.data) if isinstance(image, RawImage) else 0
             yield image
 
     embedded = embed_images(shard.name, counted(), encoder, on_images)
+    if len(passed_over):
+        log.warning("%s: %s", shard.uri, passed_over)
     stats = publish(store, source.id, encoder.encoder_id, shard, embedded)
     return ShardOutcome(stats, reused=False, n_bytes=n_bytes)

@@ -16,7 +16,7 @@ from dcd.embeddings.embed import ShardStats, footer_of, shard_requests
 from dcd.estimate.pool_sample import PoolSample
 from dcd.estimate.pool_state import PlannedShard
 from dcd.estimate.synthetic_rows import table_bytes
-from dcd.sources import listing, webdataset
+from dcd.sources import listing, tar_members
 from dcd.sources.files import file_requests
 from dcd.store.object_store import as_parquet
 from dcd.store.requests import Requests, listing_requests, total, writing_requests
@@ -157,7 +157,7 @@ def _reading(pool: Pool, one: PlannedShard) -> tuple[int, Requests]:
     if one.reading is not None:
         return one.reading.n_bytes, one.reading.requests
     if one.archive_bytes is not None:
-        return one.archive_bytes, webdataset.reading_requests(one.archive_bytes)
+        return one.archive_bytes, tar_members.reading_requests(one.archive_bytes)
     sample = pool.sample
     an_image = 0 if sample is None else sample.image_bytes / sample.n_images
     return round((one.shard.n_images or 0) * an_image), file_requests(one.shard)

@@ -5,7 +5,7 @@ store's own inbox is such a folder.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -16,7 +16,9 @@ from dcd.errors import DataError, ObjectNotFound
 from dcd.failures.known_content import KnownContent, known_content
 from dcd.failures.registry import Registry, read_registry
 from dcd.images.decode import BadImage, decode
+from dcd.images.formats import REFUSED, suffix_of
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
+from dcd.sources.passed_over import PassedOver, why_no_image
 from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, short_id
 from dcd.sources.shards import read_shard
 from dcd.store import Store, keys
@@ -31,12 +33,16 @@ _MAX_BATCH_BYTES = 128 * 2**20  # bounds memory
 
 @dataclass(frozen=True)
 class Intake:
-    """What became of the files of one look: `batches` are the new ones' ids."""
+    """What became of the files of one look: `batches` are the new ones' ids.
+
+    passed_over: in words, the files that are no images by their names; "" if there are none.
+    """
 
     batches: tuple[str, ...]
     n_files: int
     n_new: int
     n_bad: int
+    passed_over: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,19 @@ def take_in_folder(store: Store, config: RunConfig, folder: str | None = None) -
     if folder is None and not store.keys_under(keys.FAILURES_INBOX):
         return Intake((), 0, 0, 0)
     registry = read_registry(store)
-    files = find_files(folder or store.uri(keys.FAILURES_INBOX), registry)
+    passed_over = PassedOver()
+    files = find_files(folder or store.uri(keys.FAILURES_INBOX), registry, passed_over)
+    words = str(passed_over) if len(passed_over) else ""
     if not files:
-        return Intake((), 0, 0, 0)
-    return take_in(store, files, registry, known_content(store, config))
+        return Intake((), 0, 0, 0, words)
+    taken = take_in(store, files, registry, known_content(store, config))
+    return replace(taken, passed_over=words)
 
 
-def find_files(root: str, registry: Registry) -> list[_File]:
+def find_files(root: str, registry: Registry, passed_over: PassedOver | None = None) -> list[_File]:
     """Find the files below a folder (or the one file) that are still to look through, by path.
 
+    `passed_over` gets those that are neither images, by the rule of every source, nor Parquet.
     Raises DataError if there is nothing, StoreError if it cannot be listed.
     """
     located = locate(root.rstrip("/"))
@@ -96,6 +106,12 @@ def find_files(root: str, registry: Registry) -> list[_File]:
     found = []
     for item in items:
         name = clean_id(item.path[len(base) + 1 :])
+        size = item.n_bytes if item.is_regular else None
+        why = why_no_image(name, size, by_suffix="/" not in name)
+        if why is not None and (why != "no image" or suffix_of(name) != "parquet"):
+            if passed_over is not None:
+                passed_over.add(why, name)
+            continue
         folder, slash, _ = name.partition("/")
         uri = shown_name(object_uri(located, item.path))
         file = _File(
@@ -149,6 +165,9 @@ def _images(file: _File) -> Iterator[RawImage | Reject]:
             yield from read_shard(shard, DataConfig(images=file.uri))
         except (DataError, ObjectNotFound) as err:
             yield Reject(file.image_id, "read", str(err)[:300])
+        return
+    if refused := REFUSED.get(suffix_of(file.uri)):
+        yield Reject(file.image_id, "read", refused)
         return
     if file.item.n_bytes > MAX_IMAGE_BYTES:
         reason = f"{file.item.n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from dcd.errors import DCDError
-from dcd.images.formats import decoded_formats, in_words
+from dcd.images.formats import FORMATS, decoded_formats, in_words
 from dcd.images.jxl import jxl_size
 
 MAX_PIXELS = 89_478_485  # 256 MiB as RGB; also where Pillow starts to warn
@@ -51,6 +51,10 @@ warnings.filterwarnings("ignore", r"The image decoding and encoding", Deprecatio
 
 # At up to 14 bytes a pixel, several large images at once would burst a worker's memory.
 _one_large_image = threading.Lock()
+_BRANDS = {
+    **dict.fromkeys(("avif", "avis"), "AVIF"),
+    **dict.fromkeys(("heic", "heix", "hevc", "hevx", "mif1", "msf1", "heim", "heis"), "HEIC"),
+}
 _OTHER_CONTENT = (
     (b"<!doctype html", "HTML"),
     (b"<html", "HTML"),
@@ -166,14 +170,19 @@ def _decode_any(image: Image.Image) -> np.ndarray:
 def _unidentified(data: bytes) -> str:
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if data[4:8] == b"ftyp":
-        brand = data[8:12].decode("ascii", "replace")
-        found = f"{brand} (HEIC, AVIF or video; HEIC needs the extra heif)"
+        brand = data[8:12].decode("ascii", "replace").strip()
+        found = _BRANDS.get(brand, f"{brand} (a video?)")
     else:
         found = next((name for magic, name in _OTHER_CONTENT if head.startswith(magic)), None)
-    if found == "JPEG XL":
-        found += " (needs the extra jxl)"
     wanted = f"not a readable {in_words()}"
-    return f"{wanted}: looks like {found}" if found else wanted
+    if found is None:
+        return wanted
+    known = next((each for each in FORMATS if each.name == found), None)
+    if known is None:
+        return f"{wanted}: looks like {found}"
+    if known.plugin and not known.is_decoded:
+        return f"{wanted}: looks like {found}, which needs the extra {known.plugin[1]}"
+    return f"cannot be decoded: a damaged {found}"
 
 
 def _reason(err: Exception) -> str:

@@ -1,13 +1,16 @@
 """Images that are objects of their own: folders of class folders, and manifests of URIs."""
 
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreError
+from dcd.images.formats import REFUSED, suffix_of
+from dcd.sources.class_folders import PIECE_IMAGES, images_among, is_img2dataset
 from dcd.sources.objects import OPENED, Object, find_objects, read_range, stat_object
 from dcd.sources.records import (
     LABEL_COLUMNS,
@@ -18,13 +21,21 @@ from dcd.sources.records import (
     Shard,
     short_id,
 )
+from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
 from dcd.sources.tables import open_table, refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
 from dcd.store.requests import Requests, listing_requests
-from dcd.tables.labels import Cleaned, clean_id, cleaned, id_column, shown_name, spelling
+from dcd.tables.labels import (
+    Cleaned,
+    clean_id,
+    cleaned,
+    id_column,
+    label_text,
+    shown_name,
+    spelling,
+)
 
-PIECE_IMAGES = 10_000
 _IN_FLIGHT = 32
 
 
@@ -39,32 +50,25 @@ class _Entry:
     label_problem: str | None = None
     n_bytes: int | None = None
     problem: str | None = None
+    label_files: Mapping[str, Object] = field(default_factory=dict)  # by suffix
 
 
-def class_pieces(root: Located, files: Iterable[Object]) -> Iterator[tuple[str, int, list[Object]]]:
-    """The sorted files below a folder as (class, piece number, at most 10,000 files).
+def read_folder(
+    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
+) -> Iterator[RawImage | Reject]:
+    """The images of one piece of a class folder.
 
-    The class is the first folder below the root; "" stands for the files that lie in none.
+    The label is the folder's name, or what the label files beside an image say: see
+    `class_folders`.
     """
-    classes: dict[str, list[Object]] = {}
-    for item in files:
-        label, slash, _ = item.path[len(root.path) + 1 :].partition("/")
-        classes.setdefault(label if slash else "", []).append(item)
-    for label, members in sorted(classes.items()):
-        for piece, start in enumerate(range(0, len(members), PIECE_IMAGES)):
-            yield label, piece, members[start : start + PIECE_IMAGES]
-
-
-def read_folder(shard: Shard, wanted: frozenset[str] | None = None) -> Iterator[RawImage | Reject]:
-    """The files of one piece of a class folder; the label is the folder's name."""
-    return _read_all(_folder_entries(shard), wanted)
+    return _read_all(_folder_entries(shard, data), data.label_column, wanted)
 
 
 def read_manifest(
     shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
 ) -> Iterator[RawImage | Reject]:
     """The images that one piece of a manifest names; a relative URI counts from its folder."""
-    return _read_all(_manifest_entries(shard, data), wanted)
+    return _read_all(_manifest_entries(shard, data), None, wanted)
 
 
 def file_requests(shard: Shard) -> Requests:
@@ -79,33 +83,37 @@ def file_requests(shard: Shard) -> Requests:
 
 
 def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
-    """What `read_folder` or `read_manifest` would read, without touching the files."""
+    """What `read_folder` or `read_manifest` would read, without touching the images."""
     folder = shard.format == "folder"
-    for entry in _folder_entries(shard) if folder else _manifest_entries(shard, data):
-        if entry.label_problem is None:  # else it becomes a reject when it is read
-            yield ListedImage(entry.image_id, entry.label, entry.spelling)
+    for entry in _folder_entries(shard, data) if folder else _manifest_entries(shard, data):
+        labelled = _labelled(entry, data.label_column)
+        if labelled.label_problem is None:  # else it becomes a reject when it is read
+            yield ListedImage(labelled.image_id, labelled.label, labelled.spelling)
 
 
-def _folder_entries(shard: Shard) -> Iterator[_Entry]:
+def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     folder = locate(uri.rstrip("/"))
     label = posixpath.basename(uri)
-    below = len(folder.path) + 1
-    files = find_objects(folder)
-    if not label:
-        files = [item for item in files if "/" not in item.path[below:]]
+    root = Located(folder.fs, posixpath.dirname(folder.path)) if label else folder
+    below = len(root.path) + 1
+    found = images_among(root, find_objects(folder), data.label_column)
+    images = [item for item in found.images if label or "/" not in item.path[below:]]
+    numbered = bool(label) and is_img2dataset(root, label)
+    with_files = numbered or data.label_column is not None
     start = int(piece) * PIECE_IMAGES
     class_name = clean_id(label) or None
     return (
         _Entry(
-            image_id=clean_id(posixpath.join(label, item.path[below:])),
+            image_id=clean_id(item.path[below:]),
             location=Located(folder.fs, item.path),
-            label=class_name,
-            spelling=spelling(shown_name(label), class_name),
+            label=None if numbered else class_name,
+            spelling=None if numbered else spelling(shown_name(label), class_name),
             n_bytes=item.n_bytes,
             problem=None if item.is_regular else "not a regular file",
+            label_files=found.labels[item.path] if with_files else {},
         )
-        for item in files[start : start + PIECE_IMAGES]
+        for item in images[start : start + PIECE_IMAGES]
     )
 
 
@@ -176,23 +184,51 @@ def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
     return _Entry(image_id, location, row.label, row.spelling, row.label_problem, problem=problem)
 
 
+def _labelled(entry: _Entry, label_column: str | None) -> _Entry:
+    """The entry with the label that the files beside the image say, where there are any.
+
+    Raises StoreError.
+    """
+    location = entry.location
+    if not entry.label_files or location is None:
+        return entry
+
+    def content(suffix: str) -> bytes:
+        item = entry.label_files[suffix]
+        if not item.is_regular or item.n_bytes > MAX_LABEL_BYTES:
+            raise ValueError(f".{suffix}: no regular file of at most {MAX_LABEL_BYTES} bytes")
+        return read_range(item.path, Located(location.fs, item.path), 0, item.n_bytes)
+
+    stem = split_key(location.path)[1].rpartition(".")[0]
+    try:
+        value = sample_label(entry.label_files, content, stem, label_column)
+    except (ValueError, RecursionError, ObjectNotFound) as err:
+        return replace(entry, label_problem=str(err))
+    if value is None:
+        return entry
+    label = label_text(value)
+    return replace(entry, label=label, spelling=spelling(value, label))
+
+
 def _read_all(
-    entries: Iterator[_Entry], wanted: frozenset[str] | None
+    entries: Iterator[_Entry], label_column: str | None, wanted: frozenset[str] | None
 ) -> Iterator[RawImage | Reject]:
     """Read in order, `_IN_FLIGHT` at a time, so that an object store's latency is shared."""
     if wanted is not None:
         entries = (entry for entry in entries if entry.image_id in wanted)
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="dcd-read") as threads:
         while window := list(islice(entries, _IN_FLIGHT)):
-            yield from threads.map(_read_one, window)
+            yield from threads.map(partial(_read_one, label_column=label_column), window)
 
 
-def _read_one(entry: _Entry) -> RawImage | Reject:
+def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
     """Raises StoreError where the store fails; what is wrong with the image becomes a reject."""
     image_id = short_id(entry.image_id)
     problem, n_bytes, location = entry.problem, entry.n_bytes, entry.location
     if location is None or problem:
         return Reject(image_id, "read", problem or "no location")
+    if refused := REFUSED.get(suffix_of(location.path)):
+        return Reject(image_id, "read", refused)
     try:
         if n_bytes is None:
             with explained(location.path, "read"):
@@ -206,6 +242,7 @@ def _read_one(entry: _Entry) -> RawImage | Reject:
         data = read_range(location.path, location, 0, n_bytes)
     except ObjectNotFound:
         return Reject(image_id, "read", "no such object")
+    entry = _labelled(entry, label_column)
     if entry.label_problem is not None:
         return Reject(image_id, "label", f"unreadable label: {entry.label_problem}"[:200])
     return RawImage(image_id, data, entry.label, entry.spelling)

@@ -3,60 +3,82 @@
 import glob
 import hashlib
 import posixpath
+import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import chain, pairwise
-
-import pyarrow as pa
+from dataclasses import dataclass
+from itertools import pairwise
 
 from dcd.config import DataConfig
-from dcd.errors import DataError, LabelError
-from dcd.sources.files import PIECE_IMAGES, class_pieces, count_manifest
+from dcd.errors import DataError
+from dcd.sources.archives import (
+    archive_format,
+    archive_shards,
+    archive_suffix,
+    archives_among,
+    holds_images,
+    lies_hidden,
+    shard_name,
+)
+from dcd.sources.class_folders import (
+    FolderImages,
+    class_pieces,
+    images_among,
+    is_img2dataset,
+    refuse_hive,
+)
 from dcd.sources.objects import Object, find_objects, glob_objects, object_uri, stat_object
-from dcd.sources.parquet import LOOKED_INTO, Footer, open_parquet, read_footer
-from dcd.sources.records import Format, Shard
-from dcd.sources.webdataset import IMAGE_SUFFIXES
+from dcd.sources.parquet import LOOKED_INTO
+from dcd.sources.passed_over import PassedOver
+from dcd.sources.records import Shard
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
-from dcd.store.keys import digest, slug
 from dcd.store.requests import FOUND, MISSED, Requests
 from dcd.store.requests import listing_requests as keys_requests
 from dcd.tables.labels import shown_name
 
-_ARCHIVES: dict[str, Format] = {
-    ".tar": "webdataset",
-    ".tar.gz": "webdataset",
-    ".tgz": "webdataset",
-    ".tar.bz2": "webdataset",
-    ".tar.xz": "webdataset",
-    ".parquet": "parquet",
-    ".csv": "manifest",
-}
-_FOOTERS_IN_FLIGHT = 16
+_BRACES = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The shards of a source, sorted by name, and what beside them is no image."""
+
+    shards: tuple[Shard, ...]
+    passed_over: PassedOver
 
 
 def list_shards(data: DataConfig) -> list[Shard]:
-    """The shards of `data.images`, sorted by name.
+    """The shards of `data.images`, sorted by name. Raises what `look_through` raises."""
+    return list(look_through(data).shards)
+
+
+def look_through(data: DataConfig) -> Listing:
+    """The shards of `data.images`, and a tally of the files that are passed over.
 
     A file or glob gives one shard a file (tar, Parquet), a manifest (CSV, or Parquet with a
     column `uri` and no image bytes) one for every 10,000 rows. A folder gives its tars, else its
-    Parquet files, else pieces of at most 10,000 files of its class folders. Raises DataError,
-    naming the URI, if nothing matches or the format is unknown.
+    Parquet files, else pieces of at most 10,000 images of its class folders. Raises DataError,
+    naming the URI, if nothing matches, the format is unknown, or archives and class folders lie
+    side by side.
     """
     uri = data.images
+    passed_over = PassedOver()
     with explained(uri, "list"):
         try:
-            shards = _shards(data)
+            shards = _shards(data, passed_over)
         except FileNotFoundError as err:
-            raise DataError(f"{uri}: no such file, folder or bucket") from err
+            raise DataError(f"{uri}: no such file, folder or bucket{_meant_braces(uri)}") from err
     if not shards:
-        raise DataError(f"{uri}: no image source matches; give a file, a glob or a folder")
+        found = f"; {passed_over}" if len(passed_over) else ""
+        raise DataError(
+            f"{uri}: no image source matches; give a file, a glob or a folder"
+            f"{_meant_braces(uri)}{found}"
+        )
     shards.sort(key=lambda shard: shard.name)
     for one, other in pairwise(shards):
         if one.name == other.name:
             raise DataError(f"{one.uri} and {other.uri}: both make the shard name {one.name!r}")
-    return shards
+    return Listing(tuple(shards), passed_over)
 
 
 def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
@@ -70,7 +92,7 @@ def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
         n_files = sum(shard.n_images or 0 for shard in shards)
     if glob.has_magic(data.images):
         found = MISSED + keys_requests(n_files)
-    elif _suffix(data.images):
+    elif archive_suffix(data.images):
         found = FOUND * 2
     else:
         found = MISSED + keys_requests(n_files)
@@ -79,103 +101,91 @@ def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
     return found + LOOKED_INTO * (1 + n_files)  # the first one twice: is it a manifest?
 
 
-def _shards(data: DataConfig) -> list[Shard]:
+def _shards(data: DataConfig, passed_over: PassedOver) -> list[Shard]:
     located = locate(data.images.rstrip("/"))
     fs, path = located.fs, located.path
     if glob.has_magic(path) and not fs.exists(path):
         fixed = path[: min(path.find(char) for char in "*?[" if char in path)]
         root = Located(fs, posixpath.dirname(fixed + "x"))
-        return _archive_shards(root, glob_objects(located), data)
+        files = archives_among(root, glob_objects(located), data, passed_over)
+        return archive_shards(root, files, data)
     if fs.isfile(path):
-        return _archive_shards(Located(fs, posixpath.dirname(path)), [stat_object(located)], data)
-    return _folder_shards(located, data)
+        root = Located(fs, posixpath.dirname(path))
+        files = archives_among(root, [stat_object(located)], data, None)
+        return archive_shards(root, files, data)
+    return _folder_shards(located, data, passed_over)
 
 
-def _archive_shards(root: Located, files: Sequence[Object], data: DataConfig) -> list[Shard]:
-    """One shard a file, or several a manifest; all files must be of one format."""
-    formats = {item.path: _format(item.path) for item in files}
-    for path, kind in formats.items():
-        if kind is None:
-            is_image = path.lower().rpartition(".")[2] in IMAGE_SUFFIXES
-            raise DataError(
-                f"{data.images}: matches {path}, of unknown format; "
-                + ("name the folder of class folders" if is_image else "narrow the glob")
-                + f"; archives end in {', '.join(_ARCHIVES)}"
-            )
-    kinds = set(formats.values())
-    if len(kinds) > 1:
-        raise DataError(
-            f"{data.images}: matches files of several formats {sorted(map(str, kinds))}; "
-            "narrow the glob to one"
-        )
-    if kinds == {"parquet"} and _is_manifest(object_uri(root, files[0].path), data):
-        kinds = {"manifest"}
-    with ThreadPoolExecutor(_FOOTERS_IN_FLIGHT, thread_name_prefix="dcd-list") as threads:
-        if kinds == {"manifest"}:
-            found = threads.map(partial(_manifest_shards, root, data), files)
-            return list(chain.from_iterable(found))
-        uris = [object_uri(root, item.path) for item in files]
-        footers = [Footer()] * len(files)
-        if kinds == {"parquet"}:
-            footers = list(threads.map(partial(read_footer, data=data), uris))
-            _refuse_mixed_codes(uris, footers)
+def _folder_shards(root: Located, data: DataConfig, passed_over: PassedOver) -> list[Shard]:
+    """Tars go before Parquet files, which img2dataset writes beside them as metadata."""
+    files = find_objects(root)
+    visible = [item for item in files if not lies_hidden(root, item)]
+    tars, tables = (
+        [item for item in visible if archive_format(item.path) == kind]
+        for kind in ("webdataset", "parquet")
+    )
+    taken = {item.path for item in (*tars, *tables)}
+    rest = [item for item in files if item.path not in taken]
+    found = images_among(root, rest, data.label_column, passed_over)
+    in_folders = [item for item in found.images if "/" in item.path[len(root.path) + 1 :]]
+    if not tars and in_folders and tables and holds_images(object_uri(root, tables[0].path), data):
+        raise _two_sources(data, tables, in_folders)
+    if tars and in_folders:
+        raise _two_sources(data, tars, in_folders)
+    archives = tars or ([] if in_folders else tables)
+    for item in tables if archives is not tables else []:
+        passed_over.add("table", shown_name(item.path[len(root.path) + 1 :]))
+    if archives:
+        for item in found.images:
+            passed_over.add("other view", shown_name(item.path[len(root.path) + 1 :]))
+        return archive_shards(root, archives, data)
+    refuse_hive(data.images, (label for label, _, _ in class_pieces(root, found.images)))
     return [
-        Shard(
-            _name(item.path[len(root.path) :]),
-            uri,
-            formats[item.path] or "parquet",
-            footer.n_rows,
-            item.etag,
-        )
-        for item, uri, footer in zip(files, uris, footers, strict=True)
+        _piece_shard(root, found, label, piece, part, data, passed_over)
+        for label, piece, part in class_pieces(root, found.images)
     ]
 
 
-def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
-    """Raises LabelError if some files name the codes of their labels and others do not."""
-    of = {footer.labels: uri for uri, footer in zip(uris, footers, strict=True)}
-    if "bare codes" not in of or not {"named codes", "text"} & of.keys():
-        return
-    named = of.get("named codes") or of["text"]
-    n_bare = sum(footer.labels == "bare codes" for footer in footers)
-    raise LabelError(
-        f"{of['bare codes']}: its labels are bare numbers, those of {named} have names "
-        f"({n_bare} of {len(uris)} files have numbers alone): nothing tells which number means "
-        "which name; write the names into all files, or give a `labels` table"
+def _piece_shard(
+    root: Located,
+    found: FolderImages,
+    label: str,
+    piece: int,
+    part: list[Object],
+    data: DataConfig,
+    passed_over: PassedOver,
+) -> Shard:
+    beside = [file for item in part for file in found.labels[item.path].values()]
+    if not (data.label_column or is_img2dataset(root, label)):
+        for file in beside:
+            passed_over.add("label file", shown_name(file.path[len(root.path) + 1 :]))
+        beside = []
+    return Shard(
+        name=f"{shard_name(label or 'unlabelled')}-{piece:05d}",
+        uri=f"{object_uri(root, posixpath.join(root.path, label))}#{piece:05d}",
+        format="folder",
+        n_images=len(part),
+        etag=_etag([*part, *beside]),
     )
 
 
-def _manifest_shards(root: Located, data: DataConfig, item: Object) -> list[Shard]:
-    uri, name = object_uri(root, item.path), _name(item.path[len(root.path) :])
-    n_rows = count_manifest(uri, data)
-    return [
-        Shard(
-            name=f"{name}-{piece:05d}",
-            uri=f"{uri}#{piece:05d}",
-            format="manifest",
-            n_images=min(PIECE_IMAGES, n_rows - start),
-            etag=item.etag,
-        )
-        for piece, start in enumerate(range(0, n_rows, PIECE_IMAGES))
-    ]
+def _two_sources(
+    data: DataConfig, archives: Sequence[Object], images: Sequence[Object]
+) -> DataError:
+    suffix = archive_suffix(archives[0].path)
+    return DataError(
+        f"{data.images}: holds {len(archives)} archives (such as {archives[0].path}) beside "
+        f"{len(images)} images in folders (such as {images[0].path}); name the one that is meant: "
+        f"for the archives write {data.images.rstrip('/')}/*{suffix}, for the images move the "
+        "archives elsewhere"
+    )
 
 
-def _folder_shards(root: Located, data: DataConfig) -> list[Shard]:
-    """Tars go before Parquet files, which img2dataset writes beside them as metadata."""
-    files = find_objects(root)
-    for kind in ("webdataset", "parquet"):
-        if archives := [item for item in files if _format(item.path) == kind]:
-            return _archive_shards(root, archives, data)
-    return [
-        Shard(
-            name=f"{_name(label or 'unlabelled')}-{piece:05d}",
-            uri=f"{object_uri(root, posixpath.join(root.path, label))}#{piece:05d}",
-            format="folder",
-            n_images=len(part),
-            etag=_etag(part),
-        )
-        for label, piece, part in class_pieces(root, files)
-    ]
+def _meant_braces(uri: str) -> str:
+    """A hint where a URI has the braces of shells and of the webdataset library."""
+    if not _BRACES.search(uri):
+        return ""
+    return f"; braces are not expanded: write a glob such as {_BRACES.sub('*', uri)}"
 
 
 def _etag(files: Sequence[Object]) -> str:
@@ -184,29 +194,3 @@ def _etag(files: Sequence[Object]) -> str:
     for item in files:
         hashed.update(f"{item.path}\0{item.etag}\n".encode("utf-8", "surrogateescape"))
     return hashed.hexdigest()
-
-
-def _is_manifest(uri: str, data: DataConfig) -> bool:
-    """A Parquet file with a `uri` column and without image bytes. Damaged files are no manifest."""
-    try:
-        names = open_parquet(uri).schema_arrow.names
-    except (pa.ArrowException, OSError):
-        return False
-    return "uri" in names and data.image_column not in names
-
-
-def _suffix(path: str) -> str | None:
-    return next((suffix for suffix in _ARCHIVES if path.lower().endswith(suffix)), None)
-
-
-def _format(path: str) -> Format | None:
-    suffix = _suffix(path)
-    return _ARCHIVES[suffix] if suffix else None
-
-
-def _name(relative: str) -> str:
-    """A path segment that depends on this path alone; altered names get a digest of the path."""
-    stem = relative.lstrip("/")
-    stem = stem[: len(stem) - len(_suffix(stem) or "")]
-    safe = slug(stem)
-    return safe if safe == stem else f"{safe}-{digest(shown_name(relative), length=8)}"

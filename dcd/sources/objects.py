@@ -45,15 +45,17 @@ def stat_object(located: Located) -> Object:
 
 
 def find_objects(folder: Located) -> list[Object]:
-    """All files below a folder, sorted by path, without hidden ones; links are followed."""
+    """All files below a folder, sorted by path; links are followed.
+
+    A hidden local folder is one entry that ends in a slash: what it holds is not looked at. So do
+    the empty objects by which S3 consoles mark folders.
+    """
     if is_local(folder):
         found = list(_walk(folder.path))
     else:
         entries: Any = folder.fs.find(folder.path, detail=True)
         found = [_remote(folder, path, entry) for path, entry in entries.items()]
-    start = len(folder.path)
-    visible = (item for item in found if "/." not in item.path[start:])
-    return sorted(visible, key=lambda item: item.path)
+    return sorted(found, key=lambda item: item.path)
 
 
 def glob_objects(pattern: Located) -> list[Object]:
@@ -158,10 +160,14 @@ def _walk(root: str) -> Iterator[Object]:
     """Files below a local folder, through links too, but never into a folder they are in."""
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         above = os.path.realpath(folder) + "/"
+        hidden = [name for name in subfolders if name.startswith(".")]
+        for name in hidden:
+            yield Object(os.path.join(folder, name) + "/", 0, "hidden", is_regular=False)
         subfolders[:] = [
             name
             for name in subfolders
-            if not above.startswith(os.path.realpath(os.path.join(folder, name)) + "/")
+            if name not in hidden
+            and not above.startswith(os.path.realpath(os.path.join(folder, name)) + "/")
         ]
         for name in names:
             path = os.path.join(folder, name)

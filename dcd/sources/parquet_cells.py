@@ -16,7 +16,7 @@ from dcd.store.filesystems import locate
 from dcd.tables.labels import Names, class_names
 
 # The name that img2dataset gives its image column is the format it encoded to.
-_OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
+OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
 _DEFAULT_IMAGE = DataConfig.model_fields["image_column"].default
 _DEFAULT_ID = DataConfig.model_fields["id_column"].default
 
@@ -45,7 +45,7 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
     names = set(schema.names)
     image = data.image_column
     if image not in names and image == _DEFAULT_IMAGE:
-        image = next((name for name in _OTHER_IMAGE_COLUMNS if name in names), image)
+        image = next((name for name in OTHER_IMAGE_COLUMNS if name in names), image)
     if image not in names:
         raise DataError(
             f"{uri}: has no image column {data.image_column!r}; found {schema.names}; "

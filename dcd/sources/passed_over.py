@@ -9,12 +9,15 @@ from typing import Literal
 
 from dcd.images.formats import is_image_name, suffix_of
 
-Kind = Literal["hidden", "folder marker", "no image", "archive", "label file", "table"]
+Kind = Literal[
+    "hidden", "folder marker", "no image", "archive", "label file", "other view", "table"
+]
 _N_EXAMPLES = 3
 _MARKER_SUFFIX = "_$folder$"  # Hadoop's
 _NOT_READ = frozenset(
     ("zip", "rar", "7z", "zst", "gz", "tgz", "bz2", "xz", "tar", "lmdb", "mdb", "tfrecord")
-    + ("h5", "hdf5", "npz", "npy", "arrow", "feather", "orc", "mat", "pkl", "pt", "bin", "rec")
+) | frozenset(
+    ("h5", "hdf5", "npz", "npy", "arrow", "feather", "orc", "mat", "pkl", "pt", "bin", "rec", "mds")
 )
 _IN_WORDS: dict[Kind, tuple[str, str]] = {
     "hidden": ("hidden", "hidden"),
@@ -22,6 +25,10 @@ _IN_WORDS: dict[Kind, tuple[str, str]] = {
     "no image": ("file that is no image by its suffix", "files that are no images by their suffix"),
     "archive": ("archive that is not read here", "archives that are not read here"),
     "label file": ("label file beside an image", "label files beside images"),
+    "other view": (
+        "picture beside the image of its key, without a label of its own",
+        "pictures beside the image of their key, without labels of their own",
+    ),
     "table": ("table without image bytes", "tables without image bytes"),
 }
 

@@ -13,6 +13,7 @@ from dcd.errors import DataError
 from dcd.sources.files import list_files, read_folder, read_manifest
 from dcd.sources.listing import list_shards
 from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
+from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import Format, ListedImage, RawImage, Reject, Shard
 from dcd.sources.webdataset import read_webdataset
 from dcd.tables import schemas
@@ -32,14 +33,17 @@ __all__ = [
 ]
 
 
-def read_shard(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
+def read_shard(
+    shard: Shard, data: DataConfig, passed_over: PassedOver | None = None
+) -> Iterator[RawImage | Reject]:
     """Yield every image of a shard, or why it is none, in a stable order.
 
     Damage inside the shard becomes rejects, and so does an id that occurs again. Raises DataError
-    if columns are missing, StoreError if the shard is gone or the store fails.
+    if columns are missing, StoreError if the shard is gone or the store fails. `passed_over` gets
+    the members of a tar that are no images.
     """
     seen: set[str] = set()
-    for image in _open(shard, data):
+    for image in _open(shard, data, passed_over=passed_over):
         if isinstance(image, RawImage):
             if image.image_id in seen:
                 yield Reject(image.image_id, "read", "an earlier image of this shard has this id")
@@ -70,14 +74,17 @@ def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> 
         )
 
 
-def list_images(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+def list_images(
+    shard: Shard, data: DataConfig, passed_over: PassedOver | None = None
+) -> Iterator[ListedImage]:
     """Yield the ids and labels of a shard's images; only of tars are all bytes read for it.
 
-    Raises DataError if the shard is gone or lacks its columns, StoreError if the store fails.
+    `passed_over` gets the members of a tar that are no images. Raises DataError if the shard is
+    gone or lacks its columns, StoreError if the store fails.
     """
     match shard.format:
         case "webdataset":
-            images = read_webdataset(shard, data)
+            images = read_webdataset(shard, data, passed_over=passed_over)
             return (
                 ListedImage(image.image_id, image.weak_label, image.spelling)
                 for image in images
@@ -111,14 +118,17 @@ def shards_from_table(table: pa.Table) -> list[Shard]:
 
 
 def _open(
-    shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
+    shard: Shard,
+    data: DataConfig,
+    wanted: frozenset[str] | None = None,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[RawImage | Reject]:
     match shard.format:
         case "webdataset":
-            return read_webdataset(shard, data, wanted)
+            return read_webdataset(shard, data, wanted, passed_over)
         case "parquet":
             return read_parquet(shard, data)
         case "folder":
-            return read_folder(shard, wanted)
+            return read_folder(shard, data, wanted)
         case "manifest":
             return read_manifest(shard, data, wanted)

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import SPLITS, DataConfig, RunConfig
-from dcd.sources.listing import list_shards
+from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, shards_from_table, shards_table
 from dcd.store import Store, keys
+
+_PASSED_OVER = "passed_over"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ def fetch_each(store: Store, of: Sequence[Source], rows: pa.Table) -> Iterator[R
 
 def list_source(store: Store, source: Source) -> list[Shard]:
     """List the shards of a source and note them in the store. DataError if there are none."""
-    shards = list_shards(source.data)
-    store.write_table(keys.shards(source.id), shards_table(shards))
-    return shards
+    listing = look_through(source.data)
+    passed_over = str(listing.passed_over) if len(listing.passed_over) else ""
+    metadata = {_PASSED_OVER: passed_over}
+    store.write_table(keys.shards(source.id), shards_table(listing.shards), metadata=metadata)
+    return list(listing.shards)
+
+
+def passed_over_in(store: Store, source: Source) -> str:
+    """What the last `list_source` passed over as no images, in words; "" for nothing."""
+    return store.read_metadata(keys.shards(source.id)).get(_PASSED_OVER, "")

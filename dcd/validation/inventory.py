@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.sources.listing import list_shards
+from dcd.sources.listing import look_through
 from dcd.sources.objects import stat_object
+from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import Shard
 from dcd.sources.shards import fetch_images, list_images
 from dcd.store.errors import explained
@@ -28,7 +29,7 @@ class Inventory:
     shard_of, label_of: by image id; the label is None where the source gives none. repeated: the
     second place of ids that stand in two shards. shards: by URI. n_within: images whose id an
     earlier image of their own shard has, by shard. spellings: of labels that are not written as
-    themselves everywhere, with counts.
+    themselves everywhere, with counts. passed_over: what is no image.
     """
 
     shard_of: Mapping[str, str]
@@ -38,6 +39,7 @@ class Inventory:
     shards: Mapping[str, Shard] = field(default_factory=dict)
     n_within: Mapping[str, int] = field(default_factory=dict)
     spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
 
 def take_inventory(data: DataConfig) -> Inventory:
@@ -45,7 +47,8 @@ def take_inventory(data: DataConfig) -> Inventory:
 
     Raises DataError if nothing matches or columns are missing, StoreError if the store fails.
     """
-    shards = list_shards(data)
+    listing = look_through(data)
+    passed_over = listing.passed_over
     shard_of: dict[str, str] = {}
     label_of: dict[str, str | None] = {}
     repeated: dict[str, str] = {}
@@ -53,13 +56,13 @@ def take_inventory(data: DataConfig) -> Inventory:
     ways: Counter[tuple[str, str]] = Counter()
     tar_bytes = 0
     complete = True
-    for shard in shards:
+    for shard in listing.shards:
         if shard.format == "webdataset":
             tar_bytes += _n_bytes(shard)
         if len(shard_of) + (shard.n_images or 0) > MAX_IMAGES or tar_bytes > MAX_TAR_BYTES:
             complete = False
             break
-        for image in list_images(shard, data):
+        for image in list_images(shard, data, passed_over):
             if (there := shard_of.setdefault(image.image_id, shard.uri)) != shard.uri:
                 repeated[image.image_id] = shard.uri
             elif image.image_id in label_of:
@@ -72,14 +75,17 @@ def take_inventory(data: DataConfig) -> Inventory:
         label_of,
         repeated,
         complete,
-        {shard.uri: shard for shard in shards},
+        {shard.uri: shard for shard in listing.shards},
         within,
         _respelled(ways),
+        passed_over,
     )
 
 
 def inventory_notes(place: str, inventory: Inventory) -> Iterator[Note]:
     """Tell what is merged or passed over among the images of a source."""
+    if len(inventory.passed_over):
+        yield Note(f"{place}.images", str(inventory.passed_over))
     for told in spelling_notes(inventory.spellings):
         yield Note(f"{place}.images", told)
     for uri, n in sorted(inventory.n_within.items()):

@@ -39,6 +39,8 @@ def add(
     typer.echo(
         f"{intake.n_files} new files: {intake.n_new} failures registered, {intake.n_bad} refused"
     )
+    if intake.passed_over:
+        typer.echo(intake.passed_over)
     if intake.n_bad:
         typer.echo(f"Why they were refused: dcd failures list --store {run.store}")
 
@@ -59,6 +61,8 @@ def watch(config: ConfigPath, verbose: Verbose = False) -> None:
         f"{found.n_files} new files: {found.n_new} failures registered, {found.n_bad} refused; "
         f"{waiting.n_failures} failures wait for a run"
     )
+    if found.passed_over:
+        typer.echo(found.passed_over)
 
 
 @app.command("list")

@@ -36,7 +36,13 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
             ready()
             with live_bars(verbose):
                 embedded = embed_pool(loaded)
+        from dcd.sources.source import passed_over_in
+        from dcd.store import Store
+
+        passed_over = passed_over_in(Store(loaded.store), embedded.source)
     typer.echo(f"{embedded.source.id}: {summary(embedded)}")
+    if passed_over:
+        typer.echo(passed_over)
     if json_file is not None:
         counts = {
             "pool": embedded.source.id,

@@ -117,8 +117,13 @@ def _palette_with_hole() -> bytes:
     return encoded(image, "PNG", transparency=0)
 
 
-def _grey16(value: int) -> bytes:
-    return encoded(Image.fromarray(np.full((10, 12), value, np.uint16)), "PNG")
+def _pages() -> bytes:
+    first, *others = [Image.new("RGB", (30, 20), colour) for colour in (BLUE, RED)]
+    return encoded(first, "TIFF", save_all=True, append_images=others)
+
+
+def _grey16(value: int, file_format: str = "PNG") -> bytes:
+    return encoded(Image.fromarray(np.full((10, 12), value, np.uint16)), file_format)
 
 
 def _rgb16(*value: int) -> bytes:
@@ -134,6 +139,9 @@ _WEBP = encoded(noise(), "WEBP", lossless=True)
 _BMP = encoded(noise(), "BMP")
 _CMYK = Image.new("CMYK", (40, 30), (0, 225, 225, 35))
 
+# Its size header alone: no small picture, a height of 2^15 in 18 bits, as wide as high.
+_JXL_OF_A_GIGAPIXEL = ((0 | 2 << 1 | (2**15 - 1) << 3 | 1 << 21).to_bytes(4, "little")) + bytes(20)
+
 _BROKEN = [
     Hostile("zero_bytes", b"", "zero bytes"),
     Hostile("html_named_jpg", b"<!DOCTYPE html><html><body>404</body></html>", "looks like HTML"),
@@ -142,9 +150,15 @@ _BROKEN = [
     Hostile("svg_with_xml_head", b'<?xml version="1.0"?><svg/>', "looks like XML"),
     Hostile("pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "looks like PDF"),
     Hostile("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-    Hostile("tiff", encoded(scene(), "TIFF"), "looks like TIFF"),
+    Hostile("tiff_half", encoded(noise(), "TIFF")[:40_000], "truncated"),
+    Hostile("tiff_float", encoded(Image.new("F", (9, 7), 0.5), "TIFF"), "floating-point"),
+    Hostile("tiff_32_bit", encoded(Image.new("I", (9, 7), 2**20), "TIFF"), "32 bits"),
+    Hostile("big_tiff_head", b"II+\0\x08\0\0\0" + bytes(9), "looks like BigTIFF"),
+    Hostile("jpeg_2000_half", encoded(noise(), "JPEG2000")[:40_000], "cannot be decoded"),
+    Hostile("avif_half", encoded(noise(), "AVIF")[:9000], "cannot be decoded"),
     Hostile("icon", encoded(scene(), "ICO"), "not a readable JPEG"),
-    Hostile("portable_pixmap", encoded(scene(), "PPM"), "not a readable JPEG"),
+    Hostile("bomb_pixmap", b"P6 65500 65500 255\n" + bytes(99), "too many pixels"),
+    Hostile("bomb_jpeg_xl", b"\xff\n" + _JXL_OF_A_GIGAPIXEL, "too many pixels"),
     Hostile("zip", b"PK\3\4" + bytes(60), "looks like ZIP"),
     Hostile("heic", b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
     Hostile("json_error", b'{"error": "rate limit"}', "looks like JSON"),
@@ -251,6 +265,13 @@ _UNUSUAL = [
         (12, 16),
         WHITE,
     ),
+    Hostile("tiff_pages", _pages(), None, (20, 30), BLUE),
+    Hostile("tiff_cmyk", encoded(_CMYK, "TIFF"), None, (30, 40), (220, 26, 26)),
+    Hostile("tiff_16_bit", _grey16(0x80FF, "TIFF"), None, (10, 12), (128, 128, 128)),
+    Hostile("jpeg_2000", encoded(scene(), "JPEG2000"), None, (40, 60), RED),
+    Hostile("avif", encoded(scene(), "AVIF", quality=95), None, (40, 60), RED),
+    Hostile("portable_pixmap", encoded(scene(), "PPM"), None, (40, 60), RED),
+    Hostile("png_16_bit_grey_high_byte", _grey16(0x7FFF), None, (10, 12), (127, 127, 127)),
     Hostile("bmp_palette", encoded(scene().quantize(8), "BMP"), None, (40, 60), RED),
 ]
 

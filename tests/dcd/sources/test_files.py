@@ -9,10 +9,11 @@ import pytest
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
+from dcd.sources import class_folders
 from dcd.sources import files as image_files
-from dcd.sources.listing import list_shards
+from dcd.sources.listing import list_shards, look_through
 from dcd.sources.records import RawImage, Reject
-from dcd.sources.shards import fetch_images, read_shard
+from dcd.sources.shards import fetch_images, list_images, read_shard
 
 
 def put(root: Path, name: str, data: bytes = b"x") -> Path:
@@ -53,6 +54,7 @@ def test_class_folders_are_labels(tmp_path: Path):
 
 
 def test_pieces_of_a_large_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(class_folders, "PIECE_IMAGES", 40)
     monkeypatch.setattr(image_files, "PIECE_IMAGES", 40)
     for n in range(100):
         put(tmp_path, f"cat/{n:03d}.jpg", b"%d" % n)
@@ -143,7 +145,7 @@ def test_a_manifest_names_images_anywhere(tmp_path: Path):
 
 def test_a_parquet_manifest_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dcd.sources.files.PIECE_IMAGES", 4)
-    monkeypatch.setattr("dcd.sources.listing.PIECE_IMAGES", 4)
+    monkeypatch.setattr("dcd.sources.archives.PIECE_IMAGES", 4)
     for n in range(10):
         put(tmp_path, f"{n}.jpg", b"%d" % n)
     table = pa.table({"uri": [f"{n}.jpg" for n in range(10)], "tag": [f"t{n}" for n in range(10)]})
@@ -165,3 +167,81 @@ def test_a_bad_manifest_is_named(tmp_path: Path, content: bytes, message: str):
     put(tmp_path, "m.csv", content)
     with pytest.raises(DataError, match=message):
         list_shards(source(tmp_path / "m.csv"))
+
+
+def test_what_is_no_image_is_passed_over_and_named(tmp_path: Path):
+    for name in ("cat/0.png", "cat/1.JPEG", "cat/Foto 100%.jfif", "dog/0", "dog/x/0.webp"):
+        put(tmp_path, name)
+    others = ["README.md", "metadata.csv", "classes.txt", "LICENSE", "cat/Thumbs.db", "cat/n.zip"]
+    for name in [*others, ".DS_Store", "cat/._0.png", "__MACOSX/cat/0.png"]:
+        put(tmp_path, name)
+    put(tmp_path, ".ipynb_checkpoints/a/b.png")
+    put(tmp_path, "dog/empty", b"")
+    put(tmp_path, "dog/drawing.SVG")
+    found = look_through(source(tmp_path))
+    assert found.passed_over.counts == {
+        "hidden": 4,
+        "no image": 5,
+        "archive": 1,
+        "folder marker": 1,
+    }
+    items = {item.image_id: item for item in read(source(tmp_path))}
+    assert isinstance(items.pop("dog/drawing.SVG"), Reject)
+    assert sorted(items) == [
+        "cat/0.png",
+        "cat/1.JPEG",
+        "cat/Foto 100%.jfif",
+        "dog/0",
+        "dog/x/0.webp",
+    ]
+
+
+def test_a_folder_without_classes_may_have_images_without_suffix(tmp_path: Path):
+    put(tmp_path, "0001", b"a")
+    put(tmp_path, "0002", b"b")
+    assert [item.image_id for item in read(source(tmp_path))] == ["0001", "0002"]
+
+
+def test_label_files_count_where_they_are_named_or_img2dataset_wrote_them(tmp_path: Path):
+    for shard in ("00000", "00001"):
+        for n in range(2):
+            put(tmp_path, f"{shard}/{shard}{n}.jpg", b"x")
+            put(tmp_path, f"{shard}/{shard}{n}.txt", b"a cat")
+            put(tmp_path, f"{shard}/{shard}{n}.json", b'{"caption": "a cat", "tag": "cat"}')
+        put(tmp_path, f"{shard}_stats.json", b"{}")
+        pq.write_table(pa.table({"url": ["x"]}), tmp_path / f"{shard}.parquet")
+    found = look_through(source(tmp_path))
+    assert found.passed_over.counts == {"no image": 2, "table": 2}
+    assert {getattr(item, "weak_label", "") for item in read(source(tmp_path))} == {"a cat"}
+    by_field = source(tmp_path, label_column="tag")
+    assert {getattr(item, "weak_label", "") for item in read(by_field)} == {"cat"}
+    listed = [image for shard in found.shards for image in list_images(shard, source(tmp_path))]
+    assert [image.weak_label for image in listed] == ["a cat"] * 4
+
+    put(tmp_path / "classes", "cat/0.jpg", b"x")
+    put(tmp_path / "classes", "cat/0.txt", b"a photo of a cat")
+    plain = source(tmp_path / "classes")
+    assert [getattr(item, "weak_label", "") for item in read(plain)] == ["cat"]
+    assert look_through(plain).passed_over.counts == {"label file": 1}
+    named = source(tmp_path / "classes", label_column="txt")
+    assert [getattr(item, "weak_label", "") for item in read(named)] == ["a photo of a cat"]
+
+
+def test_sources_that_could_be_two_are_refused(tmp_path: Path):
+    put(tmp_path, "cat/0.png")
+    put(tmp_path, "old.tar", b"")
+    with pytest.raises(DataError, match=r"1 archives \(such as .*old\.tar\) beside 1 images"):
+        list_shards(source(tmp_path))
+    (tmp_path / "old.tar").unlink()
+    put(tmp_path, "label=dog/0.png")
+    with pytest.raises(DataError, match=r"'label=dog' is named like a Hive partition.*'dog'"):
+        list_shards(source(tmp_path))
+
+
+def test_braces_are_told_how_to_write_them(tmp_path: Path):
+    put(tmp_path, "000.tar", b"")
+    for braces in ("{000..010}.tar", "{000,001}.tar"):
+        with pytest.raises(
+            DataError, match=r"braces are not expanded: write a glob such as .*\*\.tar"
+        ):
+            list_shards(source(tmp_path / braces))

@@ -25,6 +25,10 @@ WHOLE = {
     "png": encoded(noise(), "PNG"),
     "gif": encoded(noise().convert("P"), "GIF"),
     "webp": encoded(noise(), "WEBP", quality=90),
+    "tif": encoded(noise(), "TIFF", compression="tiff_lzw"),
+    "jp2": encoded(noise(), "JPEG2000"),
+    "avif": encoded(noise(), "AVIF"),
+    "ppm": encoded(noise(), "PPM"),
 }
 N_CUTS = 12
 

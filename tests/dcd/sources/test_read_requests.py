@@ -11,10 +11,11 @@ import pytest
 
 from dcd.config import DataConfig
 from dcd.sources import parquet as parquet_images
-from dcd.sources import webdataset
+from dcd.sources import tar_members
 from dcd.sources.parquet import read_parquet, reading_cost
 from dcd.sources.records import Shard
-from dcd.sources.webdataset import read_webdataset, reading_requests
+from dcd.sources.tar_members import reading_requests
+from dcd.sources.webdataset import read_webdataset
 
 DATA = DataConfig(images="x")
 
@@ -37,11 +38,11 @@ class Reads(io.FileIO):
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parquet_images, webdataset):
+    for module in (parquet_images, tar_members):
         monkeypatch.setattr(module, "open_object", Reads)
     # A 64th of the real sizes, and files of a 64th of the size of real ones.
     monkeypatch.setattr(parquet_images, "_READ_BYTES", 2**16)
-    monkeypatch.setattr(webdataset, "READ_BYTES", 2**17)
+    monkeypatch.setattr(tar_members, "READ_BYTES", 2**17)
 
 
 @pytest.mark.parametrize(

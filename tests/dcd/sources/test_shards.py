@@ -10,8 +10,8 @@ import pytest
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreUnavailable
-from dcd.sources import webdataset
-from dcd.sources.listing import list_shards
+from dcd.sources import tar_members
+from dcd.sources.listing import list_shards, look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, read_shard, shards_from_table, shards_table
 from dcd.store.filesystems import locate
@@ -144,7 +144,7 @@ def upload(folder: Path, url: str) -> None:
 def test_s3_gives_what_the_folder_gives(
     tmp_path: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(webdataset, "READ_BYTES", 100_000)  # several range requests a tar
+    monkeypatch.setattr(tar_members, "READ_BYTES", 100_000)  # several range requests a tar
     write_tar(tmp_path / "tars/0.tar", [(f"{n}.jpg", bytes([n]) * 40_000) for n in range(20)])
     write_tar(tmp_path / "tars/1.tar", [("0.png", b""), ("0.cls", b"4")])
     write_parquet(tmp_path / "tables/a.parquet", ["x", "y"])
@@ -196,3 +196,22 @@ def test_a_short_answer_is_a_fault_of_the_store_not_of_the_tar(
     monkeypatch.setattr(filesystem, "cat_file", lambda *a, **k: whole(*a, **k)[:-1000])
     with pytest.raises(StoreUnavailable, match="the connection was cut"):
         list(read_shard(shard, data))
+
+
+def test_folder_markers_of_s3_consoles_are_no_images(tmp_path: Path, s3_url: str):
+    located = locate(s3_url)
+    for key in ("train/", "train/cat/", "train/cat/sub/", "train/cat_$folder$"):
+        located.fs.call_s3(
+            "put_object",
+            Bucket=located.path.split("/")[0],
+            Body=b"",
+            Key="/".join([*located.path.split("/")[1:], key]),
+        )
+    located.fs.pipe_file(f"{located.path}/train/cat/1.png", b"x")
+    located.fs.pipe_file(f"{located.path}/train/README.md", b"#")
+    for uri in (f"{s3_url}/train", f"{s3_url}/train/"):
+        found = look_through(source(uri))
+        assert [(s.name, s.n_images) for s in found.shards] == [("cat-00000", 1)]
+        assert found.passed_over.counts == {"folder marker": 4, "no image": 1}
+        (image,) = read_shard(found.shards[0], source(uri))
+        assert image == RawImage("cat/1.png", b"x", "cat")

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcd.config import DataConfig
-from dcd.sources import webdataset
+from dcd.sources import tar_members, webdataset
 from dcd.sources.listing import list_shards
+from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import RawImage, Reject
 from dcd.sources.shards import read_shard
 from tests.dcd.sources.hostile import write_tar
@@ -100,7 +101,7 @@ def test_the_label_column_says_which_label(tmp_path: Path, column: str | None, l
 
 LABEL_CASES: dict[str, tuple[str, bytes, str]] = {
     "broken_json": ("json", b'{"label": ', "label: unreadable label"),
-    "json_list": ("json", b"[1, 2]", "expected an object, found a list"),
+    "json_list": ("json", b"[1, 2]", "expected an object or a label, found a list"),
     "list_label": ("json", b'{"label": ["a", "b"]}', "the label is a list"),
     "object_label": ("json", b'{"label": {"name": "cat"}}', "the label is a dict"),
     "endless_number": ("json", b'{"label": 1e999}', "the number inf"),
@@ -168,12 +169,16 @@ ARCHIVES: dict[str, tuple[bytes, list[Outcome]]] = {
         [("s/0", "read: no image among the members of its key: .json, .npy"), ("s/1", None)],
     ),
     "unsupported_image": (
-        entry("0.tif") + ONE + END,
-        [("s/0", "read: no image among the members of its key: .tif"), ("s/1", None)],
+        entry("0.svg") + ONE + END,
+        [("s/0", "read: SVG is a drawing without pixels"), ("s/1", None)],
     ),
     "label_far_from_its_image": (
         entry("0.jpg") + ONE + entry("0.cls", b"5") + END,
-        [("s/0", None), ("s/1", None), ("s/0", "read: no image among the members")],
+        [
+            ("s/0", None),
+            ("s/1", None),
+            ("s/0", "read: stands apart from the image of its key"),
+        ],
     ),
     "two_images_of_a_key": (
         entry("0.jpg") + entry("0.png") + END,
@@ -260,7 +265,7 @@ def test_compressed_archives(tmp_path: Path, compressor: Any, request: pytest.Fi
 
 
 def test_an_image_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(webdataset, "MAX_IMAGE_BYTES", 1000)
+    monkeypatch.setattr(tar_members, "MAX_IMAGE_BYTES", 1000)
     path = write_tar(tmp_path / "s.tar", [("0.jpg", bytes(1001)), ("1.jpg", bytes(1000))])
     assert found(path) == [
         ("s/0", "read: 1001 bytes, at most 1000 allowed"),
@@ -338,3 +343,79 @@ def test_no_archive_raises_or_hangs(tmp_path: Path, archive, edits, cut, repair:
     for item in read(path):
         item.image_id.encode()
         assert isinstance(item, RawImage) or item.reason
+
+
+def labels_of(path: Path, **config: str) -> dict[str, str | None]:
+    data = DataConfig(images=str(path), **config)  # pyright: ignore
+    (shard,) = list_shards(data)
+    images = [item for item in read_shard(shard, data) if isinstance(item, RawImage)]
+    return {image.image_id: image.weak_label for image in images}
+
+
+def test_a_key_with_dots_is_labelled_by_its_own_stem_first(tmp_path: Path):
+    members = [
+        ("shot_1.5x.png", b"a"),
+        ("shot_1.5x.cls", b"cat"),
+        ("shot_1.7x.png", b"b"),
+        ("shot_1.cls", b"dog"),
+        ("v1.0/7.PNG", b"c"),
+        ("v1.0/7.CLS", b"fox"),
+    ]
+    assert labels_of(write_tar(tmp_path / "s.tar", members)) == {
+        "s/shot_1.5x": "cat",
+        "s/shot_1.7x": "dog",
+        "s/v1.0/7": "fox",
+    }
+
+
+def test_a_dotted_image_with_a_label_of_its_own_stands_beside_the_plain_one(tmp_path: Path):
+    members = [("a.png", b"1"), ("a.cls", b"cat"), ("a.5x.png", b"2"), ("a.5x.txt", b"dog")]
+    path = write_tar(tmp_path / "s.tar", [*members, ("a.mask.png", b"3")])
+    assert labels_of(path) == {"s/a": "cat", "s/a.5x": "dog"}
+    tally = PassedOver()
+    data = DataConfig(images=str(path))
+    list(read_shard(list_shards(data)[0], data, tally))
+    assert tally.examples == {"other view": ["a.mask.png"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "content"),
+    [
+        ("cls", "0.cls", b"cat"),
+        ("target", "0.target", b"cat"),
+        ("Caption", "0.caption", b"cat"),
+        ("label.txt", "0.label.txt", b"cat"),
+        ("query", "0.json", b'{"query": "cat", "label": "dog"}'),
+        (None, "0.json", b'"cat"'),
+        (None, "0.json", b"\xef\xbb\xbf" + b'{"label": "cat"}'),
+    ],
+)
+def test_label_column_names_a_field_or_a_member(
+    tmp_path: Path, column: str | None, name: str, content: bytes
+):
+    path = write_tar(tmp_path / "s.tar", [("0.jpg", b"a"), (name, content)])
+    named = {} if column is None else {"label_column": column}
+    assert labels_of(path, **named) == {"s/0": "cat"}
+
+
+def test_hidden_members_tear_no_sample(tmp_path: Path):
+    members = []
+    for name, data in (("d/0.cls", b"cat"), ("d/0.png", b"x"), ("./d/1.png", b"y")):
+        folder, _, base = name.rpartition("/")
+        members += [(f"{folder}/._{base}", b"\0\5\x16\7"), (name, data)]
+    members += [("__MACOSX/d/2.png", b"z"), ("d/.DS_Store", b""), ("README.md", b"#")]
+    path = write_tar(tmp_path / "s.tar", members)
+    assert labels_of(path) == {"s/d/0": "cat", "s/d/1": None}
+    tally = PassedOver()
+    data = DataConfig(images=str(path))
+    assert all(isinstance(item, RawImage) for item in read_shard(list_shards(data)[0], data, tally))
+    assert tally.counts == {"hidden": 5, "no image": 1}
+    assert str(tally) == (
+        "6 passed over: 5 hidden ('d/._0.cls', 'd/._0.png', 'd/._1.png', …), "
+        "1 file that is no image by its suffix ('README.md')"
+    )
+
+
+def test_backslashes_part_folders_too(tmp_path: Path):
+    path = write_tar(tmp_path / "s.tar", [("v1.0\\7.png", b"a"), ("v1.0\\7.cls", b"cat")])
+    assert labels_of(path) == {"s/v1.0\\7": "cat"}

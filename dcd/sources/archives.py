@@ -1,0 +1,180 @@
+"""Archives of images by their suffix: tars, Parquet files and manifests, and the shards of each.
+
+The one place where suffixes of archives are compared, in lower case.
+"""
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+
+import pyarrow as pa
+
+from dcd.config import DataConfig
+from dcd.errors import DataError, LabelError
+from dcd.images.formats import is_image_name
+from dcd.sources.class_folders import PIECE_IMAGES
+from dcd.sources.files import count_manifest
+from dcd.sources.objects import Object, object_uri
+from dcd.sources.parquet import Footer, open_parquet, read_footer
+from dcd.sources.parquet_cells import OTHER_IMAGE_COLUMNS
+from dcd.sources.passed_over import PassedOver, is_hidden, why_no_image
+from dcd.sources.records import LABEL_COLUMNS, Format, Shard
+from dcd.store.filesystems import Located
+from dcd.store.keys import digest, slug
+from dcd.tables.labels import shown_name
+
+ARCHIVES: dict[str, Format] = {
+    ".tar": "webdataset",
+    ".tar.gz": "webdataset",
+    ".tgz": "webdataset",
+    ".tar.bz2": "webdataset",
+    ".tar.xz": "webdataset",
+    ".parquet": "parquet",
+    ".csv": "manifest",
+}
+_FOOTERS_IN_FLIGHT = 16
+_HIVE = re.compile(r"(?:^|/)(\w+)=([^/]*)(?=/)")
+
+
+def archives_among(
+    root: Located, files: Sequence[Object], data: DataConfig, passed_over: PassedOver | None
+) -> list[Object]:
+    """The archives that a URI names. Raises DataError for images, or if there is no archive."""
+    archives = [item for item in files if archive_format(item.path) and not lies_hidden(root, item)]
+    others = [item for item in files if item not in archives]
+    images = [item for item in others if is_image_name(item.path)]
+    if images or (others and (passed_over is None or not archives)):
+        path = (images or others)[0].path
+        raise DataError(
+            f"{data.images}: matches {path}, of unknown format; "
+            + ("name the folder of class folders" if images else "narrow the glob")
+            + f"; archives end in {', '.join(ARCHIVES)}"
+        )
+    for item in others:
+        name = shown_name(item.path[len(root.path) + 1 :])
+        if passed_over is not None:
+            passed_over.add(why_no_image(name, item.n_bytes, by_suffix=True) or "no image", name)
+    return archives
+
+
+def lies_hidden(root: Located, item: Object) -> bool:
+    return is_hidden(item.path[len(root.path) + 1 :])
+
+
+def archive_shards(root: Located, files: Sequence[Object], data: DataConfig) -> list[Shard]:
+    """One shard a file, or several a manifest; all files must be of one format."""
+    kinds = {archive_format(item.path) for item in files}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{data.images}: matches files of several formats {sorted(map(str, kinds))}; "
+            "narrow the glob to one"
+        )
+    if not files:
+        return []
+    if kinds == {"parquet"}:
+        uri = object_uri(root, files[0].path)
+        if _is_manifest(uri, data):
+            kinds = {"manifest"}
+        else:
+            _refuse_hive_column(uri, data)
+    with ThreadPoolExecutor(_FOOTERS_IN_FLIGHT, thread_name_prefix="dcd-list") as threads:
+        if kinds == {"manifest"}:
+            found = threads.map(partial(_manifest_shards, root, data), files)
+            return list(chain.from_iterable(found))
+        uris = [object_uri(root, item.path) for item in files]
+        footers = [Footer()] * len(files)
+        if kinds == {"parquet"}:
+            footers = list(threads.map(partial(read_footer, data=data), uris))
+            _refuse_mixed_codes(uris, footers)
+    return [
+        Shard(
+            shard_name(item.path[len(root.path) :]),
+            uri,
+            archive_format(item.path) or "parquet",
+            footer.n_rows,
+            item.etag,
+        )
+        for item, uri, footer in zip(files, uris, footers, strict=True)
+    ]
+
+
+def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
+    """Raises LabelError if some files name the codes of their labels and others do not."""
+    of = {footer.labels: uri for uri, footer in zip(uris, footers, strict=True)}
+    if "bare codes" not in of or not {"named codes", "text"} & of.keys():
+        return
+    named = of.get("named codes") or of["text"]
+    n_bare = sum(footer.labels == "bare codes" for footer in footers)
+    raise LabelError(
+        f"{of['bare codes']}: its labels are bare numbers, those of {named} have names "
+        f"({n_bare} of {len(uris)} files have numbers alone): nothing tells which number means "
+        "which name; write the names into all files, or give a `labels` table"
+    )
+
+
+def _manifest_shards(root: Located, data: DataConfig, item: Object) -> list[Shard]:
+    uri, name = object_uri(root, item.path), shard_name(item.path[len(root.path) :])
+    n_rows = count_manifest(uri, data)
+    return [
+        Shard(
+            name=f"{name}-{piece:05d}",
+            uri=f"{uri}#{piece:05d}",
+            format="manifest",
+            n_images=min(PIECE_IMAGES, n_rows - start),
+            etag=item.etag,
+        )
+        for piece, start in enumerate(range(0, n_rows, PIECE_IMAGES))
+    ]
+
+
+def _refuse_hive_column(uri: str, data: DataConfig) -> None:
+    """Raises DataError where the label stands in a folder's name alone, `label=cat/0.parquet`."""
+    folders = dict(_HIVE.findall(uri))
+    label = next((c for c in _label_columns(data) if c in folders), None)
+    if label is not None and label not in _column_names(uri):
+        raise DataError(
+            f"{data.images}: {uri} lies in a Hive partition, and the names of folders are not read "
+            f"as columns; write the column {label!r} into the files, or give a labels table"
+        )
+
+
+def _label_columns(data: DataConfig) -> tuple[str, ...]:
+    return (data.label_column,) if data.label_column else LABEL_COLUMNS
+
+
+def _is_manifest(uri: str, data: DataConfig) -> bool:
+    """A Parquet file with a `uri` column and without image bytes. Damaged files are no manifest."""
+    names = _column_names(uri)
+    return "uri" in names and data.image_column not in names
+
+
+def holds_images(uri: str, data: DataConfig) -> bool:
+    names = _column_names(uri)
+    return any(name in names for name in (data.image_column, *OTHER_IMAGE_COLUMNS))
+
+
+def _column_names(uri: str) -> list[str]:
+    """Of a Parquet file; none where it is damaged."""
+    try:
+        return open_parquet(uri).schema_arrow.names
+    except (pa.ArrowException, OSError):
+        return []
+
+
+def archive_suffix(path: str) -> str | None:
+    return next((suffix for suffix in ARCHIVES if path.lower().endswith(suffix)), None)
+
+
+def archive_format(path: str) -> Format | None:
+    suffix = archive_suffix(path)
+    return ARCHIVES[suffix] if suffix else None
+
+
+def shard_name(relative: str) -> str:
+    """A path segment that depends on this path alone; altered names get a digest of the path."""
+    stem = relative.lstrip("/")
+    stem = stem[: len(stem) - len(archive_suffix(stem) or "")]
+    safe = slug(stem)
+    return safe if safe == stem else f"{safe}-{digest(shown_name(relative), length=8)}"
