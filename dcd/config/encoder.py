@@ -17,7 +17,9 @@ class EncoderConfig(Frozen):
         "untrained. auto: bundled where it exists, else pretrained.",
     )
     checkpoint: Uri | None = Field(
-        default=None, description="Weights file (.safetensors, .pt, .pth); goes before `weights`."
+        default=None,
+        description="Weights file of any trainer (.safetensors, .pt, .pth.tar, .ckpt, .bin, …) or "
+        "a folder with one; goes before `weights`.",
     )
     input_size: int | None = Field(
         default=None, ge=16, le=2048, description="Pixels a side; default: the size of the weights."

@@ -15,7 +15,8 @@ class StartConfig(Frozen):
 
     model: Uri = Field(
         description="Folder with config.json (naming label_names) and model.safetensors, as timm "
-        "and dcd save models; or a weights file (.safetensors, .pt, .pth)."
+        "and dcd save models; or a weights file of any trainer (.safetensors, .pt, .pth, .pth.tar, "
+        ".ckpt, .bin)."
     )
     architecture: str | None = Field(
         default=None, description="timm name of the model; needed for a weights file."

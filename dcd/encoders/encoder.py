@@ -1,5 +1,6 @@
 """Load encoders: a timm network up to its penultimate layer, preprocessing and fingerprint."""
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 
 from dcd.config import EncoderConfig
 from dcd.encoders import backends, weights
+from dcd.encoders.checkpoint_files import StateDict, fit_names, fitted_weights
 from dcd.encoders.class_token import without_unused_tokens
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
 from dcd.store import keys
 
+log = logging.getLogger(__name__)
 PIXELS = "pixels"  # not a network: the resized image itself, flattened; a baseline
 _PIXELS_INPUT_SIZE = 32
 _RANDOM_WEIGHTS_SEED = 0
@@ -113,9 +116,10 @@ def load_network(config: EncoderConfig, num_classes: int = 0) -> nn.Module:
     if source == "auto":
         source = "bundled" if weights.has_bundled(config.model) else "pretrained"
     if config.checkpoint:
-        network = _with_state(config, weights.read_checkpoint(config.checkpoint), config.checkpoint)
+        network = _from_checkpoint(config, config.checkpoint)
     elif source == "bundled":
-        state = weights.read_bundled(config.model, _create(config))
+        bundled = weights.read_bundled(config.model, _create(config))
+        state = fit_names(bundled, _expected(config))
         network = _with_state(config, state, f"the bundled weights of {config.model}")
     elif source == "pretrained":
         network = _pretrained(config)
@@ -168,15 +172,32 @@ def _create(
         ) from err
 
 
-def _with_state(config: EncoderConfig, state: weights.StateDict, origin: str) -> nn.Module:
+def checkpoint_words(config: EncoderConfig) -> str | None:
+    """Say what `load_network` takes of the config's checkpoint and what it leaves; None without."""
+    if not config.checkpoint:
+        return None
+    return fitted_weights(config.checkpoint, _expected(config)).words
+
+
+def _expected(config: EncoderConfig) -> StateDict:
+    with torch.device("meta"):
+        return _create(config).state_dict()
+
+
+def _from_checkpoint(config: EncoderConfig, uri: str) -> nn.Module:
+    found = fitted_weights(uri, _expected(config))
+    log.info("%s: %s", uri, found.words)
+    return _with_state(config, found.state, uri)
+
+
+def _with_state(config: EncoderConfig, state: StateDict, origin: str) -> nn.Module:
     """The network with these weights; timm's own filter adapts names and position embeddings."""
     heads = _pretrained_cfg(config.model).classifier or ()
     heads = (heads,) if isinstance(heads, str) else heads
-    with torch.device("meta"):
-        expected = _create(config).state_dict()
+    expected = _expected(config)
     fitted = {
         name: tensor
-        for name, tensor in weights.fit_names(state, expected).items()
+        for name, tensor in state.items()
         if not name.startswith(tuple(f"{head}." for head in heads))
     }
     # num_classes=0 declares the weights headless, so that timm loads them strictly.

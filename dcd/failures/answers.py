@@ -1,6 +1,7 @@
 """Open a user's model, in any of its forms, and ask it about the images of a data set."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import timm
 import torch
 from torch import nn
 
-from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders import weights
-from dcd.encoders.encoder import preprocess_of
+from dcd.config import DataConfig, StartConfig
 from dcd.errors import DataError, EncoderError, LabelError
 from dcd.gate import champions
 from dcd.images.decode import BadImage, decode
@@ -31,7 +29,9 @@ from dcd.tables.labels import label_text
 from dcd.tables.schemas import content_hash
 from dcd.training.batches import normalised
 from dcd.training.saved_models import SavedModel, linear_classifier, load_model, read_model
+from dcd.training.user_model import load_start
 
+log = logging.getLogger(__name__)
 _BATCH = 64
 _DECODERS = 2
 
@@ -63,9 +63,14 @@ def open_model(
     if architecture is not None:
         if classes is None:
             raise LabelError(f"{model}: a checkpoint has no class names; give them with --classes")
-        return _from_checkpoint(model, architecture, read_classes(classes))
+        start = StartConfig(model=model, architecture=architecture, classes=read_classes(classes))
+        opened = load_start(start)
+        log.info("%s: %s", model, opened.words)
+        return opened.model
     if Path(model).is_dir():
         return load_model(Path(model))
+    if "://" in model:
+        return load_start(StartConfig(model=model)).model
     if "/" in model or Path(model).is_file():
         raise EncoderError(
             f"{model}: no folder of a saved model; for a checkpoint file give --architecture and "
@@ -179,20 +184,6 @@ def answer(
         counts["unlabelled"],
         counts["unknown"],
     )
-
-
-def _from_checkpoint(uri: str, architecture: str, classes: tuple[str, ...]) -> SavedModel:
-    preprocess = preprocess_of(EncoderConfig(model=architecture))
-    network: Any = timm.create_model(architecture, num_classes=len(classes))
-    expected = network.state_dict()
-    fitted = weights.fit_names(weights.read_checkpoint(uri), expected)
-    if problem := weights.differences(fitted, expected):
-        raise EncoderError(
-            f"{uri}: does not fit {architecture} with {len(classes)} classes: {problem}"
-        )
-    network.load_state_dict(fitted)
-    network.pretrained_cfg = {**network.pretrained_cfg, "architecture": architecture}
-    return SavedModel(network.eval(), classes, preprocess)
 
 
 def _input(image: RawImage, preprocess: Preprocess) -> np.ndarray | None:

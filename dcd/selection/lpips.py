@@ -9,6 +9,7 @@ AlexNet's weights come from a file, for no package ships them. The channel weigh
 fitted to human judgements, may come from a second file; without it every channel weighs the same.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from dcd.encoders import weights
+from dcd.encoders.checkpoint_files import fitted_weights, read_all_tensors
 from dcd.errors import EncoderError
 from dcd.images.decode import decode
 from dcd.images.preprocess import Preprocess, to_input
@@ -54,8 +56,7 @@ def load_lpips(backbone: str | None, channel_weights: str | None = None) -> Lpip
         )
     network = _on_meta()
     expected = network.state_dict()
-    state = weights.read_checkpoint(backbone)
-    fitted = {name.removeprefix("features."): t for name, t in state.items()}
+    fitted = fitted_weights(backbone, expected).state
     fitted = {name: t for name, t in fitted.items() if not name.startswith("classifier.")}
     try:
         network.load_state_dict(fitted, assign=True)
@@ -129,10 +130,11 @@ def _taps(features: nn.Sequential, x: Tensor) -> list[Tensor]:
 def _channel_weights(uri: str | None) -> tuple[Tensor, ...]:
     if uri is None:
         return tuple(torch.ones(n) for n in _CHANNELS)
-    state = weights.read_checkpoint(uri)
+    state = read_all_tensors(uri)
     found = []
     for number, n_channels in enumerate(_CHANNELS):
-        named = [t for name, t in state.items() if name.startswith(f"lin{number}.")]
+        of_layer = re.compile(rf"(?:^|\.)lin{number}\.")
+        named = [t for name, t in state.items() if of_layer.search(name)]
         if len(named) != 1 or named[0].numel() != n_channels:
             raise EncoderError(
                 f"{uri}: expected {n_channels} channel weights under lin{number}, found "

@@ -59,7 +59,7 @@ def images_among(
         elif why == "no image" and may_label(split_key(name)[1], label_column):
             beside.append((item, name))
         else:
-            tally.add(why, name)
+            tally.add(why, name or f"{posixpath.basename(root.path)}/")
     keys = {split_key(item.path)[0] for item in images}
     labels: dict[str, dict[str, Object]] = {}
     for item, name in beside:

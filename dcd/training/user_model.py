@@ -14,26 +14,26 @@ from torch import nn
 
 from dcd.config import EncoderConfig, StartConfig
 from dcd.encoders import weights
+from dcd.encoders.checkpoint_files import fitted_weights
 from dcd.encoders.encoder import preprocess_of
 from dcd.errors import EncoderError, LabelError, StoreError
 from dcd.store.filesystems import locate
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.training.saved_models import SavedModel, load_model
 
-_FILES = (".safetensors", ".pt", ".pth")
-
 
 @dataclass(frozen=True)
 class StartModel:
-    """A model to start from, and the timm architecture that it has."""
+    """A model to start from, the timm architecture that it has, and what was read of its file."""
 
     model: SavedModel
     architecture: str
+    words: str = ""
 
 
 def load_start(config: StartConfig) -> StartModel:
     """Read the model. Raises EncoderError or LabelError, naming the place and what is missing."""
-    found = _from_file(config) if config.model.endswith(_FILES) else _from_folder(config.model)
+    found = _from_folder(config.model) if _is_folder(config.model) else _from_file(config)
     if config.input_size is None:
         return found
     preprocess = replace(found.model.preprocess, input_size=config.input_size)
@@ -44,11 +44,27 @@ def start_digest(config: StartConfig | None) -> str | None:
     """Digest the model's bytes, so that another model in the same place is another one."""
     if config is None:
         return None
-    names = [""] if config.model.endswith(_FILES) else [f"/{MODEL_CONFIG}", f"/{MODEL_WEIGHTS}"]
+    names = [f"/{MODEL_CONFIG}", f"/{MODEL_WEIGHTS}"] if _is_folder(config.model) else [""]
     digest = hashlib.blake2b(digest_size=16)
     for name in names:
         digest.update(_read(f"{config.model.rstrip('/')}{name}"))
     return digest.hexdigest()[:12]
+
+
+def _is_folder(uri: str) -> bool:
+    """Whether a folder lies there, whatever its name. Raises EncoderError if nothing does."""
+    try:
+        located = locate(uri.rstrip("/"))
+        if located.fs.isfile(located.path):
+            return False
+        if located.fs.isdir(located.path):
+            return True
+    except (OSError, StoreError) as err:
+        raise EncoderError(f"training.start: {uri} cannot be read ({err})") from err
+    raise EncoderError(
+        f"training.start: {uri}: no such file or folder; give a folder with {MODEL_CONFIG} and "
+        f"{MODEL_WEIGHTS} as timm saves them, or a weights file"
+    )
 
 
 def _from_folder(uri: str) -> StartModel:
@@ -71,7 +87,8 @@ def _from_file(config: StartConfig) -> StartModel:
     preprocess = preprocess_of(EncoderConfig(model=config.architecture))
     network: nn.Module = timm.create_model(config.architecture, num_classes=len(config.classes))
     expected = network.state_dict()
-    state = weights.fit_names(weights.read_checkpoint(config.model), expected)
+    found = fitted_weights(config.model, expected)
+    state = found.state
     try:
         network.load_state_dict(state)
     except RuntimeError as err:
@@ -80,8 +97,12 @@ def _from_file(config: StartConfig) -> StartModel:
             f"classes: {weights.differences(state, expected)}; "
             "name the architecture and all its classes"
         ) from err
+    cast(Any, network).pretrained_cfg = {
+        **cast(Any, network).pretrained_cfg,
+        "architecture": config.architecture,
+    }
     model = SavedModel(network.eval(), config.classes, preprocess)
-    return StartModel(model, config.architecture)
+    return StartModel(model, config.architecture, found.words)
 
 
 def _read(uri: str) -> bytes:

@@ -12,6 +12,7 @@ from dcd.errors import DataError, LabelError
 from dcd.sources.source import source_of
 from dcd.splits.label_map import classes_of, none_in_common, read_pool_table
 from dcd.store import Store
+from dcd.training.user_model import load_start
 from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
 from dcd.validation.labels import label_counts, look_alikes, true_label_notes
 from dcd.validation.lpips import lpips_problems
@@ -40,6 +41,13 @@ def examine(config: RunConfig) -> Findings:
         Store(config.store).probe()
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
+        if words := encoders.checkpoint_words(config.encoder):
+            notes.append(Note("encoder.checkpoint", words))
+    with noting(problems, "training.start"):
+        if config.training.start is not None:
+            start = load_start(config.training.start)
+            if start.words:
+                notes.append(Note("training.start", start.words))
     inventories = _inventories(config, problems, notes)
     problems += lpips_problems(config, config.selections(), inventories)
     pool_labels: set[str] | None = None

@@ -59,7 +59,7 @@ def test_weights_of_another_number_of_classes_are_refused(network, tmp_path: Pat
 
 
 def test_a_missing_model_is_named_and_code_is_never_run(tmp_path: Path):
-    with pytest.raises(EncoderError, match=r"training\.start: .*config\.json cannot be read"):
+    with pytest.raises(EncoderError, match=r"training\.start: .*nowhere: no such file or folder"):
         load_start(StartConfig(model=str(tmp_path / "nowhere")))
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": print}, path)

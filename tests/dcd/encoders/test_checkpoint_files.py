@@ -1,0 +1,149 @@
+"""One reader for the checkpoints of every trainer, at every door that takes weights."""
+
+import argparse
+import collections
+import datetime
+import io
+import pathlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor
+
+from dcd.config import EncoderConfig, StartConfig
+from dcd.encoders.checkpoint_files import fitted_weights, read_document
+from dcd.encoders.encoder import checkpoint_words, load_network
+from dcd.errors import EncoderError
+from dcd.failures.answers import open_model
+from dcd.training.user_model import load_start
+
+CLASSES = ("cat", "dog", "fox")
+State = dict[str, Tensor]
+
+
+def state_of(seed: int) -> State:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = timm.create_model("test_resnet", num_classes=3)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+WANTED, OTHER = state_of(1), state_of(2)
+
+
+def under(prefix: str, state: State = WANTED) -> State:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+# File names and contents as trainers write them; the wanted weights are somewhere in each.
+FORMS: dict[str, dict[str, Any]] = {
+    "plain.pth": WANTED,
+    "pytorch_model.bin": WANTED,
+    "model_best.pth.tar": {
+        "epoch": 3,
+        "arch": "test_resnet",
+        "state_dict": OTHER,
+        "state_dict_ema": WANTED,
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []},
+        "args": argparse.Namespace(lr=0.1),
+        "metric": np.float64(71.5),
+    },
+    "last.ckpt": {
+        "state_dict": {**under("model."), "criterion.weight": torch.ones(3)},
+        "hyper_parameters": collections.defaultdict(list, when=datetime.timedelta(1)),
+        "callbacks": {"best": pathlib.PurePosixPath("a/b")},
+    },
+    "CHECKPOINT.PT": {"model": under("module._orig_mod.")},
+    "odd name 7": {"weights": {"backbone": under("net.")}, "ema": {"decay": torch.tensor(0.9)}},
+    "dino.pth": {"student": under("module.", OTHER), "teacher": under("backbone.")},
+}
+
+
+@pytest.fixture(params=FORMS)
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / request.param
+    torch.save(FORMS[request.param], path)
+    return path
+
+
+def logits(network: torch.nn.Module) -> Tensor:
+    with torch.no_grad():
+        return network(torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32))
+
+
+def expected_logits() -> Tensor:
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    network.load_state_dict(WANTED)
+    return logits(network)
+
+
+def test_every_door_opens_every_form_and_takes_the_same(file: Path):
+    start = StartConfig(model=str(file), architecture="test_resnet", classes=CLASSES)
+    assert torch.equal(logits(load_start(start).model.network), expected_logits())
+    names = file.parent / "classes.txt"
+    names.write_text("\n".join(CLASSES))
+    opened = open_model(str(file), "store", None, "test_resnet", names)
+    assert torch.equal(logits(opened.network), expected_logits())
+    encoder = load_network(EncoderConfig(model="test_resnet", checkpoint=str(file)))
+    taken = encoder.state_dict()
+    assert all(torch.equal(taken[name], WANTED[name]) for name in taken)
+
+
+def test_what_is_taken_and_what_is_left_is_said(tmp_path: Path):
+    path = tmp_path / "m.pth.tar"
+    torch.save(FORMS["model_best.pth.tar"], path)
+    words = fitted_weights(str(path), WANTED).words
+    n = len(WANTED)
+    assert words.startswith(f"{n} of the network's {n} tensors taken from state_dict_ema; left")
+    assert f"state_dict ({n} tensors)" in words
+    said = checkpoint_words(EncoderConfig(model="test_resnet", checkpoint=str(path)))
+    assert said is not None
+    assert "2 others there are left (fc.bias, fc.weight)" in said
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.bin", "noend"])
+def test_safetensors_are_known_by_their_bytes(name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(safetensors.torch.save(WANTED))
+    assert fitted_weights(str(tmp_path / name), WANTED).state.keys() == WANTED.keys()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_stands_for_its_weights(name: str, tmp_path: Path):
+    save: Callable[[State, Path], None] = (
+        torch.save if name.endswith(".bin") else safetensors.torch.save_file
+    )
+    save(WANTED, tmp_path / name)
+    assert fitted_weights(f"{tmp_path}/", WANTED).state.keys() == WANTED.keys()
+
+
+def test_a_file_of_the_old_form_is_read_too(tmp_path: Path):
+    path = tmp_path / "old.pth"
+    document = {"state_dict": WANTED, "metric": np.float64(3)}
+    torch.save(document, path, _use_new_zipfile_serialization=False)
+    assert fitted_weights(str(path), WANTED).state.keys() == WANTED.keys()
+
+
+class _Runs:
+    def __init__(self, mark: str):
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return io.open, (self.mark, "w")
+
+
+def test_objects_of_trainers_are_left_out_and_code_is_refused(tmp_path: Path):
+    path = tmp_path / "a.ckpt"
+    torch.save(FORMS["last.ckpt"], path)
+    document: Any = read_document(str(path))
+    assert list(document["hyper_parameters"]) == ["when"]
+    assert not hasattr(document["callbacks"]["best"], "exists")
+    torch.save({"state_dict": WANTED, "args": _Runs(str(tmp_path / "mark"))}, path)
+    with pytest.raises(EncoderError, match="could run code and are refused"):
+        fitted_weights(str(path), WANTED)
+    assert not (tmp_path / "mark").exists()
