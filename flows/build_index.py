@@ -4,18 +4,18 @@ from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index.info import IndexInfo
-from flows.deployment import attend as operated
+from flows.deployment.attend import attend
 from flows.embed_pool import embed_pool
-from tasks import stages as debugging
+from tasks.stages import cluster_pool
 
 
 @flow(name="build-index", flow_run_name="index {config.pool.title}")
 def build_index(config: BuildIndexConfig) -> IndexInfo:
     """Index all embedded images; new shards are appended, `compact` rewrites the whole."""
-    operated.attend()
+    attend()
     embedding = EmbedConfig(**{name: getattr(config, name) for name in EmbedConfig.model_fields})
     embedded = embed_pool(embedding)
-    return debugging.cluster_pool(
+    return cluster_pool(
         config.store,
         embedded.source,
         embedded.encoder_id,

@@ -1,31 +1,35 @@
-"""The `compare` flow: encoders x strategies x k x seeds, every cell trained once and kept.
+"""Run `compare`: encoders x strategies x k x seeds, every cell trained once and kept.
 
 Encoders search; all arms train the same model on the same features, so that what differs is the
 images added. A cell that is in the store is not trained again, whichever comparison asked for it.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from prefect import flow
 
-from dcd.cells.cell import parts_of
-from dcd.cells.methods import methods
+from dcd.cells.cell import CellPlan, parts_of
+from dcd.cells.methods import Method, methods
 from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
-from dcd.sources.source import source_of
 from dcd.training.user_model import start_digest
-from flows.deployment import attend as operated
+from flows import stages
+from flows.deployment.attend import attend
 from flows.runners import runner_of
-from flows.stages import (
-    CELLS_AT_ONCE,
-    embed_sources,
-    gather_splits,
-    index_pool,
-    plan_cell,
-    select_all,
-)
+from flows.stages import CELLS_AT_ONCE, PoolIndex, SeedSelections, SeedSplits
 from tasks import progress
-from tasks import stages as comparing
-from tasks import stages as debugging
+from tasks.stages import run_cell, select, write_comparison
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """A cell of a comparison; the selection is None for baselines, which search nothing."""
+
+    arm: Arm
+    selection_id: str | None
+    plan: CellPlan
 
 
 @flow(
@@ -35,74 +39,85 @@ from tasks import stages as debugging
 )
 def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
-    operated.attend()
+    attend()
     base = config.run()
-    embedded = embed_sources(base)
-    pool = embedded[source_of(base.pool).id]
-    index = index_pool(base, embedded)
-    splits = {seed: gather_splits(base, seed, embedded) for seed in base.seeds}
-    selections = {seed: select_all(base, index, splits[seed]) for seed in base.seeds}
+    embedded = stages.embed_sources(base)
+    index = stages.index_pool(base, embedded)
+    splits = stages.gather_splits(base, embedded)
+    selections = stages.select_images(base, index, splits)
+    planned = [
+        *plan_base(base, index, splits, selections),
+        *plan_searches(config, index, splits, selections),
+    ]
+    cells = train(base, planned)
+    parts = parts_of([one.plan for one in planned])
+    first = splits.by_seed[base.seeds[0]]
+    return write_comparison(base.store, config, cells, index.pool, first, parts)
+
+
+def plan_base(
+    base: RunConfig, index: PoolIndex, splits: SeedSplits, selections: SeedSelections
+) -> Iterator[PlannedArm]:
+    """Plan the methods of the run that the comparison is based on."""
     start = start_digest(base.training.start)
-
-    planned = []
     for seed in base.seeds:
+        of_seed = selections.by_seed[seed]
         for method in methods(base):
-            selecting = method.selection is not None
-            arm = Arm(
-                method.name,
-                base.encoder.model if selecting else None,
-                method.name,
-                method.selection.k if method.selection else None,
-            )
-            selection_id = selections[seed][method.name].id if selecting else None
-            plan = plan_cell(base, method, seed, pool, index, splits[seed], selections[seed], start)
-            planned.append((arm, selection_id, plan))
+            plan = stages.plan_cell(base, method, seed, index, splits.by_seed[seed], of_seed, start)
+            selection = method.selection
+            if selection is None:
+                yield PlannedArm(Arm(method.name, None, method.name, None), None, plan)
+            else:
+                arm = Arm(method.name, base.encoder.model, method.name, selection.k)
+                yield PlannedArm(arm, of_seed[method.name].id, plan)
 
+
+def plan_searches(
+    config: ComparisonConfig, index: PoolIndex, splits: SeedSplits, selections: SeedSelections
+) -> Iterator[PlannedArm]:
+    """Plan an arm for every encoder, strategy and k: its picks, trained on the base's features."""
+    base = config.run()
+    start = start_digest(base.training.start)
     for encoder in config.encoders:
         for (strategy, k, seed), found in search(config, encoder).items():
-            name = config.arm(encoder, strategy, k)
-            method = next(
-                m for m in methods(config.searching(encoder, strategy, k)) if m.name == name
-            )
-            plan = plan_cell(
-                base,
-                method,
-                seed,
-                pool,
-                index,
-                splits[seed],
-                selections[seed] | {name: found},
-                start,
-            )
-            planned.append((Arm(name, encoder, strategy, k), found.id, plan))
+            method = method_of(config, encoder, strategy, k)
+            of_seed = {**selections.by_seed[seed], method.name: found}
+            plan = stages.plan_cell(base, method, seed, index, splits.by_seed[seed], of_seed, start)
+            yield PlannedArm(Arm(method.name, encoder, strategy, k), found.id, plan)
 
-    progress.started("train", len(planned), "models")
-    futures = [debugging.run_cell.submit(base.store, plan) for _, _, plan in planned]
-    cells = [
-        ArmCell(arm, future.result(), selection_id)
-        for (arm, selection_id, _), future in zip(planned, futures, strict=True)
-    ]
-    n_reused = sum(cell.cell.reused for cell in cells)
-    progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
-    parts = parts_of([plan for _, _, plan in planned])
-    first = splits[base.seeds[0]]
-    return comparing.write_comparison(base.store, config, cells, pool.source, first, parts)
+
+def method_of(config: ComparisonConfig, encoder: str, strategy: str, k: int) -> Method:
+    """Give the method of the arm that searches this way."""
+    name = config.arm(encoder, strategy, k)
+    searching = config.searching(encoder, strategy, k)
+    return next(method for method in methods(searching) if method.name == name)
 
 
 def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int], SelectionInfo]:
-    """The selections of one encoder by (strategy, k, seed)."""
-    found: dict[tuple[str, int, int], SelectionInfo] = {}
+    """Make the selections of one encoder, by (strategy, k, seed)."""
     of_encoder: RunConfig = config.base.model_copy(update={"encoder": config.encoders[encoder]})
-    embedded = embed_sources(of_encoder)
-    index = index_pool(of_encoder, embedded)
-    pool = source_of(of_encoder.pool)
+    embedded = stages.embed_sources(of_encoder)
+    index = stages.index_pool(of_encoder, embedded)
+    splits = stages.gather_splits(of_encoder, embedded)
+    found: dict[tuple[str, int, int], SelectionInfo] = {}
     for seed in of_encoder.seeds:
-        splits = gather_splits(of_encoder, seed, embedded)
         for strategy in config.strategies:
             for k in config.k:
-                name = config.arm(encoder, strategy, k)
-                selection = config.searching(encoder, strategy, k).compare.selections[name]
-                found[strategy, k, seed] = debugging.select(
-                    of_encoder.store, pool, index, splits, selection
+                selection = method_of(config, encoder, strategy, k).selection
+                assert selection is not None
+                found[strategy, k, seed] = select(
+                    of_encoder.store, index.pool, index.info, splits.by_seed[seed], selection
                 )
     return found
+
+
+def train(base: RunConfig, planned: list[PlannedArm]) -> list[ArmCell]:
+    """Train and evaluate all cells."""
+    progress.started("train", len(planned), "models")
+    futures = [run_cell.submit(base.store, one.plan) for one in planned]
+    cells = [
+        ArmCell(one.arm, future.result(), one.selection_id)
+        for one, future in zip(planned, futures, strict=True)
+    ]
+    stages.tell_trained([cell.cell for cell in cells])
+    return cells

@@ -1,46 +1,16 @@
-"""The `debug-model` flow: the paper's method from the pool to the figures.
+"""Run `debug-model`: the paper's method from the pool to the figures.
 
 Singla, Chegini, Moayeri, Feizi: Data-Centric Debugging, arXiv 2211.09859.
 """
 
-import time
-
 from prefect import flow
 
-from dcd.cells.cell import parts_of
-from dcd.cells.methods import methods
 from dcd.config import RunConfig, RunnerConfig
-from dcd.failures import registry as failures
-from dcd.report.record import StageCount
-from dcd.runs.run import Evidence, RunInfo
-from dcd.sources.source import source_of
-from dcd.training.user_model import start_digest
-from flows.deployment import attend as operated
+from dcd.runs.run import RunInfo
+from flows import stages
+from flows.deployment.attend import attend
 from flows.runners import runner_of
-from flows.stages import (
-    CELLS_AT_ONCE,
-    embed_sources,
-    embedding_cost,
-    gather_splits,
-    index_pool,
-    plan_cell,
-    select_all,
-)
-from tasks import failures as failure_tasks
-from tasks import progress, reuse
-from tasks import stages as debugging
-
-
-class Stopwatch:
-    """Each `lap` is the time since the one before."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def lap(self) -> float:
-        now = time.monotonic()
-        seconds, self._last = now - self._last, now
-        return seconds
+from flows.stages import CELLS_AT_ONCE
 
 
 @flow(
@@ -50,55 +20,10 @@ class Stopwatch:
 )
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
-    operated.attend()
-    embedded = embed_sources(config)
-    watch = Stopwatch()
-    pool = embedded[source_of(config.pool).id]
-    index = index_pool(config, embedded)
-    clustered_s = watch.lap()
-
-    splits = {seed: gather_splits(config, seed, embedded) for seed in config.seeds}
-    selections = {seed: select_all(config, index, splits[seed]) for seed in config.seeds}
-    n_known = sum(s.reused for of_seed in selections.values() for s in of_seed.values())
-    n_selected = sum(map(len, selections.values())) - n_known
-    selected_s = watch.lap()
-
-    start = start_digest(config.training.start)
-    plans = [
-        plan_cell(config, method, seed, pool, index, splits[seed], selections[seed], start)
-        for seed in config.seeds
-        for method in methods(config)
-    ]
-    progress.started("train", len(plans), "models")
-    futures = [
-        debugging.kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans
-    ]
-    cells = [reuse.result_of(future) for future in futures]
-    n_reused = sum(cell.reused for cell in cells)
-    trained_s = watch.lap()
-    progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
-
-    evidence = Evidence(
-        pool=pool.source,
-        encoder_id=pool.encoder_id,
-        index=index,
-        shards=pool.shards,
-        rejects=tuple(
-            (e.source.id, shard) for e in embedded.values() for shard in e.shards_with_rejects
-        ),
-        splits=splits,
-        selections={seed: of_seed["selected"] for seed, of_seed in selections.items()},
-        cells=tuple(cells),
-        stages=(
-            *(embedding_cost(e) for e in embedded.values()),
-            StageCount("cluster by label", index.n_rows, "vectors", clustered_s),
-            StageCount("gather and select", n_selected, "selections", selected_s, n_known),
-            StageCount("train and evaluate", len(cells) - n_reused, "models", trained_s, n_reused),
-        ),
-        parts=parts_of(plans),
-    )
-    run = debugging.write_run(config.store, config, evidence)
-    if failures.SOURCE_ID in embedded:
-        covered = [shard.name for shard in embedded[failures.SOURCE_ID].shards]
-        failure_tasks.mark_covered(config.store, config.name, run.run_id, covered)
-    return run
+    attend()
+    embedded = stages.embed_sources(config)
+    index = stages.index_pool(config, embedded)
+    splits = stages.gather_splits(config, embedded)
+    selections = stages.select_images(config, index, splits)
+    trained = stages.train_cells(config, index, splits, selections)
+    return stages.report(config, embedded, index, splits, selections, trained)

@@ -10,7 +10,7 @@ from dcd.embeddings.batches import Batch, batched, max_tasks
 from dcd.errors import EmbeddingFailed
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
-from flows.deployment import attend as operated
+from flows.deployment.attend import attend
 from flows.runners import started_runner
 from tasks import embedding, progress, reuse
 
@@ -38,7 +38,7 @@ class EmbeddedSource:
 @flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
 def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     """Embed what is not embedded yet. Raises EmbeddingFailed naming every shard that failed."""
-    operated.attend()
+    attend()
     start = time.monotonic()
     source = source_of(config.pool)
     encoder_id = embedding.encoder_id(config.encoder)

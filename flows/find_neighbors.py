@@ -17,4 +17,4 @@ def find_neighbors(
     """Embed the pool if it is not, cluster it by label, and search it for the pictures."""
     embedded = embed_pool(config.embedding())
     index = index_pool(config, {embedded.source.id: embedded})
-    return look_up(config.store, config.encoder, embedded.source, index, pictures, labels, k)
+    return look_up(config.store, config.encoder, embedded.source, index.info, pictures, labels, k)

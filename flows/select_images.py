@@ -1,4 +1,4 @@
-"""The `select-images` flow: from the pool to the tables of picks, without training."""
+"""Run `select-images`: from the pool to the tables of picks, without training."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.selection.select import SelectionInfo
-from flows.stages import embed_sources, gather_splits, index_pool, select_all
+from flows import stages
 
 
 @dataclass(frozen=True)
-class Selected:
+class MethodSelection:
     """One selection at one seed."""
 
     method: str
@@ -19,12 +19,14 @@ class Selected:
 
 
 @flow(name="select-images", flow_run_name="select {config.name}")
-def select_images(config: RunConfig) -> list[Selected]:
+def select_images(config: RunConfig) -> list[MethodSelection]:
     """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
-    embedded = embed_sources(config)
-    index = index_pool(config, embedded)
+    embedded = stages.embed_sources(config)
+    index = stages.index_pool(config, embedded)
+    splits = stages.gather_splits(config, embedded)
+    selections = stages.select_images(config, index, splits)
     return [
-        Selected(method, seed, info)
-        for seed in config.seeds
-        for method, info in select_all(config, index, gather_splits(config, seed, embedded)).items()
+        MethodSelection(method, seed, info)
+        for seed, of_seed in selections.by_seed.items()
+        for method, info in of_seed.items()
     ]

@@ -1,30 +1,81 @@
-"""The stages that several flows share"""
+"""Run the stages of the loop, each as one call that times itself and counts what it did."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from dcd.cells.cell import CellPlan
+from dcd.cells.cell import CellInfo, CellPlan, parts_of
 from dcd.cells.methods import Method, methods
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.errors import DataError
-from dcd.failures import registry as failures
+from dcd.failures import registry
 from dcd.index.info import IndexInfo
 from dcd.report.record import StageCount
+from dcd.runs.run import Evidence, RunInfo
 from dcd.selection.select import SelectionInfo
-from dcd.sources.source import source_of, sources
+from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
 from dcd.store import keys
+from dcd.training.user_model import start_digest
 from flows.embed_pool import EmbeddedSource, embed_pool
-from tasks import failures as failure_tasks
-from tasks import stages as debugging
+from tasks import progress, reuse
+from tasks.failures import has_failures, mark_covered
+from tasks.stages import (
+    add_failures,
+    cluster_pool,
+    gather_split,
+    kept_run_cell,
+    name_modes,
+    select,
+    write_run,
+)
 
 CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
+
+Embeddings = Mapping[str, EmbeddedSource]  # by source id
+Splits = Mapping[Split, SplitInfo]
+Selections = Mapping[str, SelectionInfo]  # by method name
+
+
+@dataclass(frozen=True)
+class PoolIndex:
+    """The index of the embedded pool, and what clustering by label cost."""
+
+    pool: Source
+    info: IndexInfo
+    count: StageCount
+
+
+@dataclass(frozen=True)
+class SeedSplits:
+    """The splits of every seed, and the seconds that gathering them took."""
+
+    by_seed: Mapping[int, Splits]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SeedSelections:
+    """The selections of every seed, and what gathering and selecting cost."""
+
+    by_seed: Mapping[int, Selections]
+    count: StageCount
+
+
+@dataclass(frozen=True)
+class TrainedCells:
+    """All cells, the parts of the store that they are made of, and what training cost."""
+
+    cells: tuple[CellInfo, ...]
+    parts: tuple[str, ...]
+    count: StageCount
 
 
 def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
     """Embed every distinct image source once, the pool first, new failures last; by source id."""
     wanted = sources(config)
-    if config.failures and failure_tasks.has_failures(config.store):
-        wanted.append(failures.registry_source(config.store))
+    if config.failures and has_failures(config.store):
+        wanted.append(registry.registry_source(config.store))
     return {
         source.id: embed_pool(
             EmbedConfig(
@@ -38,29 +89,26 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
     }
 
 
-def index_pool(config: RunConfig, embedded: Mapping[str, EmbeddedSource]) -> IndexInfo:
+def index_pool(config: RunConfig, embedded: Embeddings) -> PoolIndex:
     """Cluster the embedded pool by label."""
+    started = time.monotonic()
     pool = embedded[source_of(config.pool).id]
-    return debugging.cluster_pool(
+    info = cluster_pool(
         config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
     )
+    seconds = time.monotonic() - started
+    count = StageCount("cluster by label", info.n_rows, "vectors", seconds)
+    return PoolIndex(pool.source, info, count)
 
 
-def embedding_cost(embedded: EmbeddedSource) -> StageCount:
-    """What the embedding of one source cost this run."""
-    return StageCount(
-        f"embed {embedded.source.id}",
-        embedded.n_new_images,
-        "images",
-        embedded.seconds,
-        embedded.n_images - embedded.n_new_images,
-        embedded.n_bytes,
-    )
+def gather_splits(config: RunConfig, embedded: Embeddings) -> SeedSplits:
+    """Join every split of every seed with its labels."""
+    started = time.monotonic()
+    by_seed = {seed: gather_seed(config, seed, embedded) for seed in config.seeds}
+    return SeedSplits(by_seed, time.monotonic() - started)
 
 
-def gather_splits(
-    config: RunConfig, seed: int, embedded: Mapping[str, EmbeddedSource]
-) -> dict[Split, SplitInfo]:
+def gather_seed(config: RunConfig, seed: int, embedded: Embeddings) -> dict[Split, SplitInfo]:
     """Join every split of a seed with its labels; name failure modes where the data does not."""
     by_images = {source.data.images: source for source in sources(config)}
     gathered: dict[Split, SplitInfo] = {}
@@ -68,58 +116,145 @@ def gather_splits(
         data = config.dataset(split, seed)
         if data is not None:
             source = embedded[by_images[data.images].id]
-            gathered[split] = debugging.gather_split(
+            gathered[split] = gather_split(
                 config.store, split, source.source, source.encoder_id, source.shards, data
             )
-    registry = embedded.get(failures.SOURCE_ID)
-    if registry is not None:
-        gathered["error_sample"] = debugging.add_failures(
+    failures = embedded.get(registry.SOURCE_ID)
+    if failures is not None:
+        gathered["error_sample"] = add_failures(
             config.store,
             gathered.get("error_sample"),
-            registry.source,
-            registry.encoder_id,
-            registry.shards,
+            failures.source,
+            failures.encoder_id,
+            failures.shards,
         )
     if "error_sample" not in gathered:
         raise DataError(
             f"error_sample: no failure is registered in {config.store}; put some into its "
             f"{keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
         )
-    return debugging.name_modes(config.store, gathered)
+    return name_modes(config.store, gathered)
 
 
-def select_all(
-    config: RunConfig, index: IndexInfo, splits: Mapping[Split, SplitInfo]
-) -> dict[str, SelectionInfo]:
-    """Run every selection of the config for one seed; by method name."""
-    pool = source_of(config.pool)
-    return {
-        method.name: debugging.select(config.store, pool, index, splits, method.selection)
-        for method in methods(config)
-        if method.selection is not None
+def select_images(config: RunConfig, index: PoolIndex, splits: SeedSplits) -> SeedSelections:
+    """Run every selection of the config for every seed."""
+    started = time.monotonic()
+    by_seed = {
+        seed: {
+            method.name: select(config.store, index.pool, index.info, of_seed, method.selection)
+            for method in methods(config)
+            if method.selection is not None
+        }
+        for seed, of_seed in splits.by_seed.items()
     }
+    reused = [info.reused for of_seed in by_seed.values() for info in of_seed.values()]
+    seconds = splits.seconds + time.monotonic() - started
+    n_new = len(reused) - sum(reused)
+    count = StageCount("gather and select", n_new, "selections", seconds, sum(reused))
+    return SeedSelections(by_seed, count)
 
 
 def plan_cell(
     config: RunConfig,
     method: Method,
     seed: int,
-    pool: EmbeddedSource,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    selections: Mapping[str, SelectionInfo],
+    index: PoolIndex,
+    splits: Splits,
+    selections: Selections,
     start: str | None,
 ) -> CellPlan:
-    """One method at one seed; baselines draw as many images as `selected` picked."""
+    """Plan one method at one seed; baselines draw as many images as `selected` picked."""
     return CellPlan(
         method=method,
         seed=seed,
-        pool=pool.source,
-        index=index,
+        pool=index.pool,
+        index=index.info,
         splits=splits,
         selection=selections.get(method.name, selections[config.compare.draw_like]),
         encoder=config.encoder,
         training=config.training,
         compare=config.compare,
         start_digest=start,
+    )
+
+
+def train_cells(
+    config: RunConfig, index: PoolIndex, splits: SeedSplits, selections: SeedSelections
+) -> TrainedCells:
+    """Train and evaluate every method at every seed."""
+    started = time.monotonic()
+    start = start_digest(config.training.start)
+    plans = [
+        plan_cell(
+            config, method, seed, index, splits.by_seed[seed], selections.by_seed[seed], start
+        )
+        for seed in config.seeds
+        for method in methods(config)
+    ]
+    progress.started("train", len(plans), "models")
+    futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
+    cells = tuple(reuse.result_of(future) for future in futures)
+    n_reused = tell_trained(cells)
+    count = StageCount(
+        "train and evaluate",
+        len(cells) - n_reused,
+        "models",
+        time.monotonic() - started,
+        n_reused,
+    )
+    return TrainedCells(cells, parts_of(plans), count)
+
+
+def tell_trained(cells: Sequence[CellInfo]) -> int:
+    """Tell what the training made; gives the number of cells that were there already."""
+    n_reused = sum(cell.reused for cell in cells)
+    progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
+    return n_reused
+
+
+def report(
+    config: RunConfig,
+    embedded: Embeddings,
+    index: PoolIndex,
+    splits: SeedSplits,
+    selections: SeedSelections,
+    trained: TrainedCells,
+) -> RunInfo:
+    """Write the run with its report, pass the gate, and note the failures that it covered."""
+    pool = embedded[source_of(config.pool).id]
+    evidence = Evidence(
+        pool=pool.source,
+        encoder_id=pool.encoder_id,
+        index=index.info,
+        shards=pool.shards,
+        rejects=tuple(
+            (e.source.id, shard) for e in embedded.values() for shard in e.shards_with_rejects
+        ),
+        splits=splits.by_seed,
+        selections={seed: of_seed["selected"] for seed, of_seed in selections.by_seed.items()},
+        cells=trained.cells,
+        stages=(
+            *(embedding_count(e) for e in embedded.values()),
+            index.count,
+            selections.count,
+            trained.count,
+        ),
+        parts=trained.parts,
+    )
+    run = write_run(config.store, config, evidence)
+    if registry.SOURCE_ID in embedded:
+        covered = [shard.name for shard in embedded[registry.SOURCE_ID].shards]
+        mark_covered(config.store, config.name, run.run_id, covered)
+    return run
+
+
+def embedding_count(embedded: EmbeddedSource) -> StageCount:
+    """Count what the embedding of one source cost this run."""
+    return StageCount(
+        f"embed {embedded.source.id}",
+        embedded.n_new_images,
+        "images",
+        embedded.seconds,
+        embedded.n_images - embedded.n_new_images,
+        embedded.n_bytes,
     )

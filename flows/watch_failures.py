@@ -5,7 +5,7 @@ from datetime import timedelta
 from prefect import flow
 
 from dcd.config import WatchConfig
-from flows.deployment import attend as operated
+from flows.deployment.attend import resume_crashed
 from tasks import failures
 from tasks.failures import Arrival
 
@@ -17,7 +17,7 @@ def watch_failures(config: WatchConfig) -> Arrival:
     The event `dcd.failures.arrived` is a wake-up call: `debug-model` takes everything from
     the registry. One that is lost does no harm, for what still waits is announced again.
     """
-    operated.look_after_others()
+    resume_crashed()
     arrival = failures.take_in(config.run, None, timedelta(seconds=config.remind_after_s))
     if arrival.is_due:
         failures.announce(config.run, arrival)

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from prefect import Task, task
 
-from dcd.cells import cell as cells
+import dcd.cells.cell
+import dcd.failures.modes
+import dcd.index.build
+import dcd.runs.comparison
+import dcd.runs.run
+import dcd.selection.select
+import dcd.splits.split
 from dcd.cells.cell import CellInfo, CellPlan
 from dcd.config import (
     ComparisonConfig,
@@ -15,18 +21,12 @@ from dcd.config import (
     SelectionConfig,
     Split,
 )
-from dcd.failures import modes
-from dcd.index import build as _index_build
 from dcd.index.info import IndexInfo
-from dcd.runs import comparison
-from dcd.runs import run as runs
 from dcd.runs.comparison import ArmCell, ComparisonInfo
 from dcd.runs.run import Evidence, RunInfo
-from dcd.selection import select as selecting
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
-from dcd.splits import split as stages
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.training.finetune import Progress
@@ -45,7 +45,7 @@ def cluster_pool(
     config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
     compact: bool = False,
 ) -> IndexInfo:
-    return _index_build.cluster_pool(
+    return dcd.index.build.cluster_pool(
         Store(store), source, encoder_id, shards, pool, config, compact
     )
 
@@ -59,19 +59,19 @@ def gather_split(
     shards: Sequence[Shard],
     data: DataConfig,
 ) -> SplitInfo:
-    return stages.gather_split(Store(store), split, source, encoder_id, shards, data)
+    return dcd.splits.split.gather_split(Store(store), split, source, encoder_id, shards, data)
 
 
 @task(name="add-failures", **RETRY)
 def add_failures(
     store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
 ) -> SplitInfo:
-    return stages.add_failures(Store(store), given, registry, encoder_id, shards)
+    return dcd.splits.split.add_failures(Store(store), given, registry, encoder_id, shards)
 
 
 @task(name="name-modes", **RETRY)
 def name_modes(store: str, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:
-    return modes.name_modes(Store(store), splits)
+    return dcd.failures.modes.name_modes(Store(store), splits)
 
 
 @task(name="select", **RETRY)
@@ -82,13 +82,13 @@ def select(
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
 ) -> SelectionInfo:
-    return selecting.select(Store(store), pool, index, splits, config)
+    return dcd.selection.select.select(Store(store), pool, index, splits, config)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)
 def run_cell(store: str, plan: CellPlan) -> CellInfo:
     name = f"{plan.method.name} seed {plan.seed}"
-    cell = cells.run_cell(
+    cell = dcd.cells.cell.run_cell(
         Store(store), plan, lambda at: progress.noted("train", f"{name}: {in_words(at)}")
     )
     progress.advanced("train")
@@ -112,7 +112,7 @@ def kept_run_cell(store: str, plan: CellPlan) -> Task[..., CellInfo]:
 
 @task(name="report", **RETRY)
 def write_run(store: str, config: RunConfig, evidence: Evidence) -> RunInfo:
-    info = runs.write_run(Store(store), config, evidence)
+    info = dcd.runs.run.write_run(Store(store), config, evidence)
     artifacts.publish_run(config.name, info)
     return info
 
@@ -126,4 +126,4 @@ def write_comparison(
     splits: Mapping[Split, SplitInfo],
     parts: Sequence[str],
 ) -> ComparisonInfo:
-    return comparison.write_comparison(Store(store), config, cells, pool, splits, parts)
+    return dcd.runs.comparison.write_comparison(Store(store), config, cells, pool, splits, parts)

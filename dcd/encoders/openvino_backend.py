@@ -4,6 +4,7 @@ import queue
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +44,8 @@ def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
             # function, because torch would build a script module of each module, for as long again.
             network.requires_grad_(False)
             traced = torch.jit.trace(lambda images: network(images), example, check_trace=False)
-            model = ov.convert_model(traced)
+            with _without_arguments():
+                model = ov.convert_model(traced)
     except RuntimeError as err:
         raise EncoderError(
             f"{type(network).__name__}: OpenVINO cannot convert this network; "
@@ -57,6 +59,19 @@ def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
     pixels.mean([255 * value for value in preprocess.mean])
     pixels.scale([255 * value for value in preprocess.std])
     return steps.build()
+
+
+@contextmanager
+def _without_arguments() -> Iterator[None]:
+    """Hide the command's arguments for the block.
+
+    The converter takes a --verbose among them for its own: it prints, and traces all memory.
+    """
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def embed_with(graph: ov.Model, precision: Precision, n_streams: int) -> Embed:

@@ -4,7 +4,7 @@ Data-Centric Debugging (Singla et al., arXiv 2211.09859, section 3): for every f
 of its own label that lie nearest in l2 distance between embeddings.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,18 +16,19 @@ import pyarrow.compute as pc
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.index.info import IndexInfo
 from dcd.index.layout import read_centroids
-from dcd.index.quantizers import nearest_lists
+from dcd.index.quantizers import Codec, nearest_lists
 from dcd.index.read import codec_of, read_directory
 from dcd.index.row_groups import read_pieces
 from dcd.store import Store
 from dcd.tables import schemas
-from dcd.tables.sql import connect, rank_neighbors
+from dcd.tables.rows import with_column
 from dcd.tables.vectors import not_finite
 from dcd.threads import one_blas_thread
 
 _QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
 _SEARCHERS = 4  # labels searched at once
-_MAX_RANKED_BYTES = 2**26  # of candidates ranked in one query
+_MAX_PAIR_BYTES = 2**24  # of differences of pairs held at once
+_SLACK = 8  # so many times k pairs a failure are held before the far ones are let go
 READ_COLUMNS = ("image_id", "content_hash", "embedding")
 
 
@@ -56,34 +57,34 @@ def in_label_neighbors(
     EncoderMismatch for vectors of another encoder, DataError for vectors that are not finite.
     """
     _check(index, failures)
-    reasons = _reasons(blocked)
-    directory = read_directory(store, index, failures["label"])
-    questions = _questions(failures)
-    codec = codec_of(store, index)
     listed = set() if exact else set(index.lists) & set(failures["label"].to_pylist())
-    centroids = read_centroids(store, index.layout_prefix) if listed else {}
-
-    def search(question: _Question) -> _Found:
-        runs = directory.filter(pc.equal(directory["label"], question.label))
-
-        def read(runs: pa.Table) -> Iterator[pa.Table]:
-            return read_pieces(store, runs, READ_COLUMNS, codec)
-
-        if question.label not in listed:
-            return _nearest(question, read(runs), reasons, k)[0]
-        lists = centroids[question.label]
-        n_probed = index.lists[question.label].n_probed
-        return _through_lists(question, runs, read, lists, n_probed, reasons, k)
-
-    parts = [schemas.NEIGHBORS.empty_table()]
+    search = _Search(
+        store,
+        codec_of(store, index),
+        read_directory(store, index, failures["label"]),
+        read_centroids(store, index.layout_prefix) if listed else {},
+        {label: index.lists[label].n_probed for label in listed},
+        _reasons(blocked),
+        k,
+    )
     # Labels run side by side; BLAS threads on top of that only wait for each other.
-    blas = one_blas_thread() if len(pc.unique(directory["label"])) > 1 else nullcontext()
-    with connect() as connection, ThreadPoolExecutor(_SEARCHERS) as searchers, blas:
-        for found in _together(searchers.map(search, questions)):
-            ranked = rank_neighbors(connection, found.queries, found.candidates, found.pairs, k)
-            parts.append(schemas.conform(ranked, schemas.NEIGHBORS, "neighbors"))
-    neighbors = pa.concat_tables(parts)
+    blas = one_blas_thread() if len(set(failures["label"].to_pylist())) > 1 else nullcontext()
+    with ThreadPoolExecutor(_SEARCHERS) as searchers, blas:
+        found = list(searchers.map(search.nearest, _questions(failures)))
+    neighbors = pa.concat_tables([schemas.NEIGHBORS.empty_table(), *found])
     return neighbors.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
+
+
+def first_kept(neighbors: pa.Table, k: int) -> pa.Table:
+    """Keep each failure's rows up to its k-th that is kept, and the refused ones between them.
+
+    neighbors: error_image_id, kept; sorted by failure, the nearest first.
+    """
+    kept = neighbors["kept"].to_numpy().astype(np.int64)
+    starts, n_rows = _groups(neighbors["error_image_id"])
+    before = np.cumsum(kept) - kept
+    before -= np.repeat(before[starts], n_rows)
+    return neighbors.filter(pa.array(before < k))
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,6 @@ class _Question:
     vectors: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Rows that can be among the k nearest of some failures: what `rank_neighbors` takes."""
-
-    queries: pa.Table
-    candidates: pa.Table
-    pairs: pa.Table
-
-
 def _questions(failures: pa.Table) -> Iterator[_Question]:
     for label in sorted(set(failures["label"].to_pylist())):
         of_label = failures.filter(pc.equal(failures["label"], label)).combine_chunks()
@@ -112,120 +104,129 @@ def _questions(failures: pa.Table) -> Iterator[_Question]:
             yield _Question(label, block["image_id"].chunk(0), _doubles(block))
 
 
-def _through_lists(
-    question: _Question,
-    runs: pa.Table,
-    read: Callable[[pa.Table], Iterator[pa.Table]],
-    centroids: np.ndarray,
-    n_probed: int,
-    reasons: pa.Table,
-    k: int,
-) -> _Found:
-    """As `_nearest`, for each failure in the lists nearest to it; in more if these hold too few."""
-    n_lists = len(centroids)
-    order = nearest_lists(question.vectors.astype(np.float32), centroids, n_lists)
-    n_probed_by = np.full(len(order), min(n_probed, n_lists))
-    while True:
-        probed = np.zeros(order.shape, bool)
-        np.put_along_axis(probed, order, np.arange(n_lists) < n_probed_by[:, None], axis=1)
-        wanted = pa.array(np.flatnonzero(probed.any(axis=0)).astype(np.int32))
-        probed_runs = runs.filter(pc.is_in(runs["list"], value_set=wanted))
-        full = np.zeros(len(order), bool)
-        if probed_runs.num_rows:  # a list may be empty
-            found, full = _nearest(question, read(probed_runs), reasons, k, probed)
-            if (full | (n_probed_by >= n_lists)).all():
+@dataclass(frozen=True)
+class _Search:
+    """Where rows are read, and what they are searched for.
+
+    centroids: of the labels with lists, (n_lists, D) float32; n_probed: of those that are searched
+    through them. reasons: content_hash, reason.
+    """
+
+    store: Store
+    codec: Codec | None
+    directory: pa.Table
+    centroids: Mapping[str, np.ndarray]
+    n_probed: Mapping[str, int]
+    reasons: pa.Table
+    k: int
+
+    def nearest(self, question: _Question) -> pa.Table:
+        """Find the k nearest unblocked rows of every failure: schemas.NEIGHBORS."""
+        runs = self.directory.filter(pc.equal(self.directory["label"], question.label))
+        if question.label in self.n_probed:
+            return self._through_lists(question, runs)
+        return _nearest(question, self._pieces(runs), self.k)[0]
+
+    def _pieces(self, runs: pa.Table) -> Iterator[pa.Table]:
+        """Read rows, each with the reason for which it is blocked, if it is."""
+        for piece in read_pieces(self.store, runs, READ_COLUMNS, self.codec):
+            yield piece.append_column("reason", _reason_of(piece["content_hash"], self.reasons))
+
+    def _through_lists(self, question: _Question, runs: pa.Table) -> pa.Table:
+        """Search for each failure the lists nearest to it; more if these hold too few."""
+        centroids = self.centroids[question.label]
+        n_lists = len(centroids)
+        order = nearest_lists(question.vectors.astype(np.float32), centroids, n_lists)
+        n_probed = np.full(len(order), min(self.n_probed[question.label], n_lists))
+        while True:
+            probed = np.zeros(order.shape, bool)
+            np.put_along_axis(probed, order, np.arange(n_lists) < n_probed[:, None], axis=1)
+            wanted = pa.array(np.flatnonzero(probed.any(axis=0)).astype(np.int32))
+            pieces = self._pieces(runs.filter(pc.is_in(runs["list"], value_set=wanted)))
+            found, is_full = _nearest(question, pieces, self.k, probed)
+            if (is_full | (n_probed >= n_lists)).all():
                 return found
-        n_probed_by = np.where(full, n_probed_by, 2 * n_probed_by)
+            n_probed = np.where(is_full, n_probed, 2 * n_probed)
 
 
 def _nearest(
-    question: _Question,
-    pieces: Iterable[pa.Table],
-    reasons: pa.Table,
-    k: int,
-    probed: np.ndarray | None = None,
-) -> tuple[_Found, np.ndarray]:
-    """The k nearest unblocked rows of every failure, the blocked ones between, and few more.
+    question: _Question, pieces: Iterable[pa.Table], k: int, probed: np.ndarray | None = None
+) -> tuple[pa.Table, np.ndarray]:
+    """Find the k nearest unblocked rows of every failure, and the blocked ones between.
 
     Squared distances come from one matrix product, |x|² - 2xq + |q|², with a bound on its rounding
-    error: no row is left out that the exact distance, which decides in the end, could bring in.
-    probed: (Q, lists) bool, which failure is searched in which lists; None: in all rows. Also
-    returns (Q,) bool: whether there are k unblocked ones.
+    error; pairs that may be near are measured exactly. probed: (Q, lists) bool, which failure is
+    searched in which lists; None: in all rows. Also returns (Q,) bool: whether there are k
+    unblocked ones.
     """
-    best = np.full((len(question.vectors), k), np.inf)  # the k smallest upper bounds so far
-    near_rows, near_pairs, near_bounds = [], [], []
-    n_rows = 0
+    n_queries = len(question.vectors)
+    best = np.full((n_queries, k), np.inf)  # the k smallest upper bounds so far
+    found = [schemas.NEIGHBORS.empty_table()]
+    n_found = 0
     for piece in pieces:
-        reason = _reason_of(piece["content_hash"], reasons)
-        lower, upper = _distance_bounds(question.vectors, _doubles(piece))
-        upper[:, pc.is_valid(reason).to_numpy(zero_copy_only=False)] = np.inf
+        vectors = _doubles(piece)
+        lower, upper = _distance_bounds(question.vectors, vectors)
+        upper[:, piece["reason"].is_valid().to_numpy()] = np.inf
         if probed is not None:
             elsewhere = ~probed[:, piece["list"].to_numpy()]
             lower[elsewhere] = upper[elsewhere] = np.inf
         best = np.partition(np.concatenate([best, upper], axis=1), k - 1, axis=1)[:, :k]
         query, row = np.nonzero((lower <= best[:, -1:]) & np.isfinite(lower))
-        near, position = np.unique(row, return_inverse=True)
-        near_rows.append(piece.append_column("reason", reason).take(pa.array(near)))
-        near_pairs.append(np.stack([query, position + n_rows]))
-        near_bounds.append(lower[query, row])
-        n_rows += len(near)
-    full = np.isfinite(best[:, -1])
-    query, row = np.concatenate(near_pairs, axis=1)
-    still_near = np.concatenate(near_bounds) <= best[query, -1]
-    query, row = query[still_near], row[still_near]
-    near, position = np.unique(row, return_inverse=True)
-    rows = pa.concat_tables(near_rows).take(pa.array(near))
-    found = _Found(
-        pa.table(
-            {
-                "failure": np.arange(len(question.vectors)),
-                "image_id": question.image_ids,
-                "embedding": _as_lists(question.vectors),
-            }
-        ),
-        pa.table(
-            {
-                "candidate": np.arange(len(near)),
-                "image_id": rows["image_id"],
-                "label": pa.repeat(question.label, len(near)),
-                "reason": rows["reason"],
-                "embedding": _as_lists(_doubles(rows)),
-            }
-        ),
-        pa.table({"failure": query, "candidate": position}),
-    )
-    return found, full
+        distance = _distances(question.vectors, vectors, query, row)
+        found.append(_as_neighbors(question, piece, query, row, distance))
+        n_found += len(query)
+        if n_found > _SLACK * n_queries * k:
+            found = [_ranked(found, k)]
+            n_found = found[0].num_rows
+    return _ranked(found, k), np.isfinite(best[:, -1])
 
 
-def _together(found: Iterable[_Found]) -> Iterator[_Found]:
-    """Join what was found for several labels: one query for many is much faster than many."""
-    joined: list[_Found] = []
-    for one in found:
-        joined.append(one)
-        if sum(each.candidates.nbytes for each in joined) > _MAX_RANKED_BYTES:
-            yield _join(joined)
-            joined = []
-    if joined:
-        yield _join(joined)
+def _as_neighbors(
+    question: _Question, piece: pa.Table, query: np.ndarray, row: np.ndarray, distance: np.ndarray
+) -> pa.Table:
+    """schemas.NEIGHBORS of pairs, without ranks: failure `query` and row `row` of the piece."""
+    n, rows = len(query), pa.array(row)
+    reason = piece["reason"].take(rows)
+    columns = {
+        "error_image_id": question.image_ids.take(pa.array(query)),
+        "image_id": piece["image_id"].take(rows),
+        "label": pa.repeat(question.label, n),
+        "distance": distance,
+        "rank": np.zeros(n, np.int32),
+        "label_agreement": pa.nulls(n, pa.float32()),
+        "kept": reason.is_null(),
+        "reason": reason,
+    }
+    return pa.table(columns, schema=schemas.NEIGHBORS)
 
 
-def _join(found: Sequence[_Found]) -> _Found:
-    queries, candidates, pairs = [], [], []
-    n_queries = n_candidates = 0
-    for one in found:
-        queries.append(_shifted(one.queries, failure=n_queries))
-        candidates.append(_shifted(one.candidates, candidate=n_candidates))
-        pairs.append(_shifted(one.pairs, failure=n_queries, candidate=n_candidates))
-        n_queries += one.queries.num_rows
-        n_candidates += one.candidates.num_rows
-    return _Found(pa.concat_tables(queries), pa.concat_tables(candidates), pa.concat_tables(pairs))
+def _ranked(found: list[pa.Table], k: int) -> pa.Table:
+    """The nearest of the neighbours found, equal distances in the order of image_id."""
+    order = [(name, "ascending") for name in ("error_image_id", "distance", "image_id")]
+    nearest = first_kept(pa.concat_tables(found).sort_by(order), k)
+    starts, n_rows = _groups(nearest["error_image_id"])
+    rank = np.arange(nearest.num_rows) - np.repeat(starts, n_rows) + 1
+    return with_column(nearest, "rank", pa.array(rank.astype(np.int32)))
 
 
-def _shifted(table: pa.Table, **by: int) -> pa.Table:
-    for name, n in by.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, pc.add(table[name], n))
-    return table
+def _groups(sorted_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where runs of equal ids begin, and their lengths."""
+    codes = sorted_ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    return starts, np.diff(np.append(starts, len(codes)))
+
+
+def _distances(xq: np.ndarray, xb: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """L2 distances (P,) of pairs of rows of xq and xb: summed in float64, one dimension after the
+    other whatever the machine, then rounded to float32.
+    """
+    distance = np.empty(len(query), np.float32)
+    step = max(1, _MAX_PAIR_BYTES // (8 * xq.shape[1]))
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        difference = np.ascontiguousarray((xq[query[part]] - xb[row[part]]).T)
+        distance[part] = np.sqrt((difference**2).sum(axis=0))
+    return distance
 
 
 def _distance_bounds(xq: np.ndarray, xb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -293,7 +294,3 @@ def _doubles(table: pa.Table) -> np.ndarray:
     dim = table.schema.field("embedding").type.list_size
     halves = table["embedding"].combine_chunks().flatten().to_numpy()
     return halves.reshape(-1, dim).astype(np.float64)
-
-
-def _as_lists(vectors: np.ndarray) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])

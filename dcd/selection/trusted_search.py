@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
-from dcd.index.search import in_label_neighbors
+from dcd.index.search import first_kept, in_label_neighbors
 from dcd.label_noise.trust import Trust
 from dcd.selection.filters import refuse
 from dcd.store import Store
@@ -89,7 +89,7 @@ def trusted_neighbors(
         n_found = _per_failure(found, asking["image_id"])
         enough = pa.array((n_kept >= k) | (n_found < width) | (width == depth + k))
         done = pc.is_in(judged["error_image_id"], asking["image_id"].filter(enough))
-        parts.append(_first(judged.filter(done), k))
+        parts.append(first_kept(judged.filter(done), k))
         asking = asking.filter(pc.invert(enough))
     every = pa.concat_tables(parts)
     every = every.sort_by([("error_image_id", "ascending"), ("rank", "ascending")])
@@ -173,13 +173,3 @@ def _per_failure(neighbors: pa.Table, failures: pa.ChunkedArray) -> np.ndarray:
     kept = neighbors.filter(neighbors["kept"])["error_image_id"]
     at = pc.index_in(kept, failures.combine_chunks()).to_numpy()
     return np.bincount(at, minlength=len(failures))
-
-
-def _first(neighbors: pa.Table, k: int) -> pa.Table:
-    """The rows of each failure up to the k-th that is kept; rows are sorted by failure and rank."""
-    kept = neighbors["kept"].to_numpy().astype(np.int64)
-    failure = neighbors["error_image_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    before = np.cumsum(kept) - kept
-    starts = np.flatnonzero(np.diff(failure, prepend=-1))
-    before -= np.repeat(before[starts], np.diff(np.append(starts, len(kept))))
-    return neighbors.filter(pa.array(before < k))

@@ -42,29 +42,6 @@ ORDER BY image_id, map.label
 
 # Double precision, rounded once to float32: the value no longer depends on the order in which the
 # squares are added, so equally distant images tie on every machine and in every batch.
-_NEIGHBORS = """
-WITH measured AS MATERIALIZED (
-    SELECT failures.failure, failures.image_id AS error_image_id,
-           candidates.image_id, candidates.label,
-           array_distance(failures.embedding, candidates.embedding)::FLOAT AS distance,
-           candidates.reason
-    FROM pairs
-    JOIN failures USING (failure)
-    JOIN candidates USING (candidate)
-), ranked AS (
-    SELECT *,
-           row_number() OVER near AS rank,
-           count(*) FILTER (reason IS NULL) OVER near AS n_kept
-    FROM measured
-    WINDOW near AS (PARTITION BY failure ORDER BY distance, image_id
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-)
-SELECT error_image_id, image_id, label, distance, rank::INTEGER AS rank,
-       NULL::FLOAT AS label_agreement, reason IS NULL AS kept, reason
-FROM ranked
-WHERE n_kept < $k OR (n_kept = $k AND reason IS NULL)
-ORDER BY error_image_id, rank
-"""
 _DEBUG_TRAIN = """
 WITH picks AS (
     SELECT rows.content_hash, label, image_id, rows.shard, error_image_id, distance,
@@ -180,23 +157,6 @@ def _streamed(
         if failures:
             raise failures[0] from None
         raise
-
-
-def rank_neighbors(
-    connection: duckdb.DuckDBPyConnection,
-    failures: pa.Table,
-    candidates: pa.Table,
-    pairs: pa.Table,
-    k: int,
-) -> pa.Table:
-    """Rank the k nearest candidates of every failure, and the refused ones before: NEIGHBORS.
-
-    failures: failure int, image_id, embedding float64[D]. candidates: candidate int, image_id,
-    label, reason (null: may be kept), embedding float64[D]. pairs: failure, candidate.
-    """
-    for name, table in (("failures", failures), ("candidates", candidates), ("pairs", pairs)):
-        connection.register(name, table)
-    return connection.sql(_NEIGHBORS, params={"k": k}).to_arrow_table()
 
 
 def collect_picks(neighbors: pa.Table, rows: pa.Table, shards: pa.Table, weight: float) -> pa.Table:

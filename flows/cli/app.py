@@ -1,7 +1,6 @@
 """The command line `dcd`."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +9,20 @@ import typer
 from rich.console import Console
 
 from dcd.config import RunConfig, load_config
-from flows.cli import cache as cli_cache
-from flows.cli import champions as cli_champions
-from flows.cli import compare as cli_compare
-from flows.cli import deploy as cli_deploy
-from flows.cli import errors as cli_errors
-from flows.cli import estimate as cli_estimate
-from flows.cli import failures as cli_failures
-from flows.cli import index as cli_index
-from flows.cli import pool as cli_pool
-from flows.cli import select as cli_select
-from flows.cli import serve as cli_serve
-from flows.cli import store as cli_store
+from flows.cli import (
+    cache,
+    champions,
+    compare,
+    deploy,
+    errors,
+    estimate,
+    failures,
+    index,
+    pool,
+    select,
+    serve,
+    store,
+)
 from flows.cli.console import (
     ConfigPath,
     JsonPath,
@@ -41,54 +42,24 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the script `dcd`: the command, and out."""
-    # OpenVINO takes a --verbose that it finds there for its own: it prints, and traces all memory.
-    arguments, sys.argv[1:] = sys.argv[1:], []
-    leaving(lambda: app(arguments, prog_name="dcd"))
+    leaving(lambda: app(prog_name="dcd"))
 
 
-app.add_typer(cli_champions.app)
-
-
-app.add_typer(cli_errors.app)
-
-
-app.command()(cli_pool.embed)
-
-
-app.add_typer(cli_estimate.app)
-
-
-app.command()(cli_compare.compare)
-
-
-app.add_typer(cli_pool.pool_app, name="pool")
-
-
-app.add_typer(cli_failures.app, name="failures")
-
-
-app.add_typer(cli_index.app, name="index")
-
-
-app.command()(cli_index.cost)
-
-
-app.command()(cli_select.select)
-
-
-app.command()(cli_select.neighbors)
-
-
-app.command()(cli_deploy.deploy)
-
-
-app.add_typer(cli_cache.app, name="cache")
-
-
-app.command()(cli_serve.serve)
-
-
-app.add_typer(cli_store.app, name="store")
+app.add_typer(champions.app)
+app.add_typer(errors.app)
+app.command()(pool.embed)
+app.add_typer(estimate.app)
+app.command()(compare.compare)
+app.add_typer(pool.pool_app, name="pool")
+app.add_typer(failures.app, name="failures")
+app.add_typer(index.app, name="index")
+app.command()(index.cost)
+app.command()(select.select)
+app.command()(select.neighbors)
+app.command()(deploy.deploy)
+app.add_typer(cache.app, name="cache")
+app.command()(serve.serve)
+app.add_typer(store.app, name="store")
 
 
 @app.command()

@@ -1,16 +1,19 @@
 """`dcd errors`: from a model and a data set to an error sample and debug splits."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from flows.cli.console import StoreUrl, explained
 
 if TYPE_CHECKING:
+    from dcd.failures.answers import Answers
     from dcd.failures.collect import ErrorCollection
     from dcd.training.saved_models import SavedModel
 
@@ -60,20 +63,32 @@ def errors(
             )
         opened = open_model(model, store, seed, architecture, classes)
         data = DataConfig(images=dataset, labels=labels, label_column=label_column, where=where)
-        progress = Console(stderr=True)
-        n_asked = 0
-
-        def tell(n: int) -> None:
-            nonlocal n_asked
-            n_asked += n
-            status.update(f"{n_asked:,} images asked about")
-
-        with progress.status("Loading …") as status:
-            answers = answer(opened, data, tell)
+        with Console(stderr=True).status("Loading …") as status:
+            answers = answer(opened, data, _Counter(status).add)
             found = collect_errors(answers, shares)
             write_collection(output, data, found)
-            page = render_sheet(found, f"{model} on {dataset}", lambda i: read_images(output, i))
+            page = render_sheet(found, f"{model} on {dataset}", partial(read_images, output))
             (output / PAGE).write_text(page, encoding="utf-8")
+    _print_result(answers, found, opened, output)
+
+
+class _Counter:
+    """Shows how many images have been asked about."""
+
+    def __init__(self, status: Status):
+        self._status = status
+        self._n = 0
+
+    def add(self, n: int) -> None:
+        self._n += n
+        self._status.update(f"{self._n:,} images asked about")
+
+
+def _print_result(
+    answers: "Answers", found: "ErrorCollection", model: "SavedModel", output: Path
+) -> None:
+    from dcd.failures.collect import PAGE
+
     console = Console()
     left_out = f"{answers.n_rejected} broken, {answers.n_unlabelled} without a label"
     console.print(
@@ -83,7 +98,7 @@ def errors(
     console.print(_table(found))
     console.print(f"Contact sheet: {output / PAGE}", soft_wrap=True)
     console.print("For your config:\n")
-    typer.echo(_snippet(output, found, opened))
+    typer.echo(_snippet(output, found, model))
 
 
 def _table(found: "ErrorCollection") -> Table:

@@ -14,7 +14,7 @@ from dcd.errors import DataError
 from flows.cli.console import ConfigPath, JsonPath, Verbose, check, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
-    from flows.select_images import Selected
+    from flows.select_images import MethodSelection
 
 
 def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
@@ -87,7 +87,7 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({err.strerror}); give an image file") from err
 
 
-def _summary(selected: "list[Selected]") -> Table:
+def _summary(selected: "list[MethodSelection]") -> Table:
     table = Table("selection", "seed", "failures", "targeted", "general", "filled", "reused")
     for one in selected:
         info = one.info

@@ -35,7 +35,7 @@ def attend() -> None:
     progress.listen(ShownProgress())
 
 
-def look_after_others() -> None:
+def resume_crashed() -> None:
     """Mark dead runs and resume crashed ones; nothing happens outside of deployments."""
     if runtime.deployment.id is None:
         return

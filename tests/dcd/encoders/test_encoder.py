@@ -1,3 +1,6 @@
+import sys
+import tracemalloc
+
 """Encoders: the OpenVINO graph against torch eager, identity, preprocessing, errors."""
 
 from concurrent.futures import ThreadPoolExecutor
@@ -251,3 +254,13 @@ def test_cuda_stays_near_fp32() -> None:
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(encoder.embed, np.array_split(images, 7)))
     assert cosines(np.concatenate(parts), _eager(config, images)).min() > 0.999
+
+
+def test_openvino_takes_no_argument_of_the_command_for_its_own(monkeypatch, capfd) -> None:
+    config = _config(backend="openvino", device="cpu")
+    arguments = ["dcd", "run", "config.yaml", "--verbose"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    openvino_backend.convert(load_network(config), preprocess_of(config))
+    assert capfd.readouterr().out == ""
+    assert not tracemalloc.is_tracing()
+    assert sys.argv is arguments
