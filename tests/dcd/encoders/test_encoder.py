@@ -1,8 +1,7 @@
-import sys
-import tracemalloc
-
 """Encoders: the OpenVINO graph against torch eager, identity, preprocessing, errors."""
 
+import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

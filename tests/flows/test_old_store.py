@@ -1,0 +1,45 @@
+"""A store that an earlier version wrote opens, is served, and saves a rerun its work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from dcd.config import load_config
+from dcd.serve.app import create_app
+from dcd.store import Store, keys
+from flows.debug_model import debug_model
+from tests.old_store import unpack
+
+RUN = "tiny-e3120ea79d67"
+KEPT = ("embeddings", "index", "selections", "splits")
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # the store knows its images by relative paths
+    return unpack(tmp_path)
+
+
+def test_a_rerun_embeds_and_trains_nothing(old, prefect_home):
+    config = load_config(old)
+    store = Store(config.store)
+    before = {folder: store.keys_under(folder) for folder in KEPT}
+    run = debug_model(config)
+    stages = json.loads(store.read_bytes(keys.run_card(run.run_id)))["stages"]
+    made = {stage["stage"]: (stage["n"], stage["n_reused"]) for stage in stages}
+    assert made["embed colours"] == (0, 72)
+    assert sum(n for stage, (n, _) in made.items() if stage.startswith("embed ")) == 0
+    assert made["gather and select"] == (0, 1)
+    assert made["train and evaluate"] == (0, 4)
+    assert {folder: store.keys_under(folder) for folder in KEPT} == before
+
+
+def test_its_run_is_served(old):
+    store = Store(load_config(old).store)
+    client = TestClient(create_app(store), base_url="http://127.0.0.1")
+    assert RUN in client.get("/").text
+    page = client.get(f"/runs/{RUN}/report.html")
+    assert page.status_code == 200
+    assert "debug_heldout" in page.text
