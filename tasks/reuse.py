@@ -21,8 +21,8 @@ from dcd.cells.cell import CellInfo
 from dcd.embeddings.batches import Batch
 from dcd.errors import DCDError
 from dcd.store import Store, keys
-from dcd.store.filesystems import S3Settings
 from dcd.store.requests import BYTES_READ, MISSED, Requests, writing_requests
+from dcd.store.s3_settings import S3Settings
 from tasks.result_keys import ResultKey
 
 T = TypeVar("T", bound=Task[Any, Any])
@@ -126,7 +126,7 @@ def decode(document: dict[str, Any]) -> Any:
 
 
 def _s3_settings() -> S3Settings:
-    return S3Settings.from_environment()
+    return S3Settings.resolved()
 
 
 @lru_cache(maxsize=8)
@@ -138,7 +138,7 @@ def _storage(store: str, s3: S3Settings | None) -> LocalFileSystem | RemoteFileS
     else:
         style = "virtual" if s3.virtual_hosts else "path"
         settings: dict[str, Any] = {"config_kwargs": {"s3": {"addressing_style": style}}}
-        settings |= {"use_listings_cache": False}
+        settings |= {"use_listings_cache": False, "anon": not s3.signed}
         if s3.endpoint:
             settings["endpoint_url"] = s3.endpoint
         if s3.region:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from botocore import exceptions as boto
 
 from dcd.errors import ObjectNotFound, ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
+from dcd.store.s3_settings import S3Settings
 
 Right = Literal["list", "read", "write", "delete"]
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
@@ -68,6 +69,11 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
             f"{uri}: the credentials are wrong or expired ({code}); check AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
         )
+    if (code in _DENIED or isinstance(err, PermissionError)) and _is_unsigned(uri):
+        return StoreRefused(
+            f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+            "or AWS_PROFILE (requests were not signed, and this is no public bucket)"
+        )
     if code in _DENIED or isinstance(err, PermissionError):
         return StoreRefused(
             f"{uri}: refused; the right to {right} is missing, or the credentials are wrong", right
@@ -88,6 +94,13 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
             f"{uri}: is no readable Parquet object ({_brief(err)}); delete it and run again"
         )
     return StoreError(f"{uri}: cannot {right} it: {_brief(err)}")
+
+
+def _is_unsigned(uri: str) -> bool:
+    try:
+        return uri.startswith("s3://") and not S3Settings.resolved().signed
+    except StoreError:
+        return False
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -186,6 +186,7 @@ class Store:
             with _noting(missing):
                 if self.read_bytes(key) != _PROBE:
                     raise StoreError(f"{self.uri(key)}: reads back other bytes than were written")
+                self._probe_arrow(key)
             with _noting(missing):
                 self.delete(key)
         if missing:
@@ -194,6 +195,20 @@ class Store:
                 f"{self.url}: the right to {' and to '.join(missing)} is missing; grant it or "
                 f"check the credentials{left}"
             )
+
+    def _probe_arrow(self, key: str) -> None:
+        """Read the probe through Arrow's client too, which must reach the same place."""
+        with explained(self.uri(key), "read"):
+            try:
+                with self.arrow().open_input_file(self.path(key)) as file:
+                    data = file.read()
+            except FileNotFoundError as err:
+                raise StoreError(
+                    f"{self.uri(key)}: written through fsspec, not found through Arrow, so the two "
+                    "clients reach different servers; set AWS_ENDPOINT_URL_S3 and AWS_REGION"
+                ) from err
+        if data != _PROBE:
+            raise StoreError(f"{self.uri(key)}: reads back other bytes through Arrow")
 
 
 def as_parquet(table: pa.Table) -> pa.Buffer:

@@ -7,7 +7,8 @@ import pytest
 
 from dcd.errors import StoreError
 from dcd.store import Store
-from dcd.store.filesystems import S3Settings, arrow_filesystem, locate
+from dcd.store.filesystems import arrow_filesystem, locate
+from dcd.store.s3_settings import S3Settings
 
 SECRET = "s3cret-that-nobody-may-see"
 
@@ -49,7 +50,7 @@ def test_hosts_and_paths_of_both_addressing_styles(
     assert (signed.netloc, signed.path) == (host, path)
 
     _, arguments = arrow_filesystem(located.fs).__reduce__()
-    assert arguments[0]["force_virtual_addressing"] == S3Settings.from_environment().virtual_hosts
+    assert arguments[0]["force_virtual_addressing"] == S3Settings.resolved().virtual_hosts
     assert arguments[0]["endpoint_override"] == urlsplit(endpoint).netloc
     assert arguments[0]["region"] == "eu-west-1"
 
