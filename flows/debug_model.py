@@ -7,6 +7,7 @@ from prefect import flow
 
 from dcd.config import RunConfig, RunnerConfig
 from dcd.runs.run import RunInfo
+from dcd.splits.label_table import read_truth
 from flows import stages
 from flows.deployment.attend import attend
 from flows.runners import runner_of
@@ -21,6 +22,7 @@ from flows.stages import CELLS_AT_ONCE
 def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     attend()
+    read_truth(config.pool)  # what the report reads at the end fails now if it fails
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from dcd.config import IndexConfig, PoolConfig
 from dcd.embeddings.read import EmbeddedShard, find_embedded, read_labels, read_rows
 from dcd.errors import CountMismatch, DataError
+from dcd.index.identities import refuse_two_images
 from dcd.index.info import IndexInfo, ListInfo, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.index.plan import (
@@ -94,9 +95,8 @@ def _build(
         BottomK(n_sample, schemas.clustered(dim)),
         Judge(layout.heldout, layout.codec),
     )
-    directory = _write_parts(
-        store, prefix, rows(observers.tally), layout, dim, config, _nothing, observers
-    )
+    taken = refuse_two_images(rows(observers.tally), (), config.max_memory_bytes)
+    directory = _write_parts(store, prefix, taken, layout, dim, config, _nothing, observers)
     lists = {
         label: _list_info(label, layout, observers.judge, config.recall_target)
         for label in sorted(layout.centroids)
@@ -127,8 +127,8 @@ def _append(
     config: IndexConfig,
     sources: Sources,
 ) -> IndexInfo:
-    there = set(read_sources(store, base.prefix).shards)
-    new = [shard for shard in embedded if (shard.name, shard.identity) not in there]
+    of_older = set(read_sources(store, base.prefix).shards)
+    new = [shard for shard in embedded if (shard.name, shard.identity) not in of_older]
     index_id = keys.digest("appended", base.index_id, [[s.name, s.identity] for s in new])
     prefix = keys.index(base.pool, base.encoder_id, index_id)
     centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
@@ -151,7 +151,9 @@ def _append(
     rows = labelled(
         read_rows(store, new), labels, base.dim, config.max_memory_bytes, observers.tally
     )
-    added = _write_parts(store, prefix, rows, layout, base.dim, config, known, observers)
+    there = read_pieces(store, of_base, ["image_id", "shard", "content_hash"])
+    taken = refuse_two_images(rows, there, config.max_memory_bytes)
+    added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
     directory = pa.concat_tables([of_base, added])
     info = replace(
         base,

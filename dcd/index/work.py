@@ -86,6 +86,7 @@ def appending_work(
     codec = Requests() if base.storage == "float16" else table_requests(0) + METADATA_READ
     lists = table_requests(0) if base.lists else Requests()
     of_base = BYTES_READ + table_requests(0) + table_requests(files.sample) + codec + lists
+    of_base += reading_requests(directory)  # its ids
     known = (
         reading_requests(directory.filter(pc.equal(directory["label"], label))) for label in labels
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from dcd.report.thumbnails import Album
+from dcd.report.thumbnails import Album, Picture
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Pick:
     kept: bool
     reason: str | None
 
+    @property
+    def picture(self) -> Picture:
+        return Picture("pool", self.image_id)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -34,6 +38,10 @@ class Failure:
     picks: tuple[Pick, ...]
     n_kept: int
     n_rejected: int
+
+    @property
+    def picture(self) -> Picture:
+        return Picture("failure", self.image_id)
 
     @property
     def n_hidden(self) -> int:
@@ -122,21 +130,20 @@ def plan_gallery(
     )
 
 
-def pictures(gallery: Gallery) -> list[str]:
-    """Return the image ids of a gallery, weightiest first: all failures, then picks by rank."""
+def pictures(gallery: Gallery) -> list[Picture]:
+    """Return the pictures of a gallery, weightiest first: all failures, then picks by rank."""
     failures = [failure for group in gallery.groups for failure in group.failures]
-    by_rank = sorted(
-        (pick.rank, n, pick.image_id) for n, f in enumerate(failures) for pick in f.picks
-    )
-    return [failure.image_id for failure in failures] + [image_id for _, _, image_id in by_rank]
+    picks = [(pick.rank, n, pick) for n, f in enumerate(failures) for pick in f.picks]
+    by_rank = sorted(picks, key=lambda use: (*use[:2], use[2].image_id))
+    return [failure.picture for failure in failures] + [pick.picture for _, _, pick in by_rank]
 
 
-def within(gallery: Gallery, album: Album) -> Gallery:
+def within(gallery: Gallery, album: Album[Picture]) -> Gallery:
     """Return the gallery less the picks that the album had no room for; they count as hidden."""
 
     def trimmed(failures: Iterable[Failure]) -> tuple[Failure, ...]:
         return tuple(
-            replace(f, picks=tuple(pick for pick in f.picks if album.holds(pick.image_id)))
+            replace(f, picks=tuple(pick for pick in f.picks if album.holds(pick.picture)))
             for f in failures
         )
 

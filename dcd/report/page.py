@@ -21,7 +21,7 @@ from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
 from dcd.report import curve_figure, figures, gallery
 from dcd.report import verdict as words
 from dcd.report.record import Lineage, RunRecord, StageCount
-from dcd.report.thumbnails import album
+from dcd.report.thumbnails import Picture, album
 from dcd.report.verdict import verdict
 from dcd.report.words import change, interval, mode_name, percent, points
 
@@ -46,11 +46,13 @@ class RejectReason:
     example: str
 
 
-def render(record: RunRecord, image_bytes: Callable[[Collection[str]], Mapping[str, bytes]]) -> str:
+def render(
+    record: RunRecord, image_bytes: Callable[[Collection[Picture]], Mapping[Picture, bytes]]
+) -> str:
     """Make the report of a run as HTML.
 
-    image_bytes: the encoded images of some ids, asked for a few hundred at a time. An image that
-    it leaves out, or that does not decode, is shown as a placeholder. Picks beyond the page's
+    image_bytes: the encoded images of some pictures, asked for a few hundred at a time. One that it
+    leaves out, or that does not decode, is shown as a placeholder. Picks beyond the page's
     budget of picture bytes are counted, not shown. The same record gives the same page.
     """
     rows = summary_rows(record.predictions, record.metrics)

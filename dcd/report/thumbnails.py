@@ -2,9 +2,10 @@
 
 import base64
 import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,31 +18,42 @@ _THREADS = 4  # decoding and encoding leave Python's lock
 
 
 @dataclass(frozen=True)
-class Album:
+class Picture:
+    """An image by where it comes from and its id: failures and pool images may share ids."""
+
+    origin: Literal["failure", "pool"]
+    image_id: str
+
+
+Key = TypeVar("Key", bound=Hashable)  # what tells pictures apart: a Picture, or an id
+
+
+@dataclass(frozen=True)
+class Album(Generic[Key]):
     """Data URIs by image id. `broken` could not be fetched or decoded; ids in neither of the two
     were left out because the budget was spent.
     """
 
-    uris: Mapping[str, str]
-    broken: frozenset[str]
+    uris: Mapping[Key, str]
+    broken: frozenset[Key]
 
-    def holds(self, image_id: str) -> bool:
-        return image_id in self.uris or image_id in self.broken
+    def holds(self, picture: Key) -> bool:
+        return picture in self.uris or picture in self.broken
 
 
 def album(
-    uses: Sequence[str],
-    image_bytes: Callable[[Collection[str]], Mapping[str, bytes]],
+    uses: Sequence[Key],
+    image_bytes: Callable[[Collection[Key]], Mapping[Key, bytes]],
     max_bytes: int,
     max_side_px: int = 64,
-) -> Album:
+) -> Album[Key]:
     """Make thumbnails for `uses`, the weightiest first; an id counts as often as it is used.
 
     The page never holds more than `max_bytes` of data URIs: uses that would pass it and all
     after them are left out, so that the same input always shows the same pictures.
     """
-    uris: dict[str, str] = {}
-    broken: set[str] = set()
+    uris: dict[Key, str] = {}
+    broken: set[Key] = set()
     spent = 0
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(uses), _BATCH):
@@ -50,17 +62,17 @@ def album(
             fetched = image_bytes(wanted) if wanted else {}
             made = pool.map(lambda i, of=fetched: _data_uri(of.get(i), max_side_px), wanted)
             fresh = dict(zip(wanted, made, strict=True))
-            for image_id in batch:
-                if image_id in broken:
+            for use in batch:
+                if use in broken:
                     continue
-                uri = uris.get(image_id) or fresh[image_id]
+                uri = uris.get(use) or fresh[use]
                 if uri is None:
-                    broken.add(image_id)
+                    broken.add(use)
                     continue
                 spent += len(uri)
                 if spent > max_bytes:
                     return Album(uris, frozenset(broken))
-                uris[image_id] = uri
+                uris[use] = uri
     return Album(uris, frozenset(broken))
 
 

@@ -23,6 +23,7 @@ from dcd.label_noise.pool_noise import right_share
 from dcd.report.card import card_json, card_markdown, metrics_json
 from dcd.report.page import render
 from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
 from dcd.runs.since import since_champion
 from dcd.selection.select import SelectionInfo
@@ -97,7 +98,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     store.write_bytes(keys.run_card_text(run_id), card_markdown(record, judged).encode())
     gated = settle(store, config, run_id, judged)
     record = replace(record, gate=gated)
-    page = render(record, lambda ids: _image_bytes(store, evidence, record, ids))
+    page = render(record, lambda shown: _image_bytes(store, evidence, record, shown))
     store.write_bytes(keys.run_report(run_id), page.encode())
     return RunInfo(
         run_id,
@@ -208,22 +209,28 @@ def _refused(store: Store) -> pa.Table:
 
 
 def _image_bytes(
-    store: Store, evidence: Evidence, record: RunRecord, ids: Collection[str]
-) -> Mapping[str, bytes]:
-    """Encoded images of failures and picks, from the sources that hold them."""
-    wanted = pa.array(sorted(ids))
+    store: Store, evidence: Evidence, record: RunRecord, shown: Collection[Picture]
+) -> Mapping[Picture, bytes]:
+    """Read the encoded images of failures and picks, each from the sources that hold it."""
     errors = evidence.splits[record.config.seeds[0]]["error_sample"]
     failures = store.read_table(keys.split(errors.id), ["image_id", "shard"])
-    found = dict(
-        fetch_all(
-            store,
-            errors.sources,
-            failures.filter(pc.is_in(failures["image_id"], value_set=wanted)),
-        )
-    )
     rows = pool_rows(store, evidence.index, pc.unique(record.neighbors["label"]))
-    rows = rows.filter(pc.is_in(rows["image_id"], value_set=wanted)).select(["image_id", "shard"])
-    return found | dict(fetch(store, evidence.pool, rows))
+    found = {
+        "failure": fetch_all(store, errors.sources, _among(failures, shown, "failure")),
+        "pool": fetch(store, evidence.pool, _among(rows, shown, "pool")),
+    }
+    return {
+        picture: found[picture.origin][picture.image_id]
+        for picture in shown
+        if picture.image_id in found[picture.origin]
+    }
+
+
+def _among(rows: pa.Table, shown: Collection[Picture], origin: str) -> pa.Table:
+    """image_id and shard of the rows that are shown as pictures of that origin."""
+    ids = sorted({picture.image_id for picture in shown if picture.origin == origin})
+    wanted = pc.is_in(rows["image_id"], value_set=pa.array(ids, pa.string()))
+    return rows.filter(wanted).select(["image_id", "shard"])
 
 
 def _copy_model(store: Store, cell: CellInfo, run_id: str) -> None:

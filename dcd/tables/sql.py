@@ -63,6 +63,20 @@ ORDER BY image_id, label
 """
 
 
+_IDS = "CREATE TABLE IF NOT EXISTS ids (image_id VARCHAR, shard VARCHAR, content_hash BLOB)"
+_NOTE_IDS = "INSERT INTO ids SELECT image_id, shard, content_hash FROM rows"
+_TWO_IMAGES = """
+SELECT image_id, least(one, other) AS one, greatest(one, other) AS other
+FROM (
+    SELECT image_id, arg_min(shard, content_hash) AS one, arg_max(shard, content_hash) AS other
+    FROM ids
+    GROUP BY image_id
+    HAVING min(content_hash) <> max(content_hash)
+)
+ORDER BY image_id
+"""
+
+
 @contextmanager
 def connect(
     memory_limit_bytes: int | None = None, spill_to: Path | None = None
@@ -99,6 +113,23 @@ def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:
         connection.register("labels", labels)
         connection.register("map", label_map)
         return connection.sql(_MAPPED).to_arrow_table()
+
+
+def note_ids(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
+    """Note image_id, shard and content_hash of some rows, for `ids_of_two_images`."""
+    connection.execute(_IDS)
+    connection.register("rows", rows)
+    connection.execute(_NOTE_IDS)
+    connection.unregister("rows")
+
+
+def ids_of_two_images(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return the noted ids that stand with different content, and two shards that differ in it.
+
+    Columns: image_id, one, other; by image_id.
+    """
+    connection.execute(_IDS)
+    return connection.sql(_TWO_IMAGES).to_arrow_table()
 
 
 def clustered(

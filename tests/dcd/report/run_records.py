@@ -13,6 +13,7 @@ from dcd.config import RunConfig, parse_config
 from dcd.evaluation.metrics import metrics_table
 from dcd.evaluation.summary import MethodSummary, summary_rows
 from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.thumbnails import Picture
 from dcd.tables import schemas
 
 HOSTILE = "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
@@ -143,11 +144,12 @@ def config(seeds: Sequence[int]) -> RunConfig:
     return parse_config(document, "toy.yaml")
 
 
-def noise(side_px: int, broken: Collection[str] = ()) -> Callable[..., dict[str, bytes]]:
+def noise(side_px: int, broken: Collection[str] = ()) -> Callable[..., dict]:
     """An `image_bytes` for `render`: noise, the worst case for size; `broken` ids do not decode."""
 
-    def image_bytes(ids: Collection[str]) -> dict[str, bytes]:
-        return {i: b"not an image" if i in broken else png(i, side_px) for i in ids}
+    def image_bytes(uses: Collection[Picture] | Collection[str]) -> dict:
+        ids = {use: use.image_id if isinstance(use, Picture) else use for use in uses}
+        return {u: b"not an image" if i in broken else png(i, side_px) for u, i in ids.items()}
 
     return image_bytes
 

@@ -68,8 +68,8 @@ def test_a_failure_without_neighbours_is_kept():
 
 def test_failures_are_pictured_before_picks_and_near_picks_before_far_ones():
     found = pictures(plan())
-    assert all(i.startswith("failure") for i in found[:7])
-    ranks = [int(i[-3:]) for i in found[7:]]
+    assert all(i.origin == "failure" for i in found[:7])
+    ranks = [int(i.image_id[-3:]) for i in found[7:]]
     assert ranks == sorted(ranks)
 
 

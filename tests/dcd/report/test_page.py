@@ -14,6 +14,7 @@ from tests.dcd.report.run_records import (
     Right,
     hostile,
     noise,
+    png,
     predictions,
     record,
     rows_of,
@@ -102,10 +103,26 @@ def test_pictures_that_are_missing_or_broken_are_placeholders():
     images = noise(8, broken=["failure-000"])
     page = render(
         record(),
-        lambda ids: {i: data for i, data in images(ids).items() if i != "pool-001-001"},
+        lambda uses: {
+            use: data for use, data in images(uses).items() if use.image_id != "pool-001-001"
+        },
     )
     failures = page[page.index('id="failures"') :]
     assert failures.count("no picture") == 2
+
+
+def test_a_pick_with_the_name_of_a_failure_shows_its_own_picture():
+    """Class folders that number their files give the same ids in the pool and in the failures."""
+    made = record(n_failures=1, n_picks=1)
+    at = made.neighbors.column_names.index("image_id")
+    same = made.neighbors.set_column(at, "image_id", made.neighbors["error_image_id"])
+    page = render(
+        replace(made, neighbors=same),
+        lambda uses: {use: png(f"{use.origin} {use.image_id}", 8) for use in uses},
+    )
+    pictures = re.findall(r'src="(data:[^"]*)"', page[page.index('id="failures"') :])
+    assert len(pictures) == 2
+    assert len(set(pictures)) == 2
 
 
 def test_a_large_run_gives_a_bounded_page_that_counts_the_rest():
