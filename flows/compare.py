@@ -14,6 +14,7 @@ from dcd.cells.methods import Method, methods
 from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
+from dcd.splits.label_table import read_truth
 from dcd.training.user_model import start_digest
 from flows import stages
 from flows.deployment.attend import attend
@@ -41,6 +42,7 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
     attend()
     base = config.run()
+    read_truth(base.pool)  # what the report reads at the end fails now if it fails
     embedded = stages.embed_sources(base)
     index = stages.index_pool(base, embedded)
     splits = stages.gather_splits(base, embedded)

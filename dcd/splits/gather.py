@@ -4,7 +4,7 @@ A split is a view of an image source: the embeddings of the source's shards join
 table. Sources are embedded once however many splits share them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from dcd.errors import DataError, LabelError
 from dcd.store import Store, keys
 from dcd.tables import schemas
+
+_IDS_AT_ONCE = 2**21  # bounds memory: about 200 MB
 
 
 def gather(
@@ -30,19 +32,23 @@ def gather(
     `labels` picks and labels the images; None takes every image with the label of its source.
     Raises LabelError for images that have no label, DataError if labelled images are nowhere.
     """
-    parts = []
-    for shard in shard_names:
-        key = keys.embeddings(source_id, encoder_id, shard)
-        if labels is not None:
-            ids = store.read_table(key, ["image_id"])["image_id"]
-            if not pc.any(pc.is_in(ids, value_set=labels["image_id"])).as_py():
-                continue
-        part = store.read_table(key)
-        if labels is not None:
-            part = part.filter(pc.is_in(part["image_id"], value_set=labels["image_id"]))
-        parts.append(part.append_column("shard", pa.repeat(shard, part.num_rows)))
+    every = list(shard_names)
+    read = (keys.embeddings(source_id, encoder_id, shard) for shard in every)
+    if labels is None:
+        parts = [_with_shard(store.read_table(key), s) for s, key in zip(every, read, strict=True)]
+    else:
+        ids = ((shard, _ids(store, key)) for shard, key in zip(every, read, strict=True))
+        parts = [
+            _with_shard(
+                store.read_table(keys.embeddings(source_id, encoder_id, shard)), shard
+            ).filter(mask)
+            for shard, mask in _labelled_rows(ids, labels["image_id"])
+        ]
     if not parts:
-        raise DataError(f"{place}: none of its images was embedded; check `images` and `labels`")
+        like = "" if labels is None else f" (they have ids like {labels['image_id'][0].as_py()!r})"
+        raise DataError(
+            f"{place}: none of its images was embedded{like}; check `images` and `labels`"
+        )
     rows = pa.concat_tables(parts).replace_schema_metadata(None).combine_chunks()
     if unique:
         numbered = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
@@ -64,9 +70,50 @@ def gather(
     return _joined(rows, labels, place)
 
 
+def _ids(store: Store, key: str) -> pa.Array:
+    return store.read_table(key, ["image_id"])["image_id"].combine_chunks()
+
+
+def _with_shard(part: pa.Table, shard: str) -> pa.Table:
+    return part.append_column("shard", pa.repeat(shard, part.num_rows))
+
+
+def _labelled_rows(
+    shards: Iterable[tuple[str, pa.Array]], labelled: pa.ChunkedArray
+) -> Iterator[tuple[str, pa.Array]]:
+    """Name the shards that hold labelled images, each with a mask of their rows.
+
+    shards: names with the ids of their rows. Ids are looked up many shards at once: a look-up
+    costs what all labels cost, however few ids are asked for.
+    """
+    waiting: list[tuple[str, pa.Array]] = []
+    n_ids = 0
+    for shard, ids in shards:
+        waiting.append((shard, ids))
+        n_ids += len(ids)
+        if n_ids >= _IDS_AT_ONCE:
+            yield from _look_up(waiting, labelled)
+            waiting, n_ids = [], 0
+    yield from _look_up(waiting, labelled)
+
+
+def _look_up(
+    shards: Sequence[tuple[str, pa.Array]], labelled: pa.ChunkedArray
+) -> Iterator[tuple[str, pa.Array]]:
+    ids = pa.chunked_array([ids for _, ids in shards], pa.string())
+    if len(labelled) > len(ids):  # the smaller of the two becomes the hash table
+        labelled = labelled.filter(pc.is_in(labelled, value_set=ids))
+    masks = pc.is_in(ids, value_set=labelled)
+    start = 0
+    for shard, of_shard in shards:
+        mask = masks.slice(start, len(of_shard)).combine_chunks()
+        start += len(of_shard)
+        if pc.any(mask, min_count=0).as_py():
+            yield shard, mask
+
+
 def _joined(rows: pa.Table, labels: pa.Table, place: str) -> pa.Table:
-    if pc.count_distinct(rows["image_id"]).as_py() < rows.num_rows:
-        raise DataError(f"{place}: an image_id stands in two shards; make the ids unique")
+    _refuse_repeats(rows, place)
     row_of_id = pc.index_in(labels["image_id"], value_set=rows["image_id"].combine_chunks())
     found = labels.filter(pc.is_valid(row_of_id))
     if found.num_rows == 0:
@@ -80,3 +127,16 @@ def _joined(rows: pa.Table, labels: pa.Table, place: str) -> pa.Table:
     table = table.append_column("embedding", taken["embedding"])
     features = schemas.conform(table, schemas.labelled_features(dim), place)
     return features.append_column("shard", taken["shard"]).sort_by("image_id")
+
+
+def _refuse_repeats(rows: pa.Table, place: str) -> None:
+    """Raise DataError, naming both shards, if an id stands in two."""
+    counts = rows.group_by("image_id").aggregate([([], "count_all"), ("shard", "min_max")])
+    twice = counts.filter(pc.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        first = twice.sort_by("image_id").slice(0, 1).to_pylist()[0]
+        places = first["shard_min_max"]
+        raise DataError(
+            f"{place}: image_id {first['image_id']!r} stands in two shards, {places['min']} and "
+            f"{places['max']}; make the ids unique"
+        )

@@ -8,6 +8,7 @@ from dcd.config import DataConfig, PoolConfig, load_config
 from dcd.errors import ConfigError, DataError, LabelError
 from dcd.sources.source import source_of, sources
 from dcd.sources.tables import open_table
+from dcd.splits import gather as gathering
 from dcd.splits.gather import gather
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
@@ -147,3 +148,26 @@ def test_a_source_does_not_depend_on_who_asks():
     one = source_of(DataConfig(images="a/*.tar", labels="l.csv", where="x"))
     other = source_of(DataConfig(images="a/*.tar", labels="m.csv"))
     assert one == other
+
+
+@pytest.mark.parametrize("at_once", [1, 6, 10**6])
+def test_ids_are_looked_up_in_blocks_of_shards(store, tmp_path, monkeypatch, at_once):
+    """More labels than ids, and fewer: either becomes the hash table."""
+    monkeypatch.setattr(gathering, "_IDS_AT_ONCE", at_once)
+    many = [f"other{i}" for i in range(50)]
+    for ids in (["b1", "a2"], ["b1", "a2", *many]):
+        uri = labels(tmp_path, image_id=ids, label=["x"] * len(ids))
+        wanted = read_labels(DataConfig(images="i", labels=uri), "train")
+        table = gather(store, "own", "enc", ["a", "b"], wanted, "train")
+        assert table["image_id"].to_pylist() == ["a2", "b1"]
+        assert table["shard"].to_pylist() == ["a", "b"]
+
+
+def test_an_id_in_two_shards_is_refused_with_both(store, tmp_path):
+    store.write_table(
+        keys.embeddings("own", "enc", "c"), store.read_table(keys.embeddings("own", "enc", "a"))
+    )
+    uri = labels(tmp_path, image_id=["b1", "a2"], label=["x", "y"])
+    wanted = read_labels(DataConfig(images="i", labels=uri), "train")
+    with pytest.raises(DataError, match="'a2' stands in two shards, a and c"):
+        gather(store, "own", "enc", ["a", "b", "c"], wanted, "train")
