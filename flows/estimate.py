@@ -58,6 +58,7 @@ def estimate_of(
         is_on_object_store(source.data.images),
         not store.is_local,
     )
+    # Long, since it is one straight line: what is there, what is planned, and what that costs.
     labels = read_pool_labels(config.pool)
     labels = None if labels is None else distinct_labels(labels)
     index = plan_pool_index(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow.compute as pc
 
@@ -129,7 +129,7 @@ def summarize(states: Sequence[ShardState], published_at: Sequence[datetime]) ->
     published since the last pause, which ends a run: a gap far longer than the usual one.
     """
     stats = [state.stats for state in states if state.stats is not None]
-    count = {kind: sum(state.state == kind for state in states) for kind in State.__args__}
+    count = {kind: sum(state.state == kind for state in states) for kind in get_args(State)}
     n_images = sum(s.n_images for s in stats)
     images_per_s = seconds_left = None
     recent = _since_the_last_pause(published_at)

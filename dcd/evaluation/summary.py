@@ -3,7 +3,7 @@
 Pure: the tables of a run in, small named types out. The report and the terminal share them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,26 +84,42 @@ def summary_rows(predictions: pa.Table, metrics: pa.Table) -> tuple[MethodSummar
     """
     splits: tuple[Split, Split] = ("debug_heldout", "test")
     reference = {split: outcomes(predictions, "none", split) for split in splits}
-    rows = []
-    for method in _methods(predictions):
-        scores = {}
-        for split in splits:
-            found = outcomes(predictions, method, split)
-            gain = None if method == "none" else difference(found, reference[split])
-            scores[split] = score_of(found, gain)
-        picks, precision = picks_of(metrics, method)
-        rows.append(
-            MethodSummary(
-                method=method,
-                role=role_of(method),
-                n_seeds=len(reference["test"].seeds),
-                debug_heldout=scores["debug_heldout"],
-                test=scores["test"],
-                n_picks=picks,
-                label_precision=precision,
-            )
+    return tuple(
+        summary_of(
+            method,
+            {split: outcomes(predictions, method, split) for split in splits},
+            None if method == "none" else reference,
+            metrics,
         )
-    return tuple(rows)
+        for method in _methods(predictions)
+    )
+
+
+def summary_of(
+    method: str,
+    found: Mapping[Split, Outcomes],
+    reference: Mapping[Split, Outcomes] | None,
+    metrics: pa.Table,
+) -> MethodSummary:
+    """Make the row of one method; gains are against the reference, None being the method itself.
+
+    found, reference: on debug_heldout and test. Raises CountMismatch where the two were not
+    evaluated on the same images.
+    """
+    scores = {
+        split: score_of(own, None if reference is None else difference(own, reference[split]))
+        for split, own in found.items()
+    }
+    n_picks, precision = picks_of(metrics, method)
+    return MethodSummary(
+        method=method,
+        role=role_of(method),
+        n_seeds=len(found["test"].seeds),
+        debug_heldout=scores["debug_heldout"],
+        test=scores["test"],
+        n_picks=n_picks,
+        label_precision=precision,
+    )
 
 
 def mode_rows(predictions: pa.Table) -> tuple[ModeSummary, ...]:

@@ -127,10 +127,7 @@ def answer(
 
     Raises DataError if there are no images, LabelError if none has a label that the model knows.
     """
-    table = read_labels(data, "dataset")
-    given = None
-    if table is not None:
-        given = dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    given = _given_labels(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.network.to(device).eval()
     classes = set(model.classes)
@@ -184,6 +181,14 @@ def answer(
         counts["unlabelled"],
         counts["unknown"],
     )
+
+
+def _given_labels(data: DataConfig) -> dict[str, str] | None:
+    """Labels by image_id; None where the images bring their own."""
+    table = read_labels(data, "dataset")
+    if table is None:
+        return None
+    return dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def _input(image: RawImage, preprocess: Preprocess) -> np.ndarray | None:

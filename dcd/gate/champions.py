@@ -78,10 +78,11 @@ def promote(
         )
     prefix, card = keys.run_model(run_id, seed), keys.run_card(run_id)
     _check_files(store, prefix, card)
+    at = datetime.now(UTC)
     return _put(
         store,
         Champion(
-            id=_new_id(at := datetime.now(UTC)),
+            id=_new_id(at),
             action="promotion",
             at=at,
             run_id=run_id,

@@ -13,18 +13,15 @@ import pyarrow.compute as pc
 
 from dcd.cells.cell import CellInfo
 from dcd.config import ComparisonConfig, Split
-from dcd.evaluation.metrics import label_precision, metrics_table
 from dcd.evaluation.stats import holm, paired_p_value
 from dcd.evaluation.summary import (
     MethodSummary,
     Outcomes,
-    difference,
     outcomes,
-    picks_of,
-    role_of,
-    score_of,
+    summary_of,
 )
 from dcd.runs import comparison_figures
+from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.sources.source import Source, fetch, fetch_all
 from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
@@ -87,7 +84,7 @@ def write_comparison(
     splits: those of the first seed, for the pictures. parts: of the store, that it is a view of.
     """
     comparison_id = f"{config.name}-{keys.digest(config, [c.cell.id for c in cells])}"
-    metrics = cell_metrics(store, config, cells)
+    metrics = arm_metrics(store, config, cells)
     summaries = summarise(store, config, cells, metrics)
     described = {"config": config.model_dump_json()}
 
@@ -119,14 +116,10 @@ def write_comparison(
     return ComparisonInfo(comparison_id, store.uri(keys.comparison(comparison_id, "")), table)
 
 
-def cell_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell]) -> pa.Table:
+def arm_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell]) -> pa.Table:
     """Return schemas.METRICS of all cells, for all images and by mode; `model` names the arm."""
-    true_labels = read_truth(config.base.pool)
-    parts = []
-    for cell in cells:
-        picks = store.read_table(keys.cell_picks(cell.cell.id))
-        precision = label_precision(picks, true_labels)
-        parts.append(metrics_table(_predictions(store, cell), picks.num_rows, precision))
+    truth = read_truth(config.base.pool)
+    parts = [cell_metrics(store, cell.cell.id, _predictions(store, cell), truth) for cell in cells]
     return schemas.conform(pa.concat_tables(parts), schemas.METRICS, "metrics")
 
 
@@ -140,27 +133,12 @@ def summarise(
     for arm in arms:
         is_reference = arm.name == config.reference
         own = _outcomes(store, cells, arm.name)
-        scores = {
-            split: score_of(
-                own[split], None if is_reference else difference(own[split], reference[split])
-            )
-            for split in _SHOWN
-        }
         p_value = (
             None
             if is_reference
             else paired_p_value(own["debug_heldout"].correct, reference["debug_heldout"].correct)
         )
-        n_picks, precision = picks_of(metrics, arm.name)
-        summary = MethodSummary(
-            method=arm.name,
-            role=role_of(arm.name),
-            n_seeds=len(own["test"].seeds),
-            debug_heldout=scores["debug_heldout"],
-            test=scores["test"],
-            n_picks=n_picks,
-            label_precision=precision,
-        )
+        summary = summary_of(arm.name, own, None if is_reference else reference, metrics)
         found.append((arm, summary, p_value))
     tested = [p for _, _, p in found if p is not None]
     corrected = iter(holm(tested))
@@ -258,10 +236,8 @@ def retrieval_sheet(
 
 
 def _predictions(store: Store, cell: ArmCell) -> pa.Table:
-    table = store.read_table(keys.cell_predictions(cell.cell.id))
-    table = table.filter(pc.is_in(table["split"], value_set=pa.array(_SHOWN)))
-    # Two arms with the same settings share a cell, under the name of the first.
-    return table.set_column(0, "model", pa.repeat(cell.arm.name, table.num_rows))
+    table = cell_predictions(store, cell.cell.id, cell.arm.name)
+    return table.filter(pc.is_in(table["split"], value_set=pa.array(_SHOWN)))
 
 
 def _outcomes(store: Store, cells: Sequence[ArmCell], name: str) -> dict[Split, Outcomes]:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import dcd
 from dcd.cells.cell import CellInfo
 from dcd.config import RunConfig, Split
-from dcd.evaluation.metrics import label_precision, metrics_table
 from dcd.evaluation.summary import MethodSummary, summary_rows
 from dcd.failures.registry import read_registry
 from dcd.gate.judge import judge, settle
@@ -25,6 +24,7 @@ from dcd.report.page import render
 from dcd.report.record import Lineage, RunRecord, StageCount
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
+from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.since import since_champion
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
@@ -114,13 +114,9 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
     truth = read_truth(config.pool)
     predictions, metrics = [], []
     for cell in evidence.cells:
-        table = store.read_table(keys.cell_predictions(cell.id))
-        # Two methods with the same settings share a cell, under the name of the first.
-        table = table.set_column(0, "model", pa.repeat(cell.method, table.num_rows))
-        picks = store.read_table(keys.cell_picks(cell.id))
-        precision = label_precision(picks, truth)
+        table = cell_predictions(store, cell.id, cell.method)
         predictions.append(table)
-        metrics.append(metrics_table(table, picks.num_rows, precision))
+        metrics.append(cell_metrics(store, cell.id, table, truth))
     every = pa.concat_tables(predictions)
     seed = config.seeds[0]
     neighbors = store.read_table(keys.selection_neighbors(evidence.selections[seed].id))

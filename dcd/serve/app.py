@@ -48,6 +48,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     """Make the pages of a store. hosts: the host names that requests may name ('*': any)."""
+    # Long, since every page is a closure over the store; each is short and reads by itself.
     templates = page_environment(_TEMPLATES)
 
     def page(name: str, status: int = 200, **values: Any) -> Response:

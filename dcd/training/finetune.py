@@ -125,9 +125,7 @@ def finetune(
     Every random draw is a function of the seed and the step. So on the CPU the same input gives the
     same weights, bit for bit, also when the training was killed and goes on from `checkpoint`.
     The network given is changed. validate: score of a network, higher is better, asked after every
-    epoch; the best epoch's weights are returned, and `config.patience` epochs without a better one
-    end the training.
-
+    epoch; the best epoch's weights are returned, and `patience` epochs without a better one end it.
     Raises BadImage, LabelError, DataError for fewer than two images, EncoderError if the network
     has not one output for each class, StoreError if the checkpoint is broken.
     """
