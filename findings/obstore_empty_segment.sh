@@ -47,6 +47,5 @@ try:
     changed = True
 except ValueError as err:
     print("obstore get:", type(err).__name__, str(err).splitlines()[0])
-server.stop()
 sys.exit("changed: listing or reading succeeds" if changed else 0)
 PYTHON
