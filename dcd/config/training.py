@@ -107,7 +107,8 @@ class TrainingConfig(Frozen):
         default=None,
         gt=0,
         lt=1,
-        description="full: keep a moving average of the weights, and use that; null: none.",
+        description="full: keep a moving average of the weights, and use that; null: none. It "
+        "warms up: decays of 0.99 and more are the same below 1,000 steps.",
     )
     patience: int | None = Field(
         default=None,

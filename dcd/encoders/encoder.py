@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from dcd.encoders import backends, weights
 from dcd.encoders.checkpoint_files import StateDict, fit_names, fitted_weights
 from dcd.encoders.class_token import without_unused_tokens
 from dcd.errors import EncoderError
-from dcd.images.preprocess import Preprocess
+from dcd.images.preprocess import Preprocess, crop_mode_of
 from dcd.store import keys
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def _load_encoder(config: EncoderConfig) -> Encoder:
     batch_size = config.batch_size or backends.default_batch_size(shape.activation_bytes, runtime)
     lean = without_unused_tokens(network)
     runtime, embed = backends.build(lean, preprocess, runtime, batch_size)
-    identity = keys.digest(weights.fingerprint(network), asdict(preprocess), runtime.precision)
+    identity = keys.digest(weights.fingerprint(network), preprocess.identity(), runtime.precision)
     return Encoder(
         encoder_id=f"{keys.slug(config.model)}-{identity}",
         dim=shape.dim,
@@ -96,6 +96,7 @@ def preprocess_of(config: EncoderConfig) -> Preprocess:
         interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         mean=_rgb(cfg.mean),
         std=_rgb(cfg.std),
+        crop_mode=crop_mode_of({"crop_mode": cfg.crop_mode}),
     )
 
 

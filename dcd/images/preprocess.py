@@ -1,6 +1,7 @@
 """Preprocess images as encoders expect them: from an image's pixels to the square that they see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,35 +15,78 @@ _INTERPOLATION = {
 }
 
 
+CropMode = Literal["center", "squash", "border"]
+CROP_MODES: tuple[CropMode, ...] = ("center", "squash", "border")
+
+
 @dataclass(frozen=True)
 class Preprocess:
-    """How an encoder wants its images. `mean` and `std` are per RGB channel, of values in 0–1."""
+    """How an encoder wants its images. `mean` and `std` are per RGB channel, of values in 0–1.
+
+    crop_mode: timm's. center: the shorter side fits, what is longer is cut; squash: both sides fit,
+    the aspect is lost; border: the longer side fits, the rest is padded with the mean.
+    """
 
     input_size: int
     crop_pct: float
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_mode: CropMode = "center"
+
+    def identity(self) -> dict[str, object]:
+        """Say what tells it from others, for digests; as before there were other modes."""
+        fields = asdict(self)
+        if self.crop_mode == "center":
+            del fields["crop_mode"]
+        return fields
+
+
+def crop_mode_of(cfg: Mapping[str, object]) -> CropMode:
+    """Take the mode from a pretrained configuration of timm; center where it names none."""
+    return next((mode for mode in CROP_MODES if mode == cfg.get("crop_mode")), "center")
 
 
 def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Bring (H, W, 3) uint8 to (S, S, 3): shorter side to S / crop_pct, antialiased, centre crop.
+    """Bring (H, W, 3) uint8 to (S, S, 3): resized to S / crop_pct, antialiased, centre crop.
 
     The same pixels as timm's evaluation transform, on uint8 instead of PIL images.
     Normalisation happens in the encoder's graph.
     """
     size = preprocess.input_size
-    short = int(size / preprocess.crop_pct)
-    image = _trim(image)
-    height, width = image.shape[:2]
-    scaled = (
-        (short, short * width // height) if height <= width else (short * height // width, short)
-    )
+    side = int(size / preprocess.crop_pct)
+    if preprocess.crop_mode == "center":
+        image = _trim(image)
+    scaled = list(_scaled(*image.shape[:2], side, preprocess.crop_mode))
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    pixels = resize(pixels, list(scaled), _INTERPOLATION[preprocess.interpolation], antialias=True)
-    top, left = (round((side - size) / 2) for side in scaled)
+    pixels = resize(pixels, scaled, _INTERPOLATION[preprocess.interpolation], antialias=True)
+    if preprocess.crop_mode == "border":
+        pixels = _padded(pixels, size, preprocess.mean)
+    top, left = (round((n - size) / 2) for n in pixels.shape[1:])
     cropped = pixels[:, top : top + size, left : left + size]
     return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+
+def _scaled(height: int, width: int, side: int, crop_mode: CropMode) -> tuple[int, int]:
+    """Height and width after resizing."""
+    if crop_mode == "squash":
+        return side, side
+    if crop_mode == "border":
+        ratio = max(height, width) / side
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+    if height <= width:
+        return side, side * width // height
+    return side * height // width, side
+
+
+def _padded(pixels: torch.Tensor, size: int, mean: tuple[float, float, float]) -> torch.Tensor:
+    """At least (3, size, size), the picture in the middle of the mean colour."""
+    _, height, width = pixels.shape
+    left, top = (max(0, size - n) // 2 for n in (width, height))
+    canvas = torch.tensor([round(255 * v) for v in mean], dtype=torch.uint8).view(3, 1, 1)
+    canvas = canvas.repeat(1, max(height, size), max(width, size))
+    canvas[:, top : top + height, left : left + width] = pixels
+    return canvas
 
 
 def _trim(image: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ def interpolation_curve(
 ) -> tuple[CurvePoint, ...]:
     """Judge the ensembles between two networks on every split of `evaluate`.
 
-    recompute: sets the BatchNorm statistics of an ensemble (`recompute_batchnorm`); the two ends
-    keep their own.
+    recompute: sets the BatchNorm statistics of an ensemble (`recompute_batchnorm`), of the two ends
+    as of what lies between, so that alpha is chosen among like models.
     """
     points = []
     for alpha in alphas:
@@ -56,8 +56,7 @@ def ensemble(
 ) -> nn.Module:
     """Make a network at `alpha` between the two. Raises EncoderError if their structures differ."""
     network = interpolate(original, finetuned, alpha)
-    if 0 < alpha < 1:
-        recompute(network)
+    recompute(network)
     return network
 
 

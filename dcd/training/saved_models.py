@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
-from dcd.images.preprocess import Preprocess
+from dcd.images.preprocess import Preprocess, crop_mode_of
 from dcd.store import Store
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.tables.labels import label_text
@@ -57,7 +57,7 @@ def save_model(
         "architecture": architecture.partition(".")[0],
         "input_size": (3, preprocess.input_size, preprocess.input_size),
         "crop_pct": preprocess.crop_pct,
-        "crop_mode": "center",
+        "crop_mode": preprocess.crop_mode,
         "interpolation": preprocess.interpolation,
         "mean": preprocess.mean,
         "std": preprocess.std,
@@ -98,6 +98,7 @@ def load_model(directory: Path) -> SavedModel:
         interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
         mean=(*cfg["mean"],),
         std=(*cfg["std"],),
+        crop_mode=crop_mode_of(cfg),
     )
     return SavedModel(network.eval(), classes, preprocess)
 

@@ -208,7 +208,9 @@ def test_preprocessing_belongs_to_the_weights() -> None:
     assert lite.mean == lite.std == (0.5, 0.5, 0.5)
     dino = preprocess_of(EncoderConfig(model="vit_small_patch16_224.dino"))
     assert dino.mean == (0.485, 0.456, 0.406)
-    assert dino.crop_pct == 0.9
+    assert (dino.crop_pct, dino.crop_mode) == (0.9, "center")
+    squashed = preprocess_of(EncoderConfig(model="coat_lite_medium_384.in1k"))
+    assert squashed.crop_mode == "squash"
     changed = preprocess_of(EncoderConfig(input_size=96, crop_pct=1.0))
     assert (changed.input_size, changed.crop_pct) == (96, 1.0)
 

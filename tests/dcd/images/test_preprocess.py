@@ -1,11 +1,13 @@
 """Preprocessing against timm's own transform."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 from timm.data.transforms_factory import create_transform
 
-from dcd.images.preprocess import Preprocess, to_input
+from dcd.images.preprocess import CropMode, Preprocess, to_input
 from tests.dcd.sources.hostile import noise
 
 HALF = (0.5, 0.5, 0.5)
@@ -16,7 +18,10 @@ HALF = (0.5, 0.5, 0.5)
     ("size", "crop_pct", "interpolation"),
     [(224, 0.875, "bicubic"), (96, 0.9, "bilinear"), (288, 1.0, "bicubic")],
 )
-def test_to_input_gives_the_pixels_of_timms_transform(shape, size, crop_pct, interpolation):
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_to_input_gives_the_pixels_of_timms_transform(
+    shape, size, crop_pct, interpolation, crop_mode
+):
     height, width = shape
     picture = noise(max(width // 4, 8), max(height // 4, 8)).resize((width, height))
     reference = create_transform(
@@ -24,11 +29,15 @@ def test_to_input_gives_the_pixels_of_timms_transform(shape, size, crop_pct, int
         is_training=False,
         interpolation=interpolation,
         crop_pct=crop_pct,
-        mean=(0.0, 0.0, 0.0),
+        crop_mode=crop_mode,
+        mean=(0.0, 0.0, 0.0) if crop_mode != "border" else (0.2, 0.4, 0.6),
         std=(1.0, 1.0, 1.0),
     )
-    expected = np.asarray(reference(picture)).transpose(1, 2, 0) * 255  # pyright: ignore
-    found = to_input(np.array(picture), Preprocess(size, crop_pct, interpolation, HALF, HALF))
+    expected = np.asarray(reference(picture)).transpose(1, 2, 0)  # pyright: ignore
+    mean = (0.0, 0.0, 0.0) if crop_mode != "border" else (0.2, 0.4, 0.6)
+    expected = (expected + np.array(mean)) * 255
+    preprocess = Preprocess(size, crop_pct, interpolation, mean, HALF, crop_mode)
+    found = to_input(np.array(picture), preprocess)
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
     difference = np.abs(found - expected)
@@ -37,11 +46,19 @@ def test_to_input_gives_the_pixels_of_timms_transform(shape, size, crop_pct, int
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (2, 30_000), (3, 7)])
-def test_to_input_takes_every_shape(shape: tuple[int, int]):
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_to_input_takes_every_shape(shape: tuple[int, int], crop_mode: CropMode):
     image = np.full((*shape, 3), 200, np.uint8)
-    found = to_input(image, Preprocess(224, 0.875, "bicubic", HALF, HALF))
+    grey = (200 / 255,) * 3
+    found = to_input(image, Preprocess(224, 0.875, "bicubic", grey, HALF, crop_mode))
     assert found.shape == (224, 224, 3)
     assert (found == 200).all()
+
+
+def test_only_other_modes_than_center_change_what_an_encoder_is_called():
+    plain = Preprocess(224, 0.875, "bicubic", HALF, HALF)
+    assert list(plain.identity()) == ["input_size", "crop_pct", "interpolation", "mean", "std"]
+    assert replace(plain, crop_mode="squash").identity()["crop_mode"] == "squash"
 
 
 def test_the_ends_of_a_panorama_do_not_matter():

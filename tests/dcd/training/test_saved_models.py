@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import load_encoder, load_network
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
-from dcd.images.preprocess import Preprocess
+from dcd.images.preprocess import CropMode, Preprocess
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
@@ -54,11 +55,13 @@ def test_timm_alone_loads_a_saved_model(architecture: str, tmp_path: Path):
     assert (tuple(found["mean"]), tuple(found["std"])) == (PREPROCESS.mean, PREPROCESS.std)
 
 
-def test_a_model_comes_back_as_it_went(tmp_path: Path):
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_a_model_comes_back_as_it_went(tmp_path: Path, crop_mode: CropMode):
     network = _network()
-    save_model(tmp_path, network, CLASSES, PREPROCESS, "test_resnet")
+    preprocess = replace(PREPROCESS, crop_mode=crop_mode)
+    save_model(tmp_path, network, CLASSES, preprocess, "test_resnet")
     model = load_model(tmp_path)
-    assert (model.classes, model.preprocess) == (CLASSES, PREPROCESS)
+    assert (model.classes, model.preprocess) == (CLASSES, preprocess)
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(_logits(model.network, x), _logits(network, x))
     assert sorted(file.name for file in tmp_path.iterdir()) == [MODEL_CONFIG, MODEL_WEIGHTS]
