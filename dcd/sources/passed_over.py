@@ -10,7 +10,14 @@ from typing import Literal
 from dcd.images.formats import is_image_name, suffix_of
 
 Kind = Literal[
-    "hidden", "folder marker", "no image", "archive", "label file", "other view", "table"
+    "hidden",
+    "folder marker",
+    "no image",
+    "archive",
+    "label file",
+    "lone label",
+    "other view",
+    "table",
 ]
 _N_EXAMPLES = 3
 _MARKER_SUFFIX = "_$folder$"  # Hadoop's
@@ -25,6 +32,10 @@ _IN_WORDS: dict[Kind, tuple[str, str]] = {
     "no image": ("file that is no image by its suffix", "files that are no images by their suffix"),
     "archive": ("archive that is not read here", "archives that are not read here"),
     "label file": ("label file beside an image", "label files beside images"),
+    "lone label": (
+        "label that does not follow the image of its key (a reject)",
+        "labels that do not follow the image of their key (rejects)",
+    ),
     "other view": (
         "picture beside the image of its key, without a label of its own",
         "pictures beside the image of their key, without labels of their own",

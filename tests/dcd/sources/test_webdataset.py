@@ -419,3 +419,11 @@ def test_hidden_members_tear_no_sample(tmp_path: Path):
 def test_backslashes_part_folders_too(tmp_path: Path):
     path = write_tar(tmp_path / "s.tar", [("v1.0\\7.png", b"a"), ("v1.0\\7.cls", b"cat")])
     assert labels_of(path) == {"s/v1.0\\7": "cat"}
+
+
+def test_labels_apart_from_their_images_are_counted(tmp_path: Path):
+    members = [("0.png", b"a"), ("1.png", b"b"), ("0.cls", b"cat"), ("1.cls", b"dog")]
+    tally = PassedOver()
+    data = DataConfig(images=str(write_tar(tmp_path / "s.tar", members)))
+    list(read_shard(list_shards(data)[0], data, tally))
+    assert tally.examples == {"lone label": ["0.cls", "1.cls"]}
