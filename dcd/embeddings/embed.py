@@ -7,13 +7,14 @@ same images in the same order however the threads run.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from dcd.config import EncoderConfig
@@ -28,6 +29,7 @@ from dcd.sources.source import Source
 from dcd.store import Store, keys
 from dcd.store.requests import METADATA_READ, MISSED, Requests, writing_requests
 from dcd.tables import schemas
+from dcd.tables.labels import stand_as_cleaned
 from dcd.tables.vectors import vector_lists
 from dcd.threads import cores
 
@@ -153,22 +155,37 @@ def footer_of(encoder_id: str, shard: Shard, stats: ShardStats) -> dict[str, str
 def published(store: Store, pool: str, encoder_id: str, shard: Shard) -> ShardStats | None:
     """Return the counts of a shard that is done; None if it must be (re)done.
 
-    Done means: there, and made from the same source etag, by the same encoder, in this format.
+    Done means: there, and made from the same source etag, by the same encoder, in this format; or
+    in the one before, where nothing that this one reads otherwise can be in it.
     """
     key = keys.embeddings(pool, encoder_id, shard.name)
     try:
         found = store.read_metadata(key)
     except (ObjectNotFound, ObjectUnreadable):
         return None
-    wanted = {
-        "code_format": str(CODE_FORMAT),
-        "encoder_id": encoder_id,
-        "source_etag": shard.etag,
-    }
+    wanted = {"encoder_id": encoder_id, "source_etag": shard.etag}
     if any(found.get(name) != value for name, value in wanted.items()):
+        return None
+    if found.get("code_format") != str(CODE_FORMAT) and not _reads_as_now(store, key, shard, found):
         return None
     counts = (int(found[name]) for name in ("n_images", "n_embedded", "n_rejected"))
     return ShardStats(shard.name, *counts)
+
+
+def _reads_as_now(store: Store, key: str, shard: Shard, found: Mapping[str, str]) -> bool:
+    """Say whether a shard in the format before this one has the ids and labels of today.
+
+    Format 1 did not clean them alike, refused some labels, knew no names of codes, and lost the
+    labels of keys with dots in tars.
+    """
+    if found.get("code_format") != "1" or found.get("n_rejected") != "0":
+        return False
+    rows = store.read_table(key, ["image_id", "weak_label"])
+    if shard.format == "webdataset":
+        dotted = pc.match_substring_regex(rows["image_id"], r"\.[^/]*$")
+        if rows["weak_label"].null_count or pc.any(dotted, min_count=0).as_py():
+            return False
+    return stand_as_cleaned(rows["image_id"], rows["weak_label"])
 
 
 def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:

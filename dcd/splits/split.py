@@ -16,6 +16,7 @@ from dcd.sources.source import Source
 from dcd.splits.gather import gather
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
+from dcd.tables.labels import stand_as_cleaned
 
 # Raised whenever a stage's output would change for the same inputs.
 _SPLIT_FORMAT = 2
@@ -63,7 +64,7 @@ def gather_split(
     labels = read_labels(data, split)
     content = None if labels is None else keys.table_digest(labels)
     etags = [[shard.name, shard.etag] for shard in shards]
-    split_id = keys.digest("split", _SPLIT_FORMAT, source.id, encoder_id, etags, content)
+    split_id = _id_of(store, "split", source.id, encoder_id, etags, content)
     key = keys.split(split_id)
     reused = store.exists(key)
     if not reused:
@@ -75,6 +76,18 @@ def gather_split(
     return SplitInfo(
         split_id, split, source, int(counts["n_labelled"]), int(counts["n_images"]), reused
     )
+
+
+def _id_of(store: Store, kind: str, *made_of: object) -> str:
+    """Name a split: by the format before this one where that stands and holds the same."""
+    older = keys.digest(kind, _SPLIT_FORMAT - 1, *made_of)
+    if store.exists(keys.split(older)):
+        counts = store.read_metadata(keys.split(older))
+        rows = store.read_table(keys.split(older), ["image_id", "label"])
+        is_whole = counts.get("n_labelled", counts["n_images"]) == counts["n_images"]
+        if is_whole and stand_as_cleaned(rows["image_id"], rows["label"]):
+            return older
+    return keys.digest(kind, _SPLIT_FORMAT, *made_of)
 
 
 def add_failures(
@@ -89,7 +102,7 @@ def add_failures(
     given: the error sample that the config names, if any. A picture counts once.
     """
     etags = [[shard.name, shard.etag] for shard in shards]
-    split_id = keys.digest("failures", _SPLIT_FORMAT, given and given.id, encoder_id, etags)
+    split_id = _id_of(store, "failures", given and given.id, encoder_id, etags)
     key = keys.split(split_id)
     reused = store.exists(key)
     if not reused:

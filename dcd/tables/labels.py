@@ -178,6 +178,18 @@ def id_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return texts.take(pa.array(codes, mask=codes < 0))
 
 
+def stand_as_cleaned(ids: pa.ChunkedArray, labels: pa.ChunkedArray) -> bool:
+    """Say whether ids and labels that an earlier version stored are those of this one.
+
+    They are cleaned, and no label can be a code that has a name by now.
+    """
+    if not pa.chunked_array([id_column(ids.combine_chunks())]).equals(ids):
+        return False
+    distinct = pc.unique(labels).drop_null()
+    is_code = pc.match_substring_regex(distinct, r"^-?[0-9]+$")
+    return cleaned(distinct).column().equals(distinct) and not pc.any(is_code, min_count=0).as_py()
+
+
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     """The names that Hugging Face's `datasets` keeps beside the codes of a ClassLabel column.
 
