@@ -1,0 +1,121 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dcd.config import DataConfig
+from dcd.errors import DataError, LabelError
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage, Reject
+from dcd.sources.shards import read_shard
+from dcd.sources.tables import open_table
+
+ROWS = "image_id,label\r\n01,cat\r\n1e3,NaN\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.csv", ROWS.encode()),
+        ("t.CSV", b"\xef\xbb\xbf" + ROWS.encode()),
+        ("t.csv.gz", gzip.compress(ROWS[:20].encode()) + gzip.compress(ROWS[20:].encode())),
+        ("packed.csv", gzip.compress(ROWS.encode())),
+        ("t.csv.zst", pa.Codec("zstd").compress(ROWS.encode(), asbytes=True)),
+        ("t.tsv", ROWS.replace(",", "\t").encode()),
+        ("t.csv", ROWS.replace(",", ";").encode()),
+        ("t.csv", ROWS.encode("utf-16")),
+        ("t.csv", b"\n\n image_id ,\tlabel\n01,cat\n\n1e3,NaN"),
+    ],
+)
+def test_text_tables_are_text_however_they_are_written(tmp_path: Path, name: str, data: bytes):
+    (tmp_path / name).write_bytes(data)
+    found = open_table(str(tmp_path / name), "p").read(["image_id", "label"])
+    assert found.to_pydict() == {"image_id": ["01", "1e3"], "label": ["cat", "NaN"]}
+
+
+def test_a_folder_with_a_suffix_decides_nothing_and_a_guess_is_told(tmp_path: Path):
+    (tmp_path / "x.tsv").mkdir()
+    (tmp_path / "x.tsv" / "t.csv").write_text("image_id;label\na;b\n")
+    table = open_table(str(tmp_path / "x.tsv" / "t.csv"), "p")
+    assert table.note is not None
+    assert "semicolon" in table.note
+    pq.write_table(pa.table({"label": [1]}), tmp_path / "t.csv")
+    assert open_table(str(tmp_path / "t.csv"), "p").read(["label"]).to_pydict() == {"label": [1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("t.csv", b"image_id,label\na,caf\xe9\n", "save it as UTF-8"),
+        ("t.csv", b"", "is empty"),
+        ("t.csv", b"image_id,label\na,b,c\n", "Expected 2 columns, got 3: a,b,c"),
+        ("t.csv.gz", gzip.compress(ROWS.encode())[:-12], "ended before"),
+        ("t.txt", ROWS.encode(), "Parquet"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_place(
+    tmp_path: Path, name: str, data: bytes, message: str
+):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        open_table(str(tmp_path / name), "train.labels").read(["image_id", "label"])
+    assert f"train.labels: {tmp_path / name}" in str(caught.value)
+
+
+def test_names_equal_but_for_case_are_refused_where_one_is_asked_for(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("image_id,Label,label,x,X\na,b,c,d,e\n")
+    table = open_table(str(tmp_path / "t.csv"), "p")
+    assert table.read(["image_id"]).to_pydict() == {"image_id": ["a"]}
+    with pytest.raises(LabelError, match=r"\['Label', 'label'\]"):
+        table.read(["image_id", "label"])
+
+
+def labelled(path: Path, labels: list, names: list[str] | None = None) -> None:
+    table = pa.table({"image": [b"x"] * len(labels), "label": labels})
+    if names is not None:
+        noted = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(noted)})
+    pq.write_table(table, path)
+
+
+def read_all(images: str) -> list:
+    data = DataConfig(images=images)
+    return [image for shard in list_shards(data) for image in read_shard(shard, data)]
+
+
+def test_each_file_has_its_own_code_book(tmp_path: Path):
+    labelled(tmp_path / "a.parquet", [0, 1, -1, 7], ["cat", "dog"])
+    labelled(tmp_path / "b.parquet", [0, 1], ["dog", " cat"])
+    found = read_all(str(tmp_path / "*.parquet"))
+    labels = [image.weak_label for image in found if isinstance(image, RawImage)]
+    assert labels == ["cat", "dog", None, "dog", "cat"]
+    (refused,) = (image for image in found if isinstance(image, Reject))
+    assert "code 7 has no name" in refused.reason
+
+
+@pytest.mark.parametrize("other", [["cat", "dog"], None])
+def test_names_beside_bare_codes_are_refused_with_both_files(tmp_path: Path, other):
+    labelled(tmp_path / "a.parquet", [0, 1])
+    if other is None:
+        labelled(tmp_path / "b.parquet", [0, 1], ["cat", "dog"])
+    else:
+        labelled(tmp_path / "b.parquet", other)
+    with pytest.raises(LabelError, match=r"a\.parquet: its labels are bare numbers.*b\.parquet"):
+        list_shards(DataConfig(images=str(tmp_path / "*.parquet")))
+
+
+def test_a_row_may_name_a_file_beside_its_table(tmp_path: Path):
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    (tmp_path / "data" / "in" / "a.png").write_bytes(b"a picture")
+    (tmp_path / "secret.png").write_bytes(b"elsewhere")
+    names = ["in/a.png", str(tmp_path / "data/in/a.png"), "gone.png", "../secret.png"]
+    names += [str(tmp_path / "secret.png"), "https://example.org/a.png"]
+    image = pa.array([{"bytes": None, "path": name} for name in names])
+    pq.write_table(pa.table({"image": image, "label": ["x"] * 6}), tmp_path / "data" / "t.parquet")
+    found = read_all(str(tmp_path / "data" / "t.parquet"))
+    assert [image.data for image in found[:2]] == [b"a picture"] * 2
+    assert "'gone.png', and no such file lies beside the table" in found[2].reason
+    assert all("does not lie beside the table" in image.reason for image in found[3:])
