@@ -14,10 +14,11 @@ from dcd.cells.pool_views import PoolViews
 from dcd.cells.train import (
     TrainedModel,
     TrainingData,
+    train_by_recipe,
     train_network,
     train_on_features,
 )
-from dcd.config import CompareConfig, EncoderConfig, Split, TrainingConfig
+from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
@@ -29,7 +30,10 @@ from dcd.tables import schemas
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.finetune import Progress
 
-_CELL_FORMAT = 4
+_CELL_FORMAT = 5
+
+# Raised whenever a recipe would choose another model of the same data.
+_RECIPE_FORMAT = 1
 _SAVED_METHODS = ("none", "selected")
 
 # On the curve of `selected`, which the report shows, beside what decides.
@@ -71,6 +75,12 @@ class CellPlan:
                 return [self.index.index_id, self.selection.id]
 
     @property
+    def objective(self) -> Objective:
+        """What the model is chosen for; fixed where nothing can judge it, or no recipe is known."""
+        judged = "debug_val" in self.splits and self.training.mode == "head"
+        return self.method.objective if judged else "fixed"
+
+    @property
     def id(self) -> str:
         """Digest of what the cell depends on, and of nothing else."""
         method = self.method
@@ -79,6 +89,7 @@ class CellPlan:
             "cell",
             _CELL_FORMAT,
             [method.draw, method.with_error_sample, method.name in _SAVED_METHODS],
+            "fixed" if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT],
             self.seed,
             self.index.encoder_id,
             sorted([split, info.id] for split, info in self.splits.items()),
@@ -127,7 +138,10 @@ def run_cell(
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
     data = gather_data(store, plan)
     checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
-    if plan.training.mode == "head":
+    if plan.objective != "fixed":
+        shown = _ON_CURVE if plan.method.name == "selected" else ()
+        trained = train_by_recipe(store, data, plan.encoder, plan.training, plan.objective, shown)
+    elif plan.training.mode == "head":
         trained = train_on_features(store, data, plan.encoder, plan.training)
     else:
         shown = _ON_CURVE if plan.method.name == "selected" else ()
@@ -143,7 +157,11 @@ def run_cell(
         predictions_table(plan.method.name, plan.seed, split, data.tables[split], found)
         for split, found in trained.predicted.items()
     )
-    described = {"method": str(asdict(plan.method)), "training": plan.training.model_dump_json()}
+    described = {
+        "method": str(asdict(plan.method)),
+        "training": plan.training.model_dump_json(),
+        "chosen": trained.chosen,
+    }
     store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
     store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
     store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
@@ -186,7 +204,13 @@ def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -
 def curve_table(trained: TrainedModel) -> pa.Table:
     """schemas.CURVE; without rows where no ensemble was chosen."""
     rows = [
-        {"alpha": p.alpha, "split": split, "accuracy": share, "chosen": p.alpha == trained.alpha}
+        {
+            "line": schemas.BETWEEN.join(trained.line),
+            "alpha": p.alpha,
+            "split": split,
+            "accuracy": share,
+            "chosen": p.alpha == trained.alpha,
+        }
         for p in trained.curve
         for split, share in p.accuracy.items()
     ]

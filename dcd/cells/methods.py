@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.cells.pool_views import PoolViews
-from dcd.config import BASELINES, Baseline, CompareConfig, RunConfig, SelectionConfig
+from dcd.config import (
+    BASELINES,
+    Baseline,
+    CompareConfig,
+    Objective,
+    RunConfig,
+    SelectionConfig,
+)
 from dcd.selection.picks import random_draw, random_in_label, targeted_picks
 from dcd.tables import schemas
 
@@ -34,12 +41,16 @@ Draw = Literal[
 
 @dataclass(frozen=True)
 class Method:
-    """One way to enlarge the training set, by the name it carries in tables."""
+    """One way to enlarge the training set, by the name it carries in tables.
+
+    objective: what the model is chosen for among others (`dcd.cells.recipe`); fixed: it is not.
+    """
 
     name: str
     draw: Draw
     selection: SelectionConfig | None = None
     with_error_sample: bool = False
+    objective: Objective = "fixed"
 
 
 _BASELINES: dict[Baseline, Method] = {
@@ -69,7 +80,10 @@ def methods(config: RunConfig) -> list[Method]:
 
 
 def _selecting(name: str, config: SelectionConfig) -> Method:
-    return Method(name, "selection", config, config.error_sample_weight > 0)
+    objective = config.objective
+    if objective is None:
+        objective = "failures_first" if name == "selected" else "fixed"
+    return Method(name, "selection", config, config.error_sample_weight > 0, objective)
 
 
 def pool_picks(

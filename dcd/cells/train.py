@@ -1,7 +1,9 @@
 """How a cell's model is trained: a head on cached features, or the whole network."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import nn
 
-from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
+from dcd.cells.recipe import Candidates, JudgedEnds, choose_head, judge_ends
+from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.encoders.encoder import load_network, preprocess_of
 from dcd.errors import DataError
 from dcd.images.preprocess import Preprocess
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
+from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.sources.source import Source, fetch, fetch_all
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
@@ -58,13 +62,17 @@ class TrainingData:
 class TrainedModel:
     """Predictions for every split but train. save: writes the model as a folder.
 
-    curve: accuracies between the original and the fine-tuned weights, where alpha was chosen.
+    curve: accuracies along the line between two models that the model was chosen from, alpha being
+    the place of the chosen one; empty where nothing was chosen. line: the names of its ends.
+    chosen: which model that is and why, in a sentence; empty where nothing was chosen.
     """
 
     predicted: Mapping[Split, Predictions]
     save: Callable[[Path], None]
     alpha: float = 1.0
     curve: tuple[CurvePoint, ...] = ()
+    line: tuple[str, str] = ("original", "fine-tuned")
+    chosen: str = ""
 
 
 def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
@@ -94,7 +102,48 @@ def train_on_features(
         head = _fit_head(store, data, config)
     else:
         head = kept_head(store, _head_id(data, config), lambda: _fit_head(store, data, config))
+    return _of_head(head, data, encoder)
 
+
+def train_by_recipe(
+    store: Store,
+    data: TrainingData,
+    encoder: EncoderConfig,
+    config: TrainingConfig,
+    objective: Objective,
+    shown: Sequence[Split] = (),
+) -> TrainedModel:
+    """Fit the heads of the recipe to features and take the one that `objective` asks for.
+
+    data.picks: those of a selection; debug_val must be among the tables. shown: splits that are put
+    on the curve and decide nothing.
+    """
+    judging = data.tables["debug_val"]
+    with _one_at_a_time:
+        ends = _ends_of(_RecipeData(store, data, config))
+    recipe = choose_head(ends, judging["label"].to_pylist(), config, objective)
+    first, second = recipe.line
+    features = {split: embedding_matrix(data.tables[split]) for split in shown}
+    truth = {split: np.array(data.tables[split]["label"].to_pylist()) for split in shown}
+    curve = []
+    for model in recipe.judged:
+        if model.shares.keys() <= {first, second}:
+            accuracy = {"val": float(model.val.mean()), "debug_val": float(model.debug_val.mean())}
+            head = recipe.head_at(model.shares)
+            for split in shown:
+                right = np.array(predict(head, features[split]).labels) == truth[split]
+                accuracy[split] = float(right.mean())
+            curve.append(CurvePoint(model.shares.get(second, 0.0), accuracy))
+    return replace(
+        _of_head(recipe.head, data, encoder),
+        alpha=recipe.chosen.shares.get(second, 0.0),
+        curve=tuple(sorted(curve, key=lambda point: point.alpha)),
+        line=recipe.line,
+        chosen=recipe.choice.reason,
+    )
+
+
+def _of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
     def save(directory: Path) -> None:
         network = with_head(load_network(encoder), head)
         save_model(directory, network, data.classes, preprocess_of(encoder), encoder.model)
@@ -105,6 +154,57 @@ def train_on_features(
         if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save)
+
+
+@dataclass(frozen=True)
+class _RecipeData:
+    """What the ends of a recipe depend on; equal where that is, whichever model is asked for."""
+
+    store: Store = field(compare=False)
+    data: TrainingData = field(compare=False)
+    config: TrainingConfig
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        splits = sorted([split, info.id] for split, info in self.data.splits.items())
+        picks = keys.table_digest(self.data.picks)
+        key = keys.digest(self.store.url, self.data.index.index_id, splits, picks)
+        object.__setattr__(self, "id", key)
+
+
+_one_at_a_time = threading.Lock()  # cells of one run want the same
+
+
+@lru_cache(maxsize=1)
+def _ends_of(of: _RecipeData) -> JudgedEnds:
+    """Held for the next objective: models that differ in nothing else share nearly all work."""
+    candidates = _candidates(of.store, of.data, of.config)
+    return judge_ends(candidates, embedding_matrix(of.data.tables["debug_val"]), of.config)
+
+
+def _candidates(store: Store, data: TrainingData, config: TrainingConfig) -> Candidates:
+    """What the ends of the recipe are trained on, out of the picks of a selection."""
+    train = data.tables["train"]
+    from_pool, _ = _by_source(data.picks)
+    picked = _picked_features(store, data)
+    rows = [train, *(in_order_of(picks, table) for picks, table in picked)]
+    labels = train["label"].to_pylist()
+    weight = []
+    for picks, _ in picked:
+        labels += picks["label"].to_pylist()
+        weight.append(picks["weight"].to_numpy())
+    known = pool_agreement(store, data.index)
+    at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())
+    agreement = known["label_agreement"].take(at).combine_chunks().fill_null(0.0)
+    return Candidates(
+        features=stacked_vectors(rows),
+        labels=labels,
+        classes=data.classes,
+        n_train=train.num_rows,
+        agreement=agreement.to_numpy(zero_copy_only=False),
+        added_weight=np.concatenate([np.zeros(0), *weight]),
+        doubt=joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)]),
+    )
 
 
 def _head_id(data: TrainingData, config: TrainingConfig) -> str:

@@ -29,7 +29,7 @@ from dcd.config.run import (
     RunnerConfig,
     WatchConfig,
 )
-from dcd.config.selection import LpipsConfig, SelectionConfig
+from dcd.config.selection import LpipsConfig, Objective, SelectionConfig
 from dcd.config.training import StartConfig, TrainingConfig
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "GateConfig",
     "IndexConfig",
     "LpipsConfig",
+    "Objective",
     "PoolConfig",
     "RunConfig",
     "RunnerConfig",

@@ -1,11 +1,15 @@
-"""The interpolation curve of weight ensembling (WiSE-FT) as inline SVG of the report."""
+"""The lines between models that `selected` was chosen from, as inline SVG of the report."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
 
 from dcd.report.svg import ACCENT, INK, SOFT, Size, drawing, plain, svg
+from dcd.tables.schemas import BETWEEN
 
 CURVE_SIZE = Size(620, 300, 12)
 _LINES = {"debug_heldout": ACCENT, "debug_val": ACCENT, "test": INK, "val": INK}
@@ -31,7 +35,32 @@ def chosen_alphas(curve: pa.Table) -> list[float]:
     return sorted(chosen.group_by(["seed", "alpha"]).aggregate([])["alpha"].to_pylist())
 
 
-def interpolation(curve: pa.Table, size: Size = CURVE_SIZE) -> str:
+@dataclass(frozen=True)
+class LineFigure:
+    """A line between two models, and what was chosen on it. drawing: SVG, safe to put into a page."""
+
+    first: str
+    second: str
+    seeds: list[int]
+    alphas: list[float]
+    drawing: Markup
+
+
+def lines(curve: pa.Table) -> list[LineFigure]:
+    """A figure for every line that a seed's model was chosen from. curve: of all seeds."""
+    found = []
+    for name in sorted(set(curve["line"].to_pylist())):
+        of_line = curve.filter(pc.equal(curve["line"], name))
+        first, _, second = name.partition(BETWEEN)
+        seeds = sorted(set(of_line["seed"].to_pylist()))
+        drawn = Markup(interpolation(of_line, (first, second)))
+        found.append(LineFigure(first, second, seeds, chosen_alphas(of_line), drawn))
+    return found
+
+
+def interpolation(
+    curve: pa.Table, ends: tuple[str, str] = ("original", "fine-tuned"), size: Size = CURVE_SIZE
+) -> str:
     """Accuracy on every split against alpha, chosen ones marked. The same rows, the same bytes."""
     means = mean_curve(curve)
     with drawing(size, "dcd-curve") as figure:
@@ -51,7 +80,7 @@ def interpolation(curve: pa.Table, size: Size = CURVE_SIZE) -> str:
             )
             ends.append((100 * ys[-1], split))
         _name_ends(axes, ends)
-        axes.set_xlabel("alpha: 0 original, 1 fine-tuned", color=SOFT, loc="right")
+        axes.set_xlabel(f"alpha: 0 {ends[0]}, 1 {ends[1]}", color=SOFT, loc="right")
         axes.set_title("accuracy, %", color=SOFT, loc="left", fontsize=mpl.rcParams["font.size"])
         plain(axes)
         described = "; ".join(

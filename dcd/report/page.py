@@ -70,10 +70,7 @@ def render(
             verdict=words.verdict_of(record, rows, modes),
             about={row.method: describe(row, record.config) for row in rows},
             wide=Markup(figures.trade_off(rows, figures.WIDE)),
-            curve=None
-            if record.curve is None
-            else Markup(curve_figure.interpolation(record.curve)),
-            alphas=[] if record.curve is None else curve_figure.chosen_alphas(record.curve),
+            curves=[] if record.curve is None else curve_figure.lines(record.curve),
             narrow=Markup(figures.trade_off(rows, figures.NARROW)),
             gallery=gallery.within(planned, pictures),
             max_open_groups=MAX_OPEN_GROUPS,

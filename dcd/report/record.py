@@ -83,7 +83,8 @@ class RunRecord:
     metrics, predictions: all methods and seeds (schemas.METRICS, schemas.PREDICTIONS).
     error_sample, neighbors: of the first seed's `selected` (schemas.ERROR_SAMPLE, NEIGHBORS).
     rejects: `shard` beside schemas.REJECTS. created: UTC. gate: None before it was asked.
-    curve: `seed` beside schemas.CURVE, of `selected`; None where no ensemble was chosen.
+    curve: `seed` beside schemas.CURVE, of `selected`; None where no model was chosen between two.
+    chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
     """
 
     run_id: str
@@ -98,4 +99,5 @@ class RunRecord:
     stages: tuple[StageCount, ...] = ()
     gate: GateOutcome | None = None
     curve: pa.Table | None = None
+    chosen: tuple[str, ...] = ()
     since: Since | None = None

@@ -141,6 +141,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         ),
         stages=evidence.stages,
         curve=_curve(store, evidence),
+        chosen=_chosen(store, evidence),
     )
 
 
@@ -164,7 +165,7 @@ def code_version() -> str:
 
 
 def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
-    """The interpolation curves of `selected`, one a seed."""
+    """The curves that `selected` was chosen from, one a seed."""
     parts = []
     for cell in evidence.cells:
         if cell.method == "selected":
@@ -172,6 +173,17 @@ def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
             parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
     curve = pa.concat_tables(parts) if parts else None
     return curve if curve is not None and curve.num_rows else None
+
+
+def _chosen(store: Store, evidence: Evidence) -> tuple[str, ...]:
+    """Which model `selected` is and why, seed by seed, where a recipe chose it."""
+    found = []
+    for cell in evidence.cells:
+        if cell.method == "selected":
+            described = store.read_metadata(keys.cell_predictions(cell.id))
+            if described.get("chosen"):
+                found.append(f"Seed {cell.seed}: {described['chosen']}.")
+    return tuple(found)
 
 
 def _failures(predictions: pa.Table, seed: int) -> pa.Table:

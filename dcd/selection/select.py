@@ -75,7 +75,7 @@ def select(
         _SELECTION_FORMAT,
         index.index_id,
         sorted([split, info.id] for split, info in splits.items()),
-        config.model_dump(mode="json", exclude={"lpips"}),
+        config.model_dump(mode="json", exclude={"lpips", "objective"}),
         *([] if lpips is None else [lpips.digest, config.searched]),
     )
     picks_key = keys.selection_picks(selection_id)

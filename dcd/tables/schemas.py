@@ -74,7 +74,10 @@ PREDICTIONS = _schema(
     ("confidence", pa.float32()),
     ("mode", pa.string(), True),
 )
-CURVE = _schema(  # of an ensemble of the original (alpha 0) and the fine-tuned weights (alpha 1)
+# Between the names of two models in CURVE's `line`.
+BETWEEN = " – "
+CURVE = _schema(  # of the average of two models' weights: alpha 0 is the first, 1 the second
+    ("line", pa.string()),  # the two models' names
     ("alpha", pa.float64()),
     ("split", pa.string()),
     ("accuracy", pa.float64()),

@@ -17,25 +17,38 @@ _MAX_ITERATIONS = 100
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 
 
-def fit_head(data: TrainingSet, standardizer: Standardizer, config: TrainingConfig) -> LinearHead:
+def fit_head(
+    data: TrainingSet,
+    standardizer: Standardizer,
+    config: TrainingConfig,
+    start: LinearHead | None = None,
+) -> LinearHead:
     """Fit a head as `config` says; deterministic.
 
     Without options against label noise it is `dcd.training.head.train_head`. With `drop_high_loss`
-    a first fit to all images gives the losses. Raises what `train_head` raises.
+    a first fit to all images gives the losses. start: where a loss that is not convex is descended
+    from; default: the cross-entropy solution. Raises what `train_head` raises.
     """
-    head = _fit(data, standardizer, config)
+    head = _fit(data, standardizer, config, start)
     if config.drop_high_loss == 0 or not data.doubt.weak.any():
         return head
     logits = data.features @ head.weight.T + head.bias
     losses, _ = _losses_of(data, config)(logits, EVERY)
     kept = np.flatnonzero(~high_loss(losses, data.doubt.weak, config.drop_high_loss))
-    return _fit(data.take(kept), standardizer, config)
+    return _fit(data.take(kept), standardizer, config, start)
 
 
-def _fit(data: TrainingSet, standardizer: Standardizer, config: TrainingConfig) -> LinearHead:
+def _fit(
+    data: TrainingSet,
+    standardizer: Standardizer,
+    config: TrainingConfig,
+    start: LinearHead | None,
+) -> LinearHead:
     softened = config.soft_labels != "none" or config.loss == "forward"
     if config.q == 0 and not (softened and data.doubt.weak.any()):
         return train_head(data, standardizer, config.l2)
+    if start is not None:
+        return descend(start, data, _losses_of(data, config), standardizer, config.l2)
     # The forward correction starts where the true labels lead; pool images only shift that.
     first = np.flatnonzero(~data.doubt.weak) if config.loss == "forward" else np.arange(len(data))
     start = train_head(data.take(first), standardizer, config.l2)

@@ -257,3 +257,28 @@ def test_images_that_are_gone_are_named(case: CellCase, monkeypatch: pytest.Monk
     monkeypatch.setattr("dcd.cells.train.fetch_all", lambda *_: {})
     with pytest.raises(DataError, match="train: 36 of 36 images are no longer where they were"):
         run_cell(case.store, case.plan("none", **FULL | {"epochs": 2}))
+
+
+def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
+    plan = case.plan("selected")
+    assert plan.objective == "failures_first"
+    cell = run_cell(case.store, plan)
+    prefix = keys.cell(cell.id)
+    curve = case.store.read_table(f"{prefix}/curve.parquet")
+    assert set(curve["split"].to_pylist()) == {"val", "debug_val", "debug_heldout", "test"}
+    assert pc.sum(curve["chosen"]).as_py() == 4  # one point, once a split
+    assert case.store.read_metadata(f"{prefix}/predictions.parquet")["chosen"]
+    assert "model.safetensors" in files_of(case, cell)
+
+
+def test_objectives_share_picks_but_not_cells(case: CellCase):
+    plan = case.plan("selected")
+    other = replace(plan, method=replace(plan.method, objective="both"))
+    assert other.selection == plan.selection
+    assert other.id != plan.id
+
+
+def test_without_debug_val_a_selection_is_taken_as_it_is(case: CellCase):
+    plan = case.plan("selected")
+    splits = {split: info for split, info in plan.splits.items() if split != "debug_val"}
+    assert replace(plan, splits=splits).objective == "fixed"

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from dcd.report.curve_figure import chosen_alphas, interpolation, mean_curve
+from dcd.report.curve_figure import chosen_alphas, interpolation, lines, mean_curve
 from dcd.report.page import render
 from tests.dcd.report.run_records import noise, record
 
@@ -13,6 +13,7 @@ def curve() -> pa.Table:
     """Two seeds: debug_val rises with alpha, the others fall; 0.5 and 0.7 are chosen."""
     rows = [
         {
+            "line": "original – fine-tuned",
             "alpha": alpha / 10,
             "split": split,
             "accuracy": 0.6 + (0.02 if split == "debug_val" else -0.01) * alpha + 0.1 * seed,
@@ -45,4 +46,17 @@ def test_the_report_shows_the_curve_only_where_there_is_one():
     made = record()
     assert 'id="ensemble"' not in render(made, noise(8))
     page = render(replace(made, curve=curve()), noise(8))
-    assert "The chosen alpha (0.5, 0.7)" in page
+    assert "the chosen alpha: 0.5, 0.7" in page
+    assert "<b>original</b> and <b>fine-tuned</b>" in page
+
+
+def test_every_line_has_a_figure_and_the_choice_its_reason():
+    of_line = curve().to_pylist()
+    for row in of_line:
+        row["line"] = "none – targeted" if row["seed"] else "whole_pool – targeted"
+    reason = "Seed 0: 0.5 whole_pool + 0.5 targeted: <the best>."
+    made = replace(record(), curve=pa.Table.from_pylist(of_line), chosen=(reason,))
+    page = render(made, noise(8))
+    assert [line.alphas for line in lines(made.curve)] == [[0.7], [0.5]]
+    assert "<b>whole_pool</b> and <b>targeted</b>" in page
+    assert "&lt;the best&gt;" in page
