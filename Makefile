@@ -9,7 +9,7 @@ EXTRAS ?= demo,dev
 # For `make up`: the case to run.
 CONFIG ?= demo/config.yaml
 
-.PHONY: cifar10n cifar100 install demo up down test check lint types contracts slow operated format clean
+.PHONY: cifar10n cifar100 domains redraws install demo up down test check lint types contracts slow operated format clean
 
 install: $(INSTALLED)
 
@@ -24,8 +24,12 @@ demo: install
 	$(BIN)/dcd demo $(if $(JSON),--json $(JSON))
 
 # The comparisons on real images, from ../shared/data.
-cifar10n cifar100: install
+cifar10n cifar100 domains: install
 	@$(BIN)/python -m benchmarks.real $@ $(if $(JSON),--json $(JSON))
+
+# The same on splits drawn anew: twenty runs.
+redraws: install
+	@$(BIN)/python -m benchmarks.redraws $(if $(JSON),--json $(JSON))
 
 up: install
 	BIN=$(abspath $(BIN)) deployments/up $(CONFIG)

@@ -1,7 +1,7 @@
 """A comparison on real images with real label noise, from an empty store to the table.
 
-make cifar10n, make cifar100 (JSON=FILE writes the metrics); or
-python -m benchmarks.real cifar10n|cifar100|PATH.yaml [--json FILE]
+make cifar10n, make cifar100, make domains (JSON=FILE writes the metrics); or
+python -m benchmarks.real cifar10n|cifar100|domains|PATH.yaml [--json FILE]
 """
 
 import argparse
@@ -53,7 +53,7 @@ def missing_data(config_path: Path) -> str | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("benchmark", help="cifar10n, cifar100, or the path of a config")
+    parser.add_argument("benchmark", help="cifar10n, cifar100, domains, or the path of a config")
     parser.add_argument("--json", type=Path, help="write the metrics there, as dcd run --json does")
     args = parser.parse_args()
     named = _HOME / f"{args.benchmark}.yaml"

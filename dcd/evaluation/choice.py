@@ -1,9 +1,11 @@
 """Which of several models a recipe takes, judged on val and debug_val alone. Pure.
 
 val is what the models saw nothing of within train (cross-validation), so it stands for test;
-debug_val stands for debug_heldout. Both are small: a model counts as worse than another only where
-it is behind by more than half a standard error of their paired difference, and of models that are
-equally good the one that is best on val is taken.
+debug_val stands for debug_heldout. Both are small. So a model counts as worse than another only
+where it is behind by more than three quarters of a standard error of their paired difference; what
+lies between two others on a line is judged on debug_val together with its neighbours there, since
+accuracy changes little from one to the next; and of equally good models the one that is best on val
+is taken.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,8 @@ import numpy as np
 from dcd.config import Objective
 
 # Standard errors of a paired difference.
-_KEPT = 0.5  # a model that is behind another by no more is not worse than it
+_NOISE = 0.75  # a model that is behind another by no more is not worse than it
+_NEXT = 0.1 + 1e-6  # shares of neighbours on a line differ by no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,8 @@ def choose_model(
     """Choose by the objective; `none` must be among the models, as the only part of one of them.
 
     failures_first: the best on debug_val of those that are not worse than `none` on val. both: the
-    best on debug_val of those that no baseline beats on val or debug_val. A number: the most of
+    best on debug_val of those that no baseline beats on val or debug_val, or that are the least
+    beaten. A number: the most of
     debug_val + number · val. Of equally good ones the best on val.
     """
     alone = {
@@ -61,7 +65,7 @@ def choose_model(
     none = models[alone["none"]]
     val = np.array([m.val.mean() for m in models])
     debug_val = np.array([m.debug_val.mean() for m in models])
-    score = debug_val
+    score = smoothed(models, debug_val)
     if objective == "failures_first":
         allowed = [i for i, m in enumerate(models) if not is_worse(m.val, none.val)]
         why = "the best on debug_val of what is not worse than none on val"
@@ -74,7 +78,7 @@ def choose_model(
         why = "the best on debug_val of what no baseline beats"
     else:
         price = float(objective)
-        allowed, score = list(range(len(models))), debug_val + price * val
+        allowed, score = list(range(len(models))), score + price * val
         why = f"the most on debug_val, a point of val being worth {price:g} of it"
     index = max(allowed, key=lambda i: (score[i], val[i]))
     chosen = models[index]
@@ -86,6 +90,25 @@ def choose_model(
     return Choice(index, reason)
 
 
+def smoothed(models: Sequence[Judged], values: np.ndarray) -> np.ndarray:
+    """Values (N,) of the models, those between two ends averaged with their neighbours' there."""
+    found = values.astype(float)
+    for i, model in enumerate(models):
+        ends = {end for end, share in model.shares.items() if share}
+        if len(ends) == 2:
+            near = [
+                j
+                for j, other in enumerate(models)
+                if {end for end, share in other.shares.items() if share} <= ends
+                and all(
+                    abs(other.shares.get(end, 0) - model.shares.get(end, 0)) <= _NEXT
+                    for end in ends
+                )
+            ]
+            found[i] = values[near].mean()
+    return found
+
+
 def standard_error(one: np.ndarray, other: np.ndarray) -> float:
     """The standard error of the difference of two accuracies on the same images, (N,) bool each."""
     difference = one.astype(float) - other
@@ -94,11 +117,18 @@ def standard_error(one: np.ndarray, other: np.ndarray) -> float:
 
 def is_worse(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether `one` is behind `other` by more than noise would leave; (N,) bool each."""
-    return bool(other.mean() - one.mean() > _KEPT * standard_error(one, other))
+    return _behind(one, other) > _NOISE
 
 
-def _none_is_better(model: Judged, baselines: Sequence[Judged]) -> bool:
-    return not any(
-        is_worse(model.val, other.val) or is_worse(model.debug_val, other.debug_val)
+def _behind(one: np.ndarray, other: np.ndarray) -> float:
+    """By how many standard errors `one` is behind `other`; 0 where it is not."""
+    gap = float(other.mean() - one.mean())
+    return gap / standard_error(one, other) if gap > 0 else 0.0
+
+
+def _most_behind(model: Judged, baselines: Sequence[Judged]) -> float:
+    """By how many standard errors a model is behind a baseline at most, on val or debug_val."""
+    return max(
+        max(_behind(model.val, other.val), _behind(model.debug_val, other.debug_val))
         for other in baselines
     )

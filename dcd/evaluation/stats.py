@@ -178,6 +178,38 @@ def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
     return float(root)
 
 
+def images_for_non_inferiority(
+    counts: PairedCounts, margin: float, level: float = 0.05, power: float = 0.8
+) -> int | None:
+    """How many images would show non-inferiority, if what was seen is the truth.
+
+    The usual approximation for paired shares (Lachin 1992, Statistics in Medicine 11:1239): with
+    the share of differing images and the difference as found. None where the loss is the margin
+    or more, which no number of images would change.
+    """
+    differing = (counts.gained + counts.lost) / counts.n
+    gap = counts.difference + margin
+    if gap <= 0:
+        return None
+    quantiles = float(norm.ppf(1 - level) + norm.ppf(power))
+    return math.ceil(max(differing - counts.difference**2, 0.0) * (quantiles / gap) ** 2)
+
+
+def images_for_improvement(
+    counts: PairedCounts, level: float = 0.05, power: float = 0.8
+) -> int | None:
+    """How many images McNemar's test would need, if what was seen is the truth.
+
+    Connor 1987, Biometrics 43:207. None where nothing was gained.
+    """
+    gain, differing = counts.difference, (counts.gained + counts.lost) / counts.n
+    if gain <= 0:
+        return None
+    under_none = float(norm.ppf(1 - level)) * math.sqrt(differing)
+    as_seen = float(norm.ppf(power)) * math.sqrt(differing - gain**2)
+    return math.ceil(((under_none + as_seen) / gain) ** 2)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for the number of comparisons (Holm 1979), in the order given."""
     order = np.argsort(p_values, kind="stable")

@@ -5,6 +5,7 @@ within a margin; on `debug_val` it must be better. A candidate that is merely di
 second test, and so the gate, with probability at most 5 %.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError
-from dcd.evaluation.stats import PairedCounts, lower_bound, mcnemar, non_inferiority, paired_counts
+from dcd.evaluation.stats import (
+    PairedCounts,
+    images_for_improvement,
+    images_for_non_inferiority,
+    lower_bound,
+    mcnemar,
+    non_inferiority,
+    paired_counts,
+)
 
 LEVEL = 0.05
 _MAX_CLASSES_NAMED = 3
@@ -75,7 +84,7 @@ def decide(
     reasons = (
         _test_reason(test, margin, level),
         *_class_reason(test, classes),
-        _val_reason(debug_val),
+        _val_reason(debug_val, level),
     )
     return Decision(test.passed and debug_val.passed, test, debug_val, classes, reasons)
 
@@ -135,7 +144,14 @@ def _test_reason(test: PairedTest, margin: float, level: float) -> str:
         return f"{changed}: {bound}, within the margin of {100 * margin:g}."
     if -counts.difference >= margin:
         return f"{changed}: more is lost than the margin of {100 * margin:g} points allows."
-    return f"{changed}: it is only {bound}, and the margin is {100 * margin:g}."
+    needed = images_for_non_inferiority(counts, margin, level)
+    assert needed is not None
+    smallest = math.ceil(-1e4 * lower_bound(counts, sure)) / 100
+    return (
+        f"{changed}: it is only {bound}, and the margin is {100 * margin:g}. These images would "
+        f"have passed at a margin of {smallest:.2f}; if the change is what it seems, a margin of "
+        f"{100 * margin:g} needs about {needed:,} of them (power 80 %)."
+    )
 
 
 def _class_reason(test: PairedTest, classes: tuple[ClassChange, ...]) -> tuple[str, ...]:
@@ -148,13 +164,17 @@ def _class_reason(test: PairedTest, classes: tuple[ClassChange, ...]) -> tuple[s
     return (f"Most is lost on {named}.",)
 
 
-def _val_reason(debug_val: PairedTest) -> str:
+def _val_reason(debug_val: PairedTest, level: float) -> str:
     counts = debug_val.counts
     verdict = "an improvement" if debug_val.passed else "no proof of an improvement"
+    needed = None if debug_val.passed else images_for_improvement(counts, level)
+    more = ""
+    if needed is not None:
+        more = f" If the gain is what it seems, about {needed:,} images would show it (power 80 %)."
     return (
         f"On debug_val {counts.gained} of {counts.n} images are newly right and {counts.lost} "
         f"newly wrong ({_points(counts.difference)}): {verdict} (McNemar p = "
-        f"{debug_val.p_value:.2g})."
+        f"{debug_val.p_value:.2g}).{more}"
     )
 
 

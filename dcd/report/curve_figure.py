@@ -37,7 +37,7 @@ def chosen_alphas(curve: pa.Table) -> list[float]:
 
 @dataclass(frozen=True)
 class LineFigure:
-    """A line between two models, and what was chosen on it. drawing: SVG, safe to put into a page."""
+    """A line between two models, and what was chosen on it. drawing: SVG, safe in a page."""
 
     first: str
     second: str

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dcd.evaluation.choice import Judged, choose_model, is_worse
+from dcd.evaluation.choice import Judged, choose_model, is_worse, smoothed
 
 BASELINES = ("none", "whole_pool")
 
@@ -34,9 +34,9 @@ def test_both_takes_nothing_that_a_baseline_beats_on_either():
     assert chosen([*GIVEN, *models(best=(750, 78))], "both") == "best"
 
 
-def test_where_every_model_is_beaten_somewhere_both_keeps_val():
-    judged = models(none=(800, 50), whole_pool=(700, 90), targeted=(650, 95))
-    assert chosen(judged, "both") == "none"
+def test_where_every_model_is_beaten_somewhere_both_takes_the_least_beaten():
+    judged = models(none=(800, 50), whole_pool=(700, 90), targeted=(795, 85), other=(650, 95))
+    assert chosen(judged, "both") == "targeted"
 
 
 @pytest.mark.parametrize(("price", "name"), [(0, "targeted"), (2, "targeted"), (20, "whole_pool")])
@@ -54,7 +54,17 @@ def test_what_noise_would_leave_is_not_worse():
     assert not is_worse(one, one)
     assert is_worse(right(60, 100), right(90, 100))
     behind = other.mean() - one.mean()
-    assert is_worse(one, other) == (behind > 0.5 * np.std(one.astype(float) - other) / 10)
+    assert is_worse(one, other) == (behind > 0.75 * np.std(one.astype(float) - other) / 10)
+
+
+def test_what_lies_between_is_judged_with_its_neighbours():
+    shares = [{"none": 1.0}, {"none": 0.9, "targeted": 0.1}, {"none": 0.8, "targeted": 0.2}]
+    judged = [
+        Judged(one, right(50, 100), right(n, 100))
+        for one, n in zip(shares, (40, 90, 50), strict=True)
+    ]
+    scores = smoothed(judged, np.array([0.4, 0.9, 0.5]))
+    np.testing.assert_allclose(scores, [0.4, 0.6, 0.7])
 
 
 def test_the_reason_says_what_was_chosen_and_on_what():

@@ -11,6 +11,8 @@ from dcd.evaluation.stats import (
     PairedCounts,
     bootstrap_mean,
     holm,
+    images_for_improvement,
+    images_for_non_inferiority,
     lower_bound,
     mcnemar,
     non_inferiority,
@@ -175,3 +177,27 @@ def test_holm_is_holms_step_down():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.7, 0.9]) == [1, 1]
     assert holm([]) == []
+
+
+def test_the_number_of_images_gives_the_power_that_it_promises():
+    """Drawn anew with that many images, four of five trials pass."""
+    rng = np.random.default_rng(0)
+    seen = PairedCounts(1000, 62, 58)
+    n = images_for_non_inferiority(seen, 0.005)
+    assert n is not None
+    assert n > seen.n
+    trials = rng.multinomial(n, [0.062, 0.058, 0.88], size=1000)
+    passed = [non_inferiority(PairedCounts(n, int(g), int(b)), 0.005) <= 0.05 for g, b, _ in trials]
+    assert 0.75 < np.mean(passed) < 0.85
+
+    better = PairedCounts(100, 20, 12)
+    m = images_for_improvement(better)
+    assert m is not None
+    trials = rng.multinomial(m, [0.2, 0.12, 0.68], size=1000)
+    passed = [mcnemar(PairedCounts(m, int(g), int(b))) <= 0.05 for g, b, _ in trials]
+    assert 0.74 < np.mean(passed) < 0.86
+
+
+def test_no_number_of_images_shows_what_is_not_there():
+    assert images_for_non_inferiority(PairedCounts(1000, 10, 20), 0.005) is None
+    assert images_for_improvement(PairedCounts(100, 5, 5)) is None

@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dcd.errors import DataError
+from dcd.evaluation.stats import non_inferiority
 from dcd.gate.decision import decide
 from dcd.tables import schemas
 
@@ -84,6 +87,18 @@ def test_too_few_images_to_tell_refuse():
     decision = _decide(test=(300, 300), debug_val=(20, 2))
     assert not decision.promoted
     assert "only 95 % sure to have lost less than" in decision.reasons[0]
+    said = re.search(r"a margin of ([\d.]+); .* needs about ([\d,]+) of them", decision.reasons[0])
+    assert said is not None
+    smallest, needed = float(said[1]), int(said[2].replace(",", ""))
+    assert non_inferiority(decision.test.counts, smallest / 100) <= 0.05
+    assert non_inferiority(decision.test.counts, (smallest - 0.02) / 100) > 0.05
+    assert needed > 4000
+
+
+def test_a_gain_too_small_to_show_says_how_many_images_would_show_it():
+    decision = _decide(test=(60, 20), debug_val=(6, 3))
+    assert "If the gain is what it seems, about" in decision.reasons[-1]
+    assert "would show it" not in _decide(test=(60, 20), debug_val=(3, 6)).reasons[-1]
 
 
 def test_no_gain_on_the_failures_refuses():
