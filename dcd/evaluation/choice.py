@@ -70,11 +70,9 @@ def choose_model(
         allowed = [i for i, m in enumerate(models) if not is_worse(m.val, none.val)]
         why = "the best on debug_val of what is not worse than none on val"
     elif objective == "both":
-        allowed = [
-            i for i, m in enumerate(models) if _none_is_better(m, [models[k] for k in known])
-        ]
-        # Where every model is beaten by some baseline: what keeps val, as that is the larger.
-        allowed = allowed or [max(known, key=lambda k: (val[k], debug_val[k]))]
+        behind = [_most_behind(m, [models[k] for k in known]) for m in models]
+        # Where every model is behind some baseline: those that are the least so.
+        allowed = [i for i in range(len(models)) if behind[i] <= max(_NOISE, min(behind))]
         why = "the best on debug_val of what no baseline beats"
     else:
         price = float(objective)
