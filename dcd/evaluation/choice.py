@@ -17,6 +17,7 @@ from dcd.config import Objective
 
 # Standard errors of a paired difference.
 _NOISE = 0.75  # a model that is behind another by no more is not worse than it
+_LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _NEXT = 0.1 + 1e-6  # shares of neighbours on a line differ by no more
 
 
@@ -121,7 +122,7 @@ def is_worse(one: np.ndarray, other: np.ndarray) -> bool:
 def _behind(one: np.ndarray, other: np.ndarray) -> float:
     """By how many standard errors `one` is behind `other`; 0 where it is not."""
     gap = float(other.mean() - one.mean())
-    return gap / standard_error(one, other) if gap > 0 else 0.0
+    return gap / max(standard_error(one, other), _LEAST) if gap > 0 else 0.0
 
 
 def _most_behind(model: Judged, baselines: Sequence[Judged]) -> float:

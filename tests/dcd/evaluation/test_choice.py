@@ -53,6 +53,7 @@ def test_what_noise_would_leave_is_not_worse():
     one, other = rng.random((2, 100)) < 0.7
     assert not is_worse(one, one)
     assert is_worse(right(60, 100), right(90, 100))
+    assert not is_worse(right(5990, 10_000), right(6000, 10_000))  # a tenth of a point
     behind = other.mean() - one.mean()
     assert is_worse(one, other) == (behind > 0.75 * np.std(one.astype(float) - other) / 10)
 
