@@ -30,7 +30,7 @@ from dcd.tables import schemas
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.finetune import Progress
 
-_CELL_FORMAT = 5
+_CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
 _RECIPE_FORMAT = 2
@@ -89,13 +89,14 @@ class CellPlan:
             "cell",
             _CELL_FORMAT,
             [method.draw, method.with_error_sample, method.name in _SAVED_METHODS],
-            "fixed" if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT],
             self.seed,
             self.index.encoder_id,
             sorted([split, info.id] for split, info in self.splits.items()),
             self.drawn_from,
             self.training,
             self.start_digest,
+            # What is not chosen keeps the id that it had before there was a choice.
+            *([] if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT]),
         )
 
     @property

@@ -170,6 +170,9 @@ def _curve(store: Store, evidence: Evidence) -> pa.Table | None:
     for cell in evidence.cells:
         if cell.method == "selected":
             table = store.read_table(keys.cell_curve(cell.id))
+            if "line" not in table.column_names:  # made when there was this one line only
+                ends = pa.repeat(schemas.BETWEEN.join(("original", "fine-tuned")), table.num_rows)
+                table = table.add_column(0, "line", ends)
             parts.append(table.append_column("seed", pa.repeat(cell.seed, table.num_rows)))
     curve = pa.concat_tables(parts) if parts else None
     return curve if curve is not None and curve.num_rows else None
