@@ -144,5 +144,8 @@ def test_faults_of_a_comparison_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match="own_selection_k9"):
         load_comparison(write_comparison_config(tmp_path, reference="own_selection_k9"))
     (tmp_path / "empty.yaml").write_text("name: x")
-    with pytest.raises(ConfigError, match="expected a mapping with base"):
+    with pytest.raises(ConfigError, match=r"empty\.yaml.*base: is missing"):
         load_comparison(tmp_path / "empty.yaml")
+    (tmp_path / "list.yaml").write_text("- x")
+    with pytest.raises(ConfigError, match="expected a mapping with"):
+        load_comparison(tmp_path / "list.yaml")
