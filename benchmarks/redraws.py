@@ -151,6 +151,7 @@ def redraw(config: RunConfig, draw: Draw, folder: Path) -> RunConfig:
         given[split]["labels"] = str(folder / "splits.parquet")
     if draw.thinning != "all":
         given["pool"]["labels"] = str(folder / "pool.parquet")
+    given["selection"] = {**given["selection"], "objective": "failures_first"}
     given["name"] = f"redraw{draw.number:02d}"
     given["seeds"] = [draw.seed]
     given["compare"] = {"baselines": list(BASELINES), "selections": {"both": {"objective": "both"}}}

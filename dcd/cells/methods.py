@@ -80,10 +80,7 @@ def methods(config: RunConfig) -> list[Method]:
 
 
 def _selecting(name: str, config: SelectionConfig) -> Method:
-    objective = config.objective
-    if objective is None:
-        objective = "failures_first" if name == "selected" else "fixed"
-    return Method(name, "selection", config, config.error_sample_weight > 0, objective)
+    return Method(name, "selection", config, config.error_sample_weight > 0, config.objective)
 
 
 def pool_picks(

@@ -45,15 +45,14 @@ class SelectionConfig(Frozen):
     error_sample_weight: 0, max_targeted_share: 1, leak_distance: 0}.
     """
 
-    objective: Objective | None = Field(
-        default=None,
+    objective: Objective = Field(
+        default="fixed",
         description="Which model is taken: of this selection's, those of simple baselines and the "
         "averages of their weights, judged on debug_val and, by cross-validation, on train. "
         "failures_first: the best on debug_val that is not worse than `none` on train. both: the "
         "best on debug_val that no baseline beats on either. A number: what a point on train is "
-        "worth in points of debug_val. fixed: this selection as it is. Default: failures_first "
-        "for `selection`, fixed for those that stand beside it. Needs debug_val and training.mode "
-        "head.",
+        "worth in points of debug_val. fixed: this selection as it is. All but fixed need "
+        "debug_val and training.mode head, and make the gate's test on debug_val optimistic.",
     )
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(

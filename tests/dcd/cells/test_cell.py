@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from dcd.cells.cell import CellInfo, run_cell
+from dcd.cells.cell import CellInfo, CellPlan, run_cell
 from dcd.cells.train import failing_head, starting_head
 from dcd.errors import DataError
 from dcd.store import keys
@@ -189,7 +189,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from dcd.training.checkpoints import Checkpoint
-from dcd.cells.cell import run_cell
+from dcd.cells.cell import CellPlan, run_cell
 from tests.dcd.cells.cell_case import CellCase
 from tests.dcd.cells.test_cell import FULL
 
@@ -259,8 +259,16 @@ def test_images_that_are_gone_are_named(case: CellCase, monkeypatch: pytest.Monk
         run_cell(case.store, case.plan("none", **FULL | {"epochs": 2}))
 
 
+def by_recipe(plan: CellPlan) -> CellPlan:
+    return replace(plan, method=replace(plan.method, objective="failures_first"))
+
+
+def test_a_selection_is_taken_as_it_is_unless_an_objective_is_asked_for(case: CellCase):
+    assert case.plan("selected").objective == "fixed"
+
+
 def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
-    plan = case.plan("selected")
+    plan = by_recipe(case.plan("selected"))
     assert plan.objective == "failures_first"
     cell = run_cell(case.store, plan)
     prefix = keys.cell(cell.id)
@@ -272,13 +280,13 @@ def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
 
 
 def test_objectives_share_picks_but_not_cells(case: CellCase):
-    plan = case.plan("selected")
+    plan = by_recipe(case.plan("selected"))
     other = replace(plan, method=replace(plan.method, objective="both"))
     assert other.selection == plan.selection
     assert other.id != plan.id
 
 
 def test_without_debug_val_a_selection_is_taken_as_it_is(case: CellCase):
-    plan = case.plan("selected")
+    plan = by_recipe(case.plan("selected"))
     splits = {split: info for split, info in plan.splits.items() if split != "debug_val"}
     assert replace(plan, splits=splits).objective == "fixed"

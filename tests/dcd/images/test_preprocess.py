@@ -41,8 +41,11 @@ def test_to_input_gives_the_pixels_of_timms_transform(
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
     difference = np.abs(found - expected)
-    assert difference.max() <= 2.01
-    assert difference.mean() < 0.05
+    # Pillow 13 takes the vertical pass first where that is cheaper, torch never does, and between
+    # the passes both round: only a tall picture that is squashed meets that.
+    other_order = crop_mode == "squash" and height > width and interpolation == "bicubic"
+    assert difference.max() <= (3.01 if other_order else 2.01)
+    assert difference.mean() < (0.25 if other_order else 0.05)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60_000), (60_000, 1), (2, 30_000), (3, 7)])
