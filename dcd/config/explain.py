@@ -88,7 +88,8 @@ def repeated_keys(root: yaml.Node | None) -> list[str]:
     """Tell of every key that stands twice, a line each: YAML would silently keep the last."""
     problems: list[str] = []
     # An alias stands for the node that its anchor marks: each is looked at once.
-    seen, waiting = set(), [(root, ())]
+    seen: set[int] = set()
+    waiting: list[tuple[yaml.Node | None, Place]] = [(root, ())]
     while waiting:
         node, loc = waiting.pop()
         if id(node) in seen or not isinstance(node, yaml.CollectionNode):

@@ -9,6 +9,7 @@ import io
 import pickle
 import re
 from collections import OrderedDict
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ class _LeftOutDict:
 
 def unpickled(data: bytes) -> object:
     """Read what torch.save wrote, objects of trainers left out. Raises what torch.load raises."""
-    left_out: list[tuple[object, str]] = []
+    left_out: list[Any] = []  # pairs of a class and the name that it stands for
     while True:
         try:
             with torch.serialization.safe_globals([*_HARMLESS, *left_out]):

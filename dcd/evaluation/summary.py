@@ -83,7 +83,9 @@ def summary_rows(predictions: pa.Table, metrics: pa.Table) -> tuple[MethodSummar
     were not evaluated on the same images.
     """
     splits: tuple[Split, Split] = ("debug_heldout", "test")
-    reference = {split: outcomes(predictions, "none", split) for split in splits}
+    reference: dict[Split, Outcomes] = {
+        split: outcomes(predictions, "none", split) for split in splits
+    }
     return tuple(
         summary_of(
             method,

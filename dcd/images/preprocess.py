@@ -44,7 +44,8 @@ class Preprocess:
 
 def crop_mode_of(cfg: Mapping[str, object]) -> CropMode:
     """Take the mode from a pretrained configuration of timm; center where it names none."""
-    return next((mode for mode in CROP_MODES if mode == cfg.get("crop_mode")), "center")
+    known: dict[object, CropMode] = {mode: mode for mode in CROP_MODES}
+    return known.get(cfg.get("crop_mode"), "center")
 
 
 def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -57,7 +58,8 @@ def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     side = int(size / preprocess.crop_pct)
     if preprocess.crop_mode == "center":
         image = _trim(image)
-    scaled = list(_scaled(*image.shape[:2], side, preprocess.crop_mode))
+    height, width = image.shape[:2]
+    scaled = list(_scaled(height, width, side, preprocess.crop_mode))
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     pixels = resize(pixels, scaled, _INTERPOLATION[preprocess.interpolation], antialias=True)
     if preprocess.crop_mode == "border":

@@ -67,7 +67,7 @@ def interpolation(
         axes = figure.add_axes((0.08, 0.15, 0.72, 0.76))
         for alpha in sorted(set(chosen_alphas(curve))):
             axes.axvline(alpha, color=SOFT, lw=0.75, dashes=(4, 3), zorder=1)
-        ends = []
+        last: list[tuple[float, str]] = []
         for split, points in means.items():
             xs, ys = zip(*points, strict=True)
             axes.plot(
@@ -78,8 +78,8 @@ def interpolation(
                 dashes=(3, 2) if split in _DECIDES else (None, None),
                 zorder=3,
             )
-            ends.append((100 * ys[-1], split))
-        _name_ends(axes, ends)
+            last.append((100 * ys[-1], split))
+        _name_ends(axes, last)
         axes.set_xlabel(f"alpha: 0 {ends[0]}, 1 {ends[1]}", color=SOFT, loc="right")
         axes.set_title("accuracy, %", color=SOFT, loc="left", fontsize=mpl.rcParams["font.size"])
         plain(axes)

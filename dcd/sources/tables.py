@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -153,7 +154,7 @@ def _text_table(uri: str, place: str, separator: str) -> TableFile:
 
 
 @contextmanager
-def _text(uri: str) -> Iterator[io.BufferedReader]:
+def _text(uri: str) -> "Iterator[io.BufferedReader[Any]]":
     """The bytes of a text table, unpacked as their beginning tells."""
     raw = io.BufferedReader(open_object(uri), _READ_BYTES)
     start = raw.peek(6)[:6]

@@ -47,9 +47,9 @@ class S3Settings:
 
 def settings_digest() -> str:
     """Digest the AWS settings, so that new ones take effect in a running process."""
-    settings: list[object] = sorted(
-        item for item in os.environ.items() if item[0].startswith("AWS_")
-    )
+    settings: list[object] = [
+        *sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    ]
     for variable, default in (
         ("AWS_CONFIG_FILE", "~/.aws/config"),
         ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),

@@ -41,7 +41,8 @@ class TrainingSet:
 
     def take(self, rows: np.ndarray) -> "TrainingSet":
         """Keep the images at these positions."""
-        labels = [self.labels[i] for i in rows.tolist()]
+        positions: list[int] = rows.tolist()
+        labels = [self.labels[i] for i in positions]
         return TrainingSet(
             self.features[rows], labels, self.classes, self.weight[rows], self.doubt.take(rows)
         )

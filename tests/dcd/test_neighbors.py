@@ -39,7 +39,7 @@ def test_labels_with_lists_are_searched_whole(tmp_path, small_lists):
     failures = failures_table(["large"] * 8, asked)
     found = nearest(store, index, failures.drop_columns(["label", "mode"]), ["large", "small"], K)
 
-    distance = np.linalg.norm(np.float64(asked)[:, None] - np.float64(vectors), axis=2)
+    distance = np.linalg.norm(asked[:, None].astype(float) - vectors.astype(float), axis=2)
     order = np.argsort(distance, axis=1, kind="stable")[:, :K]
     assert found["image_id"].to_pylist() == [ids[i] for row in order for i in row]
     assert found["rank"].to_pylist() == [*range(1, K + 1)] * 8

@@ -52,7 +52,7 @@ def test_to_input_gives_the_pixels_of_timms_transform(
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 def test_to_input_takes_every_shape(shape: tuple[int, int], crop_mode: CropMode):
     image = np.full((*shape, 3), 200, np.uint8)
-    grey = (200 / 255,) * 3
+    grey = (200 / 255, 200 / 255, 200 / 255)
     found = to_input(image, Preprocess(224, 0.875, "bicubic", grey, HALF, crop_mode))
     assert found.shape == (224, 224, 3)
     assert (found == 200).all()

@@ -40,6 +40,8 @@ def test_the_figure_names_every_split_and_is_the_same_every_time():
     assert all(f">{split}<" in svg for split in SPLITS)
     assert svg == interpolation(curve())
     assert "style=" not in svg
+    assert "alpha: 0 original, 1 fine-tuned" in svg
+    assert "alpha: 0 none, 1 targeted" in interpolation(curve(), ("none", "targeted"))
 
 
 def test_the_report_shows_the_curve_only_where_there_is_one():
