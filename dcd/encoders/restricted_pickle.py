@@ -8,6 +8,7 @@ import argparse
 import io
 import pickle
 import re
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -21,6 +22,10 @@ _NOTED_BY_TRAINERS = re.compile(
 )
 _NOT_ALLOWED = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 _MAX_LEFT_OUT = 100
+
+# torch keeps the list of allowed classes for the whole process: the thread that ends first would
+# take it from the others.
+_allowing = threading.Lock()
 
 
 class _LeftOut:
@@ -48,7 +53,7 @@ def unpickled(data: bytes) -> object:
     left_out: list[Any] = []  # pairs of a class and the name that it stands for
     while True:
         try:
-            with torch.serialization.safe_globals([*_HARMLESS, *left_out]):
+            with _allowing, torch.serialization.safe_globals([*_HARMLESS, *left_out]):
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as err:
             found = _NOT_ALLOWED.search(str(err))

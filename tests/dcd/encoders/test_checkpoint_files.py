@@ -6,6 +6,7 @@ import datetime
 import io
 import pathlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,11 @@ def test_objects_of_trainers_are_left_out_and_code_is_refused(tmp_path: Path):
     with pytest.raises(EncoderError, match="could run code and are refused"):
         fitted_weights(str(path), WANTED)
     assert not (tmp_path / "mark").exists()
+
+
+def test_several_cells_may_read_checkpoints_at_once(tmp_path: Path):
+    path = tmp_path / "model_best.pth.tar"
+    torch.save(FORMS["model_best.pth.tar"], path)
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(read_document, [str(path)] * 32))
+    assert len(read) == 32
