@@ -17,7 +17,7 @@ from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors
 from dcd.label_noise.agreement import label_agreement
 from dcd.label_noise.pool_agreement import pool_reference
-from dcd.report.page import page_environment
+from dcd.report.page import fill_page
 from dcd.report.thumbnails import album
 from dcd.sources.source import Source, fetch
 from dcd.store import Store
@@ -140,5 +140,4 @@ def contact_sheet(
     shown = album(
         uses, lambda ids: {i: both[i] for i in ids if i in both}, _MAX_PAGE_BYTES, _THUMBNAIL_PX
     )
-    template = page_environment().get_template("neighbors.html")
-    return template.render(by_picture=by_picture, uris=shown.uris)
+    return fill_page("neighbors.html", by_picture=by_picture, uris=shown.uris)

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from dcd.config import EncoderConfig
-from dcd.embeddings import status as pool_status
+from dcd.embeddings import status
 from dcd.embeddings.batches import Batch
 from dcd.embeddings.embed import ShardOutcome, embed_shard, published
 from dcd.embeddings.status import FailedShard
@@ -130,6 +130,6 @@ def note_failures(
 ) -> None:
     """Note the failed shards in the store; a store that is away must not hide their names."""
     try:
-        pool_status.note_failures(Store(store), source.id, encoder_id, failed)
+        status.note_failures(Store(store), source.id, encoder_id, failed)
     except StoreError as error:
         get_run_logger().warning("the failed shards could not be noted: %s", error)

@@ -8,8 +8,7 @@ from prefect import task
 from prefect.events import emit_event
 
 from dcd.config import RunConfig
-from dcd.failures import intake
-from dcd.failures import registry as failures
+from dcd.failures import intake, registry
 from dcd.failures.intake import Intake
 from dcd.failures.registry import Pending
 from dcd.store import Store, keys
@@ -29,7 +28,7 @@ class Arrival:
 
 @task(name="has-failures", **RETRY)
 def has_failures(store: str) -> bool:
-    return failures.has_failures(Store(store))
+    return registry.has_failures(Store(store))
 
 
 @task(name="take-in-failures", **RETRY)
@@ -37,8 +36,8 @@ def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> A
     """Register what is new in a folder; None stands for the store's inbox."""
     store = Store(config.store)
     found = intake.take_in_folder(store, config, folder)
-    waiting = failures.pending(store, config.name, failures.read_registry(store))
-    is_due = failures.due(store, config.name, waiting, remind_after)
+    waiting = registry.pending(store, config.name, registry.read_registry(store))
+    is_due = registry.due(store, config.name, waiting, remind_after)
     return Arrival(found, waiting, is_due)
 
 
@@ -58,9 +57,9 @@ def announce(config: RunConfig, arrival: Arrival) -> None:
             "n_bad": arrival.intake.n_bad,
         },
     )
-    failures.note_announced(Store(config.store), config.name, waiting)
+    registry.note_announced(Store(config.store), config.name, waiting)
 
 
 @task(name="note-covered-failures", **RETRY)
 def mark_covered(store: str, name: str, run_id: str, batches: Collection[str]) -> None:
-    failures.mark_covered(Store(store), name, run_id, batches)
+    registry.mark_covered(Store(store), name, run_id, batches)

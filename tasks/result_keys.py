@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dcd.cells.cell import CellPlan
-from dcd.embeddings import embed as embedding
+from dcd.embeddings import embed
 from dcd.sources.records import Shard
 from dcd.store import keys
 
@@ -41,7 +41,7 @@ def embed_key(
     segments = [
         pool,
         encoder_id,
-        f"v{embedding.CODE_FORMAT}",
+        f"v{embed.CODE_FORMAT}",
         keys.digest([[shard.name, shard.etag] for shard in shards]),
         keys.digest(found),
     ]

@@ -19,6 +19,8 @@ from dcd.config import (
     BASELINES,
     Baseline,
     CompareConfig,
+    ModelDriven,
+    ModelFree,
     Objective,
     RunConfig,
     SelectionConfig,
@@ -26,17 +28,7 @@ from dcd.config import (
 from dcd.selection.picks import random_draw, random_in_label, targeted_picks
 from dcd.tables import schemas
 
-Draw = Literal[
-    "none",
-    "selection",
-    "random",
-    "random_in_label",
-    "whole_pool",
-    "filtered_pool",
-    "low_confidence",
-    "high_loss",
-    "uncertainty",
-]
+Draw = Literal["none", "selection", ModelFree, ModelDriven]
 
 
 @dataclass(frozen=True)
@@ -53,19 +45,6 @@ class Method:
     objective: Objective = "fixed"
 
 
-_BASELINES: dict[Baseline, Method] = {
-    "none": Method("none", "none"),
-    "error_sample": Method("error_sample", "none", with_error_sample=True),
-    "random": Method("random", "random"),
-    "random_in_label": Method("random_in_label", "random_in_label"),
-    "whole_pool": Method("whole_pool", "whole_pool"),
-    "filtered_pool": Method("filtered_pool", "filtered_pool"),
-    "low_confidence": Method("low_confidence", "low_confidence"),
-    "high_loss": Method("high_loss", "high_loss"),
-    "uncertainty": Method("uncertainty", "uncertainty"),
-}
-
-
 def methods(config: RunConfig) -> list[Method]:
     """All methods of a run in table order: baselines, `selected`, further selections.
 
@@ -73,10 +52,16 @@ def methods(config: RunConfig) -> list[Method]:
     """
     names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
     return [
-        *(_BASELINES[name] for name in names),
+        *map(_baseline, names),
         _selecting("selected", config.selection),
         *(_selecting(name, one) for name, one in config.compare.selections.items()),
     ]
+
+
+def _baseline(name: Baseline) -> Method:
+    if name == "error_sample":
+        return Method(name, "none", with_error_sample=True)
+    return Method(name, name)
 
 
 def _selecting(name: str, config: SelectionConfig) -> Method:

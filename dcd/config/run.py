@@ -16,26 +16,11 @@ from dcd.config.index import IndexConfig
 from dcd.config.selection import SelectionConfig
 from dcd.config.training import TrainingConfig
 
-Baseline = Literal[
-    "none",
-    "error_sample",
-    "random",
-    "random_in_label",
-    "whole_pool",
-    "filtered_pool",
-    "low_confidence",
-    "high_loss",
-    "uncertainty",
-]
+ModelFree = Literal["random", "random_in_label", "whole_pool", "filtered_pool"]
+ModelDriven = Literal["low_confidence", "high_loss", "uncertainty"]
+Baseline = Literal["none", "error_sample", ModelFree, ModelDriven]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)  # in table order
-_DEFAULT_BASELINES: tuple[Baseline, ...] = (
-    "none",
-    "error_sample",
-    "random",
-    "random_in_label",
-    "whole_pool",
-    "filtered_pool",
-)
+_DEFAULT_BASELINES: tuple[Baseline, ...] = ("none", "error_sample", *get_args(ModelFree))
 
 
 class CompareConfig(Frozen):

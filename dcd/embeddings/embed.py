@@ -27,7 +27,7 @@ from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.sources.source import Source
 from dcd.store import Store, keys
-from dcd.store.requests import METADATA_READ, MISSED, Requests, writing_requests
+from dcd.store.requests import METADATA_READ, MISSED, REQUESTS_AT_ONCE, Requests, writing_requests
 from dcd.tables import schemas
 from dcd.tables.labels import stand_as_cleaned
 from dcd.tables.vectors import vector_lists
@@ -36,7 +36,6 @@ from dcd.threads import cores
 log = logging.getLogger(__name__)
 # Raised whenever the same shard and encoder would give other tables.
 CODE_FORMAT = 2  # 2: ids and labels as dcd.tables.labels cleans them, keys with dots
-_REQUESTS_AT_ONCE = 16
 _MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
 
 
@@ -208,7 +207,7 @@ def published_of(
             return None
         return published(store, pool, encoder_id, shard)
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         return list(requests.map(look, shards))
 
 

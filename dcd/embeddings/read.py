@@ -10,12 +10,18 @@ import pyarrow.parquet as pq
 from dcd.errors import CountMismatch, DataError, EncoderMismatch
 from dcd.store import Store, keys
 from dcd.store.errors import explained
-from dcd.store.requests import FOUND, METADATA_READ, Requests, column_requests, footer_requests
+from dcd.store.requests import (
+    FOUND,
+    METADATA_READ,
+    REQUESTS_AT_ONCE,
+    Requests,
+    column_requests,
+    footer_requests,
+)
 from dcd.tables import schemas
 from dcd.tables.vectors import not_finite
 
 _READ_BATCH_ROWS = 8192
-_METADATA_READERS = 16
 SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
 
 
@@ -40,8 +46,8 @@ def find_embedded(
     """
     if not names:
         raise DataError(f"pool {pool}: it has no shards; expected at least one to index")
-    with ThreadPoolExecutor(_METADATA_READERS) as readers:
-        found = list(readers.map(lambda n: _find(store, pool, encoder_id, n), sorted(names)))
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
+        found = list(requests.map(lambda n: _find(store, pool, encoder_id, n), sorted(names)))
     for shard in found:
         if shard.dim != found[0].dim:
             raise EncoderMismatch(

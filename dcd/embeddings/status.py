@@ -17,10 +17,10 @@ from dcd.errors import DataError, DCDError, ObjectNotFound
 from dcd.sources.records import Shard
 from dcd.sources.shards import read_shard, shards_from_table
 from dcd.store import Store, keys
+from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables import schemas
 
 State = Literal["done", "failed", "missing"]
-_REQUESTS_AT_ONCE = 16
 _MIN_PAUSE_S, _PAUSE_GAPS = 60, 20
 
 
@@ -181,7 +181,7 @@ def verify(
             faults += _source_faults(state.shard, recount, state.stats.n_images)
         return [Fault(state.shard.name, message) for message in faults]
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         faults = [fault for found in requests.map(check, states) for fault in found]
     done = [state.stats for state in states if state.stats is not None]
     return Verification(len(states), len(done), sum(s.n_images for s in done), tuple(faults))

@@ -135,7 +135,7 @@ def embedding_cost(pool: Pool, images_per_s: float | None, n_machines: int) -> S
     noted = writing_requests(0) * 2  # the shards, and those that failed
     present = listing_requests(sum(one.is_there for one in pool.shards))
     store = total([noted, present, pool.task_requests, *looked_at])
-    pool_requests = listing.listing_requests(pool.data, [one.shard for one in pool.shards])
+    pool_requests = listing.shard_listing_requests(pool.data, [one.shard for one in pool.shards])
     reads = [_reading(pool, one) for one in left]
     pool_requests += total(requests for _, requests in reads)
     unknown = bool(left) and images_per_s is None

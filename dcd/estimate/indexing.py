@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import IndexConfig
-from dcd.embeddings import read as embedded
+from dcd.embeddings import read
 from dcd.estimate.embedding import Pool, StageCost
 from dcd.estimate.index_files import index_files
 from dcd.estimate.pool_state import PlannedIndex
@@ -41,7 +41,7 @@ def indexing_cost(
     labels: image_id, label or weak_label, label; None: the weak labels.
     """
     base = index.plan.base
-    found = embedded.SHARD_FOUND * len(pool.shards) + index.plan.requests
+    found = read.SHARD_FOUND * len(pool.shards) + index.plan.requests
     dim = pool.rows.schema.field("embedding").type.list_size
     row_bytes = code_bytes_of(config.storage, dim, config.pq_bytes) + _HASH_BYTES
     there = {} if base is None else dict(base.label_counts)

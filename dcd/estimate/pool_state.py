@@ -23,8 +23,7 @@ from dcd.sources.source import Source, source_of
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
 from dcd.store.filesystems import locate
-
-_REQUESTS_AT_ONCE = 16
+from dcd.store.requests import REQUESTS_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def plan_shards(
             reading_cost(shard.uri, source.data) if weighed else None,
         )
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         return list(requests.map(look, shards))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from dcd.failures.collect import ErrorCollection, ModeCount
-from dcd.report.page import page_environment, style_sheet
+from dcd.report.page import fill_page
 from dcd.report.thumbnails import album
 
 MAX_GROUPS = 60
@@ -46,19 +46,13 @@ def render_sheet(
         for turn, shot in enumerate(sheet.shots)
     )
     pictures = album([image_id for _, _, image_id in in_turns], image_bytes, MAX_PICTURE_BYTES)
-    css, css_hash = style_sheet()
-    return (
-        page_environment()
-        .get_template("errors.html")
-        .render(
-            title=title,
-            found=found,
-            sheets=sheets,
-            n_hidden_groups=len(found.modes) - len(sheets),
-            pictures=pictures.uris,
-            css=css,
-            css_hash=css_hash,
-        )
+    return fill_page(
+        "errors.html",
+        title=title,
+        found=found,
+        sheets=sheets,
+        n_hidden_groups=len(found.modes) - len(sheets),
+        pictures=pictures.uris,
     )
 
 

@@ -18,7 +18,7 @@ from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
 from dcd.tables import schemas
 
-_READERS = 8
+_SHARDS_AT_ONCE = 8
 _FORMAT = str(CODE_FORMAT)  # of ids and labels, as embeddings hold them
 
 
@@ -70,8 +70,8 @@ def _views(config: RunConfig) -> Iterator[tuple[Split, DataConfig]]:
 def _content(store: Store, source: Source) -> pa.Table:
     """schemas.CONTENT of every image of a source."""
     embedded = _embedded(store, source)
-    with ThreadPoolExecutor(_READERS) as readers:
-        tables = readers.map(
+    with ThreadPoolExecutor(_SHARDS_AT_ONCE) as threads:
+        tables = threads.map(
             lambda shard: _shard_content(store, source, shard, embedded), list_shards(source.data)
         )
         return pa.concat_tables([schemas.CONTENT.empty_table(), *tables])

@@ -20,11 +20,11 @@ from dcd.config import DataConfig
 from dcd.errors import ObjectNotFound
 from dcd.sources.source import Source
 from dcd.store import Store, keys
+from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content
 
 SOURCE_ID = "failures"
-_READERS = 16
 _MAX_LOOSE_OBJECTS = 32  # more than this are gathered in a view
 _MAX_REMINDER = timedelta(days=1)
 
@@ -102,8 +102,8 @@ def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str])
 def coverages(store: Store, name: str) -> list[Coverage]:
     """Return what the finished runs of a name covered, the oldest first."""
     found = store.keys_under(keys.covered_failures(name))
-    with ThreadPoolExecutor(_READERS) as readers:
-        documents = [json.loads(data) for data in readers.map(store.read_bytes, found)]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
+        documents = [json.loads(data) for data in requests.map(store.read_bytes, found)]
     every = [Coverage(d["run_id"], tuple(d["batches"]), d["finished"]) for d in documents]
     return sorted(every, key=lambda coverage: coverage.finished)
 
@@ -170,8 +170,8 @@ def _read_log(store: Store, prefix: str, view_key: str, schema: pa.Schema) -> pa
         rows = rows.replace_schema_metadata(None)
         return rows.append_column("object", pa.repeat(name, rows.num_rows)).cast(full)
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        table = pa.concat_tables([view.replace_schema_metadata(None), *readers.map(read, loose)])
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
+        table = pa.concat_tables([view.replace_schema_metadata(None), *requests.map(read, loose)])
     if len(loose) > _MAX_LOOSE_OBJECTS:
         store.write_table(view_key, table)
     return table

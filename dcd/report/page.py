@@ -19,13 +19,11 @@ from rich.filesize import decimal
 from dcd.config import RunConfig, SelectionConfig
 from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
 from dcd.report import curve_figure, figures, gallery
-from dcd.report import verdict as words
-from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.record import RunRecord, StageCount
 from dcd.report.thumbnails import Picture, album
-from dcd.report.verdict import verdict
+from dcd.report.verdict import verdict_of
 from dcd.report.words import change, interval, mode_name, percent, points
 
-__all__ = ["Lineage", "RunRecord", "StageCount", "render", "summary_rows", "verdict"]
 MAX_FAILURES = 120
 MAX_PICKS = 24
 MAX_PICTURE_BYTES = 2_200_000
@@ -59,32 +57,27 @@ def render(
     modes = mode_rows(record.predictions)
     planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
     pictures = album(gallery.pictures(planned), image_bytes, MAX_PICTURE_BYTES)
-    css, css_hash = style_sheet()
-    return (
-        page_environment()
-        .get_template("report.html")
-        .render(
-            record=record,
-            rows=rows,
-            modes=modes,
-            verdict=words.verdict_of(record, rows, modes),
-            about={row.method: describe(row, record.config) for row in rows},
-            wide=Markup(figures.trade_off(rows, figures.WIDE)),
-            curves=[] if record.curve is None else curve_figure.lines(record.curve),
-            narrow=Markup(figures.trade_off(rows, figures.NARROW)),
-            gallery=gallery.within(planned, pictures),
-            max_open_groups=MAX_OPEN_GROUPS,
-            max_classes=MAX_CLASSES,
-            pictures=pictures.uris,
-            rejects=reject_reasons(record)[:MAX_REASONS],
-            n_reject_reasons=len(reject_reasons(record)),
-            config_yaml=yaml.safe_dump(
-                record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
-            ),
-            cost_words=cost_words(record.stages),
-            css=css,
-            css_hash=css_hash,
-        )
+    rejects = reject_reasons(record)
+    return fill_page(
+        "report.html",
+        record=record,
+        rows=rows,
+        modes=modes,
+        verdict=verdict_of(record, rows, modes),
+        about={row.method: describe(row, record.config) for row in rows},
+        wide=Markup(figures.trade_off(rows, figures.WIDE)),
+        curves=[] if record.curve is None else curve_figure.lines(record.curve),
+        narrow=Markup(figures.trade_off(rows, figures.NARROW)),
+        gallery=gallery.within(planned, pictures),
+        max_open_groups=MAX_OPEN_GROUPS,
+        max_classes=MAX_CLASSES,
+        pictures=pictures.uris,
+        rejects=rejects[:MAX_REASONS],
+        n_reject_reasons=len(rejects),
+        config_yaml=yaml.safe_dump(
+            record.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ),
+        cost_words=cost_words(record.stages),
     )
 
 
@@ -159,6 +152,12 @@ def cost_words(stages: Sequence[StageCount]) -> str:
         f"Cost: {n_new:,} images embedded, {decimal(n_bytes)} of images read for it, "
         f"{n_before:,} embedded before; {seconds:,.1f} s in all stages."
     )
+
+
+def fill_page(template: str, **values: object) -> str:
+    """Fill a template of this folder; `css` and `css_hash` are there for `head`."""
+    css, css_hash = style_sheet()
+    return page_environment().get_template(template).render(values, css=css, css_hash=css_hash)
 
 
 def style_sheet() -> tuple[Markup, str]:

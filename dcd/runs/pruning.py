@@ -15,8 +15,7 @@ from dcd.errors import DataError, ObjectNotFound, ObjectUnreadable
 from dcd.runs.finished import finished
 from dcd.store import Store, StoredObject, keys
 from dcd.store.parts import FOLDERS, part_of, says_done
-
-_REQUESTS_AT_ONCE = 16
+from dcd.store.requests import REQUESTS_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def newest(written: Mapping[str, datetime], n: int) -> list[str]:
 def prune(store: Store, unneeded: Sequence[Part]) -> None:
     """Delete parts. The object that says a part is whole goes first: none is ever taken for whole
     that is not, and a crash leaves pieces that the next pruning takes."""
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as requests:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         for part in unneeded:
             last = says_done(part.key)
             store.delete(last)

@@ -18,13 +18,13 @@ from dcd.gate.record import GateOutcome, read_record
 from dcd.report.thumbnails import album
 from dcd.runs.finished import RunEntry
 from dcd.store import Store, keys
+from dcd.store.requests import REQUESTS_AT_ONCE
 
 MAX_RUNS = 100
 MAX_BATCHES = 20
 MAX_PICTURES = 24
 MAX_REFUSALS = 500
 _MAX_PICTURE_BYTES = 1_500_000
-_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
         except ObjectNotFound:
             return None
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return [found for found in readers.map(view, entries) if found is not None]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
+        return [found for found in requests.map(view, entries) if found is not None]
 
 
 def view_batches(store: Store, registry: Registry) -> list[BatchView]:

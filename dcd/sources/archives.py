@@ -23,6 +23,7 @@ from dcd.sources.passed_over import PassedOver, is_hidden, why_no_image
 from dcd.sources.records import LABEL_COLUMNS, Format, Shard
 from dcd.store.filesystems import Located
 from dcd.store.keys import digest, slug
+from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables.labels import shown_name
 
 ARCHIVES: dict[str, Format] = {
@@ -34,7 +35,6 @@ ARCHIVES: dict[str, Format] = {
     ".parquet": "parquet",
     ".csv": "manifest",
 }
-_FOOTERS_IN_FLIGHT = 16
 _HIVE = re.compile(r"(?:^|/)(\w+)=([^/]*)(?=/)")
 
 
@@ -79,7 +79,7 @@ def archive_shards(root: Located, files: Sequence[Object], data: DataConfig) -> 
             kinds = {"manifest"}
         else:
             _refuse_hive_column(uri, data)
-    with ThreadPoolExecutor(_FOOTERS_IN_FLIGHT, thread_name_prefix="dcd-list") as threads:
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="dcd-list") as threads:
         if kinds == {"manifest"}:
             found = threads.map(partial(_manifest_shards, root, data), files)
             return list(chain.from_iterable(found))

@@ -36,7 +36,7 @@ from dcd.tables.labels import (
     spelling,
 )
 
-_IN_FLIGHT = 32
+_IMAGES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,11 @@ def _labelled(entry: _Entry, label_column: str | None) -> _Entry:
 def _read_all(
     entries: Iterator[_Entry], label_column: str | None, wanted: frozenset[str] | None
 ) -> Iterator[RawImage | Reject]:
-    """Read in order, `_IN_FLIGHT` at a time, so that an object store's latency is shared."""
+    """Read in order, `_IMAGES_AT_ONCE` at a time, so that an object store's latency is shared."""
     if wanted is not None:
         entries = (entry for entry in entries if entry.image_id in wanted)
-    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="dcd-read") as threads:
-        while window := list(islice(entries, _IN_FLIGHT)):
+    with ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="dcd-read") as threads:
+        while window := list(islice(entries, _IMAGES_AT_ONCE)):
             yield from threads.map(partial(_read_one, label_column=label_column), window)
 
 

@@ -32,8 +32,7 @@ from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import Shard
 from dcd.store.errors import explained
 from dcd.store.filesystems import Located, locate
-from dcd.store.requests import FOUND, MISSED, Requests
-from dcd.store.requests import listing_requests as keys_requests
+from dcd.store.requests import FOUND, MISSED, Requests, listing_requests
 from dcd.tables.labels import shown_name
 
 _BRACES = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
@@ -81,7 +80,7 @@ def look_through(data: DataConfig) -> Listing:
     return Listing(tuple(shards), passed_over)
 
 
-def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
+def shard_listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
     """What `list_shards` sends for the shards it has found, where they are on an object store.
 
     Files that lie beside them without being of the source are not known, and not counted.
@@ -91,11 +90,11 @@ def listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
     if kind == "folder":
         n_files = sum(shard.n_images or 0 for shard in shards)
     if glob.has_magic(data.images):
-        found = MISSED + keys_requests(n_files)
+        found = MISSED + listing_requests(n_files)
     elif archive_suffix(data.images):
         found = FOUND * 2
     else:
-        found = MISSED + keys_requests(n_files)
+        found = MISSED + listing_requests(n_files)
     if kind not in ("parquet", "manifest"):
         return found
     return found + LOOKED_INTO * (1 + n_files)  # the first one twice: is it a manifest?

@@ -11,26 +11,11 @@ import pyarrow as pa
 from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.sources.files import list_files, read_folder, read_manifest
-from dcd.sources.listing import list_shards
 from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
 from dcd.sources.passed_over import PassedOver
-from dcd.sources.records import Format, ListedImage, RawImage, Reject, Shard
+from dcd.sources.records import ListedImage, RawImage, Reject, Shard
 from dcd.sources.webdataset import read_webdataset
 from dcd.tables import schemas
-
-__all__ = [
-    "Format",
-    "ListedImage",
-    "RawImage",
-    "Reject",
-    "Shard",
-    "fetch_images",
-    "list_images",
-    "list_shards",
-    "read_shard",
-    "shards_from_table",
-    "shards_table",
-]
 
 
 def read_shard(

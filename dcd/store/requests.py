@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+REQUESTS_AT_ONCE = 16  # of one piece of work: they share the latency of an object store
+
 
 @dataclass(frozen=True)
 class Requests:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from dcd.config import SPLITS, DataConfig, EncoderConfig, PoolConfig, RunConfig, Split
-from dcd.encoders import backends, weights
-from dcd.encoders import encoder as encoders
+from dcd.encoders import backends, encoder, weights
 from dcd.errors import DataError, LabelError
 from dcd.sources.source import source_of
 from dcd.splits.label_map import classes_of, none_in_common, read_pool_table
@@ -41,7 +40,7 @@ def examine(config: RunConfig) -> Findings:
         Store(config.store).probe()
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
-        if words := encoders.checkpoint_words(config.encoder):
+        if words := encoder.checkpoint_words(config.encoder):
             notes.append(Note("encoder.checkpoint", words))
     with noting(problems, "training.start"):
         if config.training.start is not None:
@@ -76,7 +75,7 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
             f"{runner} is not installed; pip install 'data-centric-debugging[{runner}]', or take "
             "thread",
         )
-    if config.encoder.model == encoders.PIXELS and config.training.mode == "full":
+    if config.encoder.model == encoder.PIXELS and config.training.mode == "full":
         yield Problem("training.mode", "pixels is no network to retrain; take head")
     for place in ("pool", *SPLITS):
         data: DataConfig | None = getattr(config, place)
@@ -100,11 +99,11 @@ def _data_problems(place: str, data: DataConfig) -> Iterator[Problem]:
 
 def _check_encoder(config: EncoderConfig) -> None:
     """Raises EncoderError. Weights are loaded and tried, but none fetched from a hub."""
-    encoders.preprocess_of(config)
+    encoder.preprocess_of(config)
     backends.resolve(config)
     bundled = config.weights == "auto" and weights.has_bundled(config.model)
     if config.checkpoint or bundled or config.weights in ("bundled", "random"):
-        encoders.load_encoder(config)
+        encoder.load_encoder(config)
 
 
 def _inventories(

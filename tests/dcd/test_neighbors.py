@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dcd.config import IndexConfig
-from dcd.index import layout
-from dcd.index import sort as clustering
+from dcd.index import layout, sort
 from dcd.index.build import build_index
 from dcd.index.search import in_label_neighbors
 from dcd.neighbors import nearest
@@ -20,8 +19,8 @@ def small_lists(monkeypatch):
     """Labels of more than 2,048 rows get lists of about 128."""
     monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
     monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 200)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 64)
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 200)
 
 
 def test_labels_with_lists_are_searched_whole(tmp_path, small_lists):

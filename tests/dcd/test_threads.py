@@ -5,7 +5,7 @@ import numpy as np  # noqa: F401 - loads the library whose threads are counted
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from dcd import threads as blas
+from dcd import threads
 from dcd.threads import one_blas_thread
 
 
@@ -18,7 +18,7 @@ def n_threads() -> set[int]:
 @pytest.fixture(autouse=True)
 def two_threads():
     """As on a machine with two cores; set by the only thread that may."""
-    blas._setter.submit(threadpool_limits, 2, "blas").result()
+    threads._setter.submit(threadpool_limits, 2, "blas").result()
 
 
 def test_callers_that_overlap_all_have_one_thread_to_their_end():

@@ -12,8 +12,7 @@ from dcd.index.info import IndexInfo
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.records import Shard
 from dcd.sources.source import list_source, source_of, sources
-from dcd.splits import split as stages
-from dcd.splits.split import SplitInfo
+from dcd.splits.split import SplitInfo, gather_split
 from dcd.store import Store
 from dcd.training.user_model import start_digest
 from tests.case import write_case
@@ -44,7 +43,7 @@ class CellCase:
             if data is None:
                 continue
             source = source_of(data)
-            self.splits[split] = stages.gather_split(
+            self.splits[split] = gather_split(
                 self.store, split, source, encoder_id, shards[source.id], data
             )
         self.selection: SelectionInfo = select(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dcd.config import EncoderConfig
-from dcd.embeddings import embed as embedding
+from dcd.embeddings import embed
 from dcd.embeddings.embed import ShardStats, embed_images, publish, published
 from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch
@@ -146,7 +146,7 @@ def test_batches_are_full_and_only_the_last_is_short(encoder: Encoder) -> None:
 def test_heavy_images_make_smaller_batches(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "_MAX_BATCH_BYTES", 2 * len(_png(0)))
+    monkeypatch.setattr(embed, "_MAX_BATCH_BYTES", 2 * len(_png(0)))
     sizes: list[int] = []
 
     def noting(images: np.ndarray) -> np.ndarray:
@@ -226,7 +226,7 @@ def test_a_changed_source_encoder_or_format_is_not_done(
     assert published(store, "pool", "enc-1", _shard(etag="e2")) is None
     assert published(store, "pool", "enc-2", _shard()) is None
     assert published(store, "other", "enc-1", _shard()) is None
-    monkeypatch.setattr(embedding, "CODE_FORMAT", embedding.CODE_FORMAT + 1)
+    monkeypatch.setattr(embed, "CODE_FORMAT", embed.CODE_FORMAT + 1)
     assert published(store, "pool", "enc-1", _shard()) is None
 
 

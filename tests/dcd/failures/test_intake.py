@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import RunConfig
-from dcd.failures import intake
-from dcd.failures import registry as failures
+from dcd.failures import intake, registry
 from dcd.failures.intake import Intake, take_in_folder
 from dcd.failures.known_content import known_content
 from dcd.failures.registry import read_registry
@@ -125,7 +124,7 @@ def test_a_folder_anywhere_is_copied_in(config, tmp_path):
     write_failures(tmp_path / "mine", 1, seed=4)
     assert take_in_folder(store, config, str(tmp_path / "mine")).n_new == 3
     shutil.rmtree(tmp_path / "mine")
-    batch = store.read_table(keys.failure_batch(failures.read_registry(store).failures["batch"][0]))
+    batch = store.read_table(keys.failure_batch(registry.read_registry(store).failures["batch"][0]))
     assert all(data.startswith(b"\x89PNG") for data in batch["image"].to_pylist())
 
 
@@ -234,4 +233,4 @@ def test_it_works_on_s3(pristine, s3_url, tmp_path):
     assert (found.n_new, found.n_bad) == (3, 1)
     assert take_in_folder(store, config).n_files == 0
     [batch] = found.batches
-    assert failures.pending(store, config.name, read_registry(store)).batches == (batch,)
+    assert registry.pending(store, config.name, read_registry(store)).batches == (batch,)

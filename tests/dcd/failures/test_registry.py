@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from dcd.failures import registry as failures
+from dcd.failures import registry
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import Pending, due, mark_covered, note_announced, pending, read_registry
 from dcd.store import Store, keys
@@ -70,14 +70,14 @@ def test_waiting_failures_are_announced_again_but_ever_more_rarely(config, monke
 def age(monkeypatch, minutes: float) -> None:
     """Let the registry's clock go ahead by so much."""
     monkeypatch.undo()
-    real = failures.datetime
+    real = registry.datetime
 
     class Later(real):
         @classmethod
         def now(cls, tz=None):
             return real.now(tz) + timedelta(minutes=minutes)
 
-    monkeypatch.setattr(failures, "datetime", Later)
+    monkeypatch.setattr(registry, "datetime", Later)
 
 
 def test_nothing_waiting_is_never_due(config):
@@ -85,7 +85,7 @@ def test_nothing_waiting_is_never_due(config):
 
 
 def test_the_view_says_what_the_objects_say(config, monkeypatch):
-    monkeypatch.setattr(failures, "_MAX_LOOSE_OBJECTS", 2)
+    monkeypatch.setattr(registry, "_MAX_LOOSE_OBJECTS", 2)
     store = Store(config.store)
     for seed in range(4):
         arrive(config, seed)
@@ -101,7 +101,7 @@ def test_the_view_says_what_the_objects_say(config, monkeypatch):
 
 
 def test_a_deleted_batch_is_gone_from_the_view_too(config, monkeypatch):
-    monkeypatch.setattr(failures, "_MAX_LOOSE_OBJECTS", 0)
+    monkeypatch.setattr(registry, "_MAX_LOOSE_OBJECTS", 0)
     store = Store(config.store)
     first, second = arrive(config, 1), arrive(config, 2)
     read_registry(store)

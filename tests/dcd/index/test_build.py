@@ -8,9 +8,7 @@ import pytest
 
 from dcd.config import IndexConfig
 from dcd.errors import ConfigError, DataError
-from dcd.index import layout
-from dcd.index import plan as index_plan
-from dcd.index import sort as clustering
+from dcd.index import layout, plan, sort
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import pool_rows, pool_sample, vectors_of
@@ -40,8 +38,8 @@ def small_lists(monkeypatch):
     """Labels of more than 2,048 rows get lists of about 128."""
     monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
     monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 200)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 64)
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 200)
 
 
 def clustered_shard(store: Store, name: str, n_large: int, n_small: int, seed: int = 0) -> None:
@@ -231,7 +229,7 @@ def test_what_cannot_be_appended_to_is_built_anew(store, monkeypatch):
     assert len(relabelled.segments) == 1
     clustered_shard(store, "s2", 3000, 0, seed=2)  # larger than half of the base
     assert len(build_index(store, POOL, ENCODER, ["s0", "s2"], None).segments) == 1
-    monkeypatch.setattr(index_plan, "_MAX_SEGMENTS", 1)
+    monkeypatch.setattr(plan, "_MAX_SEGMENTS", 1)
     assert len(build_index(store, POOL, ENCODER, ["s0", "s1"], None).segments) == 1
     clustered_shard(store, "s0", 401, 100)  # same name and etag, other rows: the same identity
     put_shard(store, "s0", ["other"], ["large"], np.ones((1, DIM)), etag="2")

@@ -7,7 +7,7 @@ import pytest
 
 from dcd.config import IndexConfig
 from dcd.errors import CountMismatch, DataError, EncoderMismatch, StoreError
-from dcd.index import sort as clustering
+from dcd.index import sort
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import pool_rows, pool_sample, vectors_of
@@ -27,9 +27,9 @@ def store(tmp_path) -> Store:
 @pytest.fixture
 def small_groups(monkeypatch):
     """Row groups of 2 to 5 rows and files of 12, so that every boundary is met."""
-    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * DIM * 2)
-    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * DIM * 5)
-    monkeypatch.setattr(clustering, "MAX_PART_BYTES", 2 * DIM * 12)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 2)
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 5)
+    monkeypatch.setattr(sort, "MAX_PART_BYTES", 2 * DIM * 12)
 
 
 def random_pool(store: Store, n_shards: int = 3, n_rows: int = 40) -> dict[str, np.ndarray]:

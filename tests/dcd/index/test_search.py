@@ -5,8 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.index import search
-from dcd.index import sort as clustering
+from dcd.index import search, sort
 from dcd.index.build import build_index
 from dcd.index.search import in_label_neighbors
 from dcd.store import Store
@@ -83,8 +82,8 @@ def cases(draw):
 def test_equals_brute_force_with_ties_and_duplicates(case, tmp_path_factory, monkeypatch):
     labels, queries, pool, blocked, k = case
     dim = queries.shape[1]
-    monkeypatch.setattr(clustering, "MAX_GROUP_BYTES", 2 * dim * 7)
-    monkeypatch.setattr(clustering, "MIN_GROUP_BYTES", 2 * dim * 3)
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * dim * 7)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * dim * 3)
     monkeypatch.setattr(search, "_QUERY_BLOCK", 2)
     store = Store(str(tmp_path_factory.mktemp("store")))
     order = np.random.default_rng(0).permutation(len(pool))

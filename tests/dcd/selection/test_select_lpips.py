@@ -14,7 +14,7 @@ from PIL import Image
 from dcd.config import SelectionConfig
 from dcd.errors import ConfigError, DataError, EncoderError
 from dcd.index.read import pool_rows
-from dcd.selection import rerank as reranking
+from dcd.selection import rerank
 from dcd.selection.lpips import load_lpips, lpips_distances
 from dcd.selection.rerank import FARTHER
 from dcd.selection.select import SelectionInfo, select
@@ -149,7 +149,7 @@ def test_another_k_reads_no_image_again(
 ):
     lpips = {"backbone": backbone, "candidates": N_CANDIDATES}
     run(case, lpips)
-    monkeypatch.setattr(reranking, "pair_distances", None)
+    monkeypatch.setattr(rerank, "pair_distances", None)
     assert not run(case, lpips, k=1).reused
     assert run(case, lpips, k_candidates=(1, 3)).fill_rate == 1
 

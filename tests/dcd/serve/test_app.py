@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from dcd.failures import registry as failures
+from dcd.failures import registry
 from dcd.failures.intake import take_in_folder
 from dcd.serve.app import create_app
 from dcd.store import Store, keys
@@ -38,7 +38,7 @@ def filled(store: Store, config) -> Store:
     write_failures(inbox(config), 2, seed=1)
     (inbox(config) / "red" / f"{HOSTILE[:8]}.png").write_bytes(b"bad")
     [batch] = take_in_folder(store, config).batches
-    failures.mark_covered(store, "tiny", "tiny-1", [batch])
+    registry.mark_covered(store, "tiny", "tiny-1", [batch])
     write_failures(inbox(config), 1, seed=2)
     take_in_folder(store, config)
     return store

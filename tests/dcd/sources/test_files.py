@@ -9,8 +9,7 @@ import pytest
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.sources import class_folders
-from dcd.sources import files as image_files
+from dcd.sources import class_folders, files
 from dcd.sources.listing import list_shards, look_through
 from dcd.sources.records import RawImage, Reject
 from dcd.sources.shards import fetch_images, list_images, read_shard
@@ -55,7 +54,7 @@ def test_class_folders_are_labels(tmp_path: Path):
 
 def test_pieces_of_a_large_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(class_folders, "PIECE_IMAGES", 40)
-    monkeypatch.setattr(image_files, "PIECE_IMAGES", 40)
+    monkeypatch.setattr(files, "PIECE_IMAGES", 40)
     for n in range(100):
         put(tmp_path, f"cat/{n:03d}.jpg", b"%d" % n)
     put(tmp_path, "dog/0.jpg")
@@ -104,7 +103,7 @@ def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path):
 
 
 def test_undecodable_names_and_sizes_over_the_limit(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 3)
+    monkeypatch.setattr(files, "MAX_IMAGE_BYTES", 3)
     put(tmp_path, "cat/a.jpg", b"1234")
     (tmp_path / "cat" / os.fsdecode(b"\xff.jpg")).write_bytes(b"b")
     assert read(source(tmp_path)) == [

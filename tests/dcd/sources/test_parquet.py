@@ -8,8 +8,7 @@ import pytest
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, StoreError
-from dcd.sources import objects
-from dcd.sources import parquet as parquet_images
+from dcd.sources import objects, parquet
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Reject
 from dcd.sources.shards import fetch_images, read_shard
@@ -77,7 +76,7 @@ def test_weak_label_goes_before_label(tmp_path: Path):
 
 
 def test_bad_rows_are_rejected_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parquet_images, "MAX_IMAGE_BYTES", 10)
+    monkeypatch.setattr(parquet, "MAX_IMAGE_BYTES", 10)
     path = write(
         tmp_path / "s.parquet",
         {
@@ -239,7 +238,7 @@ def test_fetching_reads_only_the_row_groups_that_hold_the_images(
     if with_ids:
         columns["image_id"] = [f"id-{n}" for n in range(400)]
     path = write(tmp_path / "s.parquet", columns, row_group_size=20, compression="none")
-    monkeypatch.setattr(parquet_images, "_READ_BYTES", 64 * 1024)
+    monkeypatch.setattr(parquet, "_READ_BYTES", 64 * 1024)
     data = DataConfig(images=str(path))  # pyright: ignore
     (shard,) = list_shards(data)
     names = [f"id-{n}" if with_ids else f"s/{n}" for n in (399, 5, 7)]

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import DataConfig
-from dcd.sources import parquet as parquet_images
-from dcd.sources import tar_members
+from dcd.sources import parquet, tar_members
 from dcd.sources.parquet import read_parquet, reading_cost
 from dcd.sources.records import Shard
 from dcd.sources.tar_members import reading_requests
@@ -38,10 +37,10 @@ class Reads(io.FileIO):
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parquet_images, tar_members):
+    for module in (parquet, tar_members):
         monkeypatch.setattr(module, "open_object", Reads)
     # A 64th of the real sizes, and files of a 64th of the size of real ones.
-    monkeypatch.setattr(parquet_images, "_READ_BYTES", 2**16)
+    monkeypatch.setattr(parquet, "_READ_BYTES", 2**16)
     monkeypatch.setattr(tar_members, "READ_BYTES", 2**17)
 
 
