@@ -23,13 +23,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.index_bytes import touched_bytes
 from benchmarks.selection_methods import METHODS, Case, Ids, make_lance_table, peak_rss_bytes
 from benchmarks.synthetic_pool import ENCODER, PoolSize, make_failures, make_shards
 from dcd.config import IndexConfig
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import read_directory
-from dcd.index.row_groups import touched_bytes
 from dcd.index.search import READ_COLUMNS
 from dcd.store import Store
 

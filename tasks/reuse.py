@@ -44,19 +44,19 @@ def kept(task: T, store: str, key: ResultKey) -> T:
 
 
 @dataclass(frozen=True)
-class Looked:
+class ResultLookup:
     """Whether a result was looked for, and whether it is there."""
 
     is_looked_for: bool
     is_kept: bool
 
 
-def looked_up(store: Store, key: ResultKey) -> Looked:
+def looked_up(store: Store, key: ResultKey) -> ResultLookup:
     """Return what `kept` will find."""
-    return Looked(key.outputs_stand, key.outputs_stand and is_ours(store, key.path))
+    return ResultLookup(key.outputs_stand, key.outputs_stand and is_ours(store, key.path))
 
 
-def requests_of(results: Iterable[Looked]) -> Requests:
+def requests_of(results: Iterable[ResultLookup]) -> Requests:
     """Count what keeping and reusing these results sends to an object store, as Prefect does it.
 
     A result that is there is read by `is_ours` and twice by Prefect; one that is made is written

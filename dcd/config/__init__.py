@@ -5,7 +5,7 @@ It uses pydantic, YAML and errors; it hands out the models, which are the flows'
 and what loads them.
 """
 
-from dcd.config.base import Frozen
+from dcd.config.base import FrozenModel
 from dcd.config.comparison import ComparisonConfig
 from dcd.config.data import SPLITS, UNJUDGED_SPLITS, DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
@@ -45,7 +45,7 @@ __all__ = [
     "DataConfig",
     "EmbedConfig",
     "EncoderConfig",
-    "Frozen",
+    "FrozenModel",
     "GateConfig",
     "IndexConfig",
     "LpipsConfig",

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Immutable, hashable, and strict about unknown keys.
 
     Inputs stay out of pydantic's own messages: a secret in the wrong file is never echoed.

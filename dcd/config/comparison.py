@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from dcd.config.base import Frozen
+from dcd.config.base import FrozenModel
 from dcd.config.encoder import EncoderConfig
 from dcd.config.run import BASELINES, Baseline, CompareConfig, RunConfig
 from dcd.config.selection import SelectionConfig
@@ -12,7 +12,7 @@ from dcd.config.selection import SelectionConfig
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class ComparisonConfig(Frozen):
+class ComparisonConfig(FrozenModel):
     """One `compare` run. Every arm trains the model of `base`; encoders only search."""
 
     name: str = Field(

@@ -4,14 +4,14 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field
 
-from dcd.config.base import Frozen, Uri
+from dcd.config.base import FrozenModel, Uri
 
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout", "not_like_this"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 UNJUDGED_SPLITS: tuple[Split, ...] = ("train", "not_like_this")  # no accuracy is measured on them
 
 
-class DataConfig(Frozen):
+class DataConfig(FrozenModel):
     """Where a labelled set of images is and which of its images count."""
 
     images: Uri = Field(

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from dcd.config.base import Frozen, Uri
+from dcd.config.base import FrozenModel, Uri
 
 
-class EncoderConfig(Frozen):
+class EncoderConfig(FrozenModel):
     """The network whose penultimate layer measures likeness, and that is retrained."""
 
     model: str = Field(default="tf_efficientnet_lite0", description="Any timm model name.")

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from dcd.config.base import Frozen
+from dcd.config.base import FrozenModel
 
 
-class IndexConfig(Frozen):
+class IndexConfig(FrozenModel):
     """How the vectors are clustered, stored and searched; docs/index.md has what it costs."""
 
     max_memory_bytes: int = Field(

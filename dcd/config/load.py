@@ -8,13 +8,13 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from dcd.config.base import Frozen
+from dcd.config.base import FrozenModel
 from dcd.config.comparison import ComparisonConfig
 from dcd.config.explain import explain_fault, explain_yaml, line_of, repeated_keys
 from dcd.config.run import BuildIndexConfig, EmbedConfig, RunConfig
 from dcd.errors import ConfigError
 
-Parsed = TypeVar("Parsed", bound="Frozen")
+Parsed = TypeVar("Parsed", bound="FrozenModel")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def parse_config(document: dict[str, object], origin: str) -> RunConfig:
     return _parse(RunConfig, _Document(document, origin, None))
 
 
-def _read_document(path: str | Path, model: type[Frozen]) -> _Document:
+def _read_document(path: str | Path, model: type[FrozenModel]) -> _Document:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:

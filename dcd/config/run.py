@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from dcd.config.base import Frozen, Uri
+from dcd.config.base import FrozenModel, Uri
 from dcd.config.data import DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
 from dcd.config.index import IndexConfig
@@ -23,7 +23,7 @@ BASELINES: tuple[Baseline, ...] = get_args(Baseline)  # in table order
 _DEFAULT_BASELINES: tuple[Baseline, ...] = ("none", "error_sample", *get_args(ModelFree))
 
 
-class CompareConfig(Frozen):
+class CompareConfig(FrozenModel):
     """What is trained and evaluated beside the selection."""
 
     baselines: tuple[Baseline, ...] = Field(
@@ -54,7 +54,7 @@ class CompareConfig(Frozen):
     )
 
 
-class GateConfig(Frozen):
+class GateConfig(FrozenModel):
     """When a retrained model replaces the champion."""
 
     policy: Literal["auto", "decide", "off"] = Field(
@@ -71,7 +71,7 @@ class GateConfig(Frozen):
     )
 
 
-class RunnerConfig(Frozen):
+class RunnerConfig(FrozenModel):
     """How many shards are worked on at once, and where."""
 
     kind: Literal["thread", "process", "ray", "dask"] = Field(
@@ -91,7 +91,7 @@ class RunnerConfig(Frozen):
         return self
 
 
-class EmbedConfig(Frozen):
+class EmbedConfig(FrozenModel):
     """One `embed-pool` run."""
 
     store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
@@ -109,7 +109,7 @@ class BuildIndexConfig(EmbedConfig):
     )
 
 
-class RunConfig(Frozen):
+class RunConfig(FrozenModel):
     """One `debug-model` run: the whole loop."""
 
     name: str = Field(
@@ -201,7 +201,7 @@ class RunConfig(Frozen):
         return BuildIndexConfig(**dict(self.embedding()), index=self.index)
 
 
-class WatchConfig(Frozen):
+class WatchConfig(FrozenModel):
     """One look into the inbox of a store: what is new is registered and announced."""
 
     run: RunConfig = Field(

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dcd.config.base import Frozen, Uri
+from dcd.config.base import FrozenModel, Uri
 
 
-class LpipsConfig(Frozen):
+class LpipsConfig(FrozenModel):
     """The candidates that the encoder found for a failure are put in the order of LPIPS.
 
     Every candidate's bytes are read again and go through AlexNet: for small pools.
@@ -38,7 +38,7 @@ class LpipsConfig(Frozen):
 Objective = Literal["failures_first", "both", "fixed"] | Annotated[float, Field(ge=0)]
 
 
-class SelectionConfig(Frozen):
+class SelectionConfig(FrozenModel):
     """Which pool images to take for the failures. The defaults are measured in docs/experiments.md.
 
     The paper's selection is {k: 20, min_agreement: 0, general_images: 0, pick_weight: 1,

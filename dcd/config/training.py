@@ -4,13 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dcd.config.base import Frozen, Uri
+from dcd.config.base import FrozenModel, Uri
 
 DEFAULT_GCE_Q = 0.7  # of Zhang & Sabuncu
 DEFAULT_SOFT_SHARES = {"none": 0.0, "agreement": 0.5, "bootstrap": 0.05}  # the last of Reed et al.
 
 
-class StartConfig(Frozen):
+class StartConfig(FrozenModel):
     """The user's own model, from which full training starts. Classes are carried over by name."""
 
     model: Uri = Field(
@@ -29,7 +29,7 @@ class StartConfig(Frozen):
     )
 
 
-class TrainingConfig(Frozen):
+class TrainingConfig(FrozenModel):
     """How the model is retrained on train + picks."""
 
     mode: Literal["head", "full"] = Field(

@@ -26,7 +26,7 @@ SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
 
 
 @dataclass(frozen=True)
-class EmbeddedShard:
+class ShardEntry:
     """A published shard. `identity` changes whenever its rows may have changed."""
 
     name: str
@@ -38,7 +38,7 @@ class EmbeddedShard:
 
 def find_embedded(
     store: Store, pool: str, encoder_id: str, names: Sequence[str]
-) -> list[EmbeddedShard]:
+) -> list[ShardEntry]:
     """Find the embedded shards of these names, by name; no rows are read.
 
     Raises DataError if there are none or one is not embedded, EncoderMismatch if another encoder
@@ -57,7 +57,7 @@ def find_embedded(
     return found
 
 
-def read_rows(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
+def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
     """Yield `schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
 
     Raises CountMismatch if rows are missing, DataError for vectors that are not finite.
@@ -92,13 +92,13 @@ def identity_of(code_format: int | str, etag: str) -> str:
     return f"{code_format}:{etag}"
 
 
-def read_labels(store: Store, shards: Sequence[EmbeddedShard]) -> Iterator[pa.RecordBatch]:
+def read_labels(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
     """Yield weak_label of all rows, without anything else."""
     for shard in shards:
         yield from _batches(store, shard, ["weak_label"])
 
 
-def _find(store: Store, pool: str, encoder_id: str, name: str) -> EmbeddedShard:
+def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
     key = keys.embeddings(pool, encoder_id, name)
     if not store.exists(key):
         raise DataError(f"{store.uri(key)}: shard {name} is not embedded; embed the pool first")
@@ -112,12 +112,10 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> EmbeddedShard:
         )
     identity = identity_of(metadata["code_format"], metadata["source_etag"])
     dim = schema.field("embedding").type.list_size
-    return EmbeddedShard(name, key, dim, identity, int(metadata["n_embedded"]))
+    return ShardEntry(name, key, dim, identity, int(metadata["n_embedded"]))
 
 
-def _batches(
-    store: Store, shard: EmbeddedShard, columns: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
+def _batches(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with (
         explained(store.uri(shard.key), "read"),
         store.arrow().open_input_file(store.path(shard.key)) as source,

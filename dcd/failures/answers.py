@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ from dcd.gate import champions
 from dcd.images.decode import BadImage, decode
 from dcd.images.preprocess import Preprocess, to_input
 from dcd.sources.listing import list_shards
-from dcd.sources.records import RawImage, Shard
+from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
@@ -120,6 +120,24 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return classes
 
 
+@dataclass
+class _Tally:
+    """Images that the model is not asked about."""
+
+    n_rejected: int = 0
+    n_unlabelled: int = 0
+    n_unknown: int = 0
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An image with the label it has, as the network takes it: (S, S, 3) uint8."""
+
+    image: RawImage
+    label: str
+    pixels: np.ndarray
+
+
 def answer(
     model: SavedModel, data: DataConfig, on_images: Callable[[int], None] | None = None
 ) -> Answers:
@@ -130,56 +148,26 @@ def answer(
     given = _given_labels(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.network.to(device).eval()
-    classes = set(model.classes)
+    tally = _Tally()
     rows: list[dict[str, object]] = []
     features: list[np.ndarray] = []
-    counts = {"rejected": 0, "unlabelled": 0, "unknown": 0}
-
-    def asked(shard: Shard) -> Iterator[tuple[RawImage, str]]:
-        for image in read_shard(shard, data):
-            if not isinstance(image, RawImage):
-                counts["rejected"] += 1
-                continue
-            label = image.weak_label if given is None else given.get(image.image_id)
-            if label is None:
-                # Images that a labels table leaves out are none of this data set.
-                counts["unlabelled"] += given is None
-            elif label not in classes:
-                counts["unknown"] += 1
-            else:
-                yield image, label
-
     with ThreadPoolExecutor(_DECODERS, thread_name_prefix="dcd-decode") as threads:
         for shard in list_shards(data):
-            labelled = asked(shard)
+            labelled = _labelled(read_shard(shard, data), given, set(model.classes), tally)
             while window := list(islice(labelled, _BATCH)):
-                inputs = threads.map(lambda item: _input(item[0], model.preprocess), window)
-                whole = [
-                    (*item, x) for item, x in zip(window, inputs, strict=True) if x is not None
-                ]
-                counts["rejected"] += len(window) - len(whole)
-                if whole:
-                    pixels = np.stack([x for _, _, x in whole])
+                found = threads.map(lambda pair: _question(*pair, model.preprocess), window)
+                questions = [question for question in found if question is not None]
+                tally.n_rejected += len(window) - len(questions)
+                if questions:
+                    pixels = np.stack([question.pixels for question in questions])
                     vectors, probability = _ask(network, pixels, model.preprocess, device)
                     features.append(vectors)
-                    rows += _rows(whole, shard, probability, model.classes)
+                    rows += _rows(questions, shard, probability, model.classes)
                 if on_images:
                     on_images(len(window))
-    if not rows:
-        raise LabelError(
-            f"{data.images}: no image has a label that the model knows ({counts['unlabelled']} "
-            f"without a label, {counts['unknown']} with another than {sorted(classes)[:5]}…, "
-            f"{counts['rejected']} broken); check the data set and the class names"
-        )
-    found = pa.Table.from_pylist(rows)
-    if len(set(found["image_id"].to_pylist())) < found.num_rows:
-        raise DataError(f"{data.images}: an image_id stands in two shards; make the ids unique")
+    table = _table(rows, data, tally, model.classes)
     return Answers(
-        found,
-        np.concatenate(features),
-        counts["rejected"],
-        counts["unlabelled"],
-        counts["unknown"],
+        table, np.concatenate(features), tally.n_rejected, tally.n_unlabelled, tally.n_unknown
     )
 
 
@@ -191,9 +179,30 @@ def _given_labels(data: DataConfig) -> dict[str, str] | None:
     return dict(zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
-def _input(image: RawImage, preprocess: Preprocess) -> np.ndarray | None:
+def _labelled(
+    images: Iterable[RawImage | Reject],
+    given: Mapping[str, str] | None,
+    classes: Set[str],
+    tally: _Tally,
+) -> Iterator[tuple[RawImage, str]]:
+    """Images with a label that is among the classes; the others are counted."""
+    for image in images:
+        if not isinstance(image, RawImage):
+            tally.n_rejected += 1
+            continue
+        label = image.weak_label if given is None else given.get(image.image_id)
+        if label is None:
+            # Images that a labels table leaves out are none of this data set.
+            tally.n_unlabelled += given is None
+        elif label not in classes:
+            tally.n_unknown += 1
+        else:
+            yield image, label
+
+
+def _question(image: RawImage, label: str, preprocess: Preprocess) -> _Question | None:
     try:
-        return to_input(decode(image.data), preprocess)
+        return _Question(image, label, to_input(decode(image.data), preprocess))
     except BadImage:
         return None
 
@@ -214,19 +223,32 @@ def _ask(
 
 
 def _rows(
-    whole: list[tuple[RawImage, str, np.ndarray]],
-    shard: Shard,
-    probability: np.ndarray,
-    classes: tuple[str, ...],
+    questions: Sequence[_Question], shard: Shard, probability: np.ndarray, classes: Sequence[str]
 ) -> list[dict[str, object]]:
     return [
         {
-            "image_id": image.image_id,
-            "label": label,
+            "image_id": question.image.image_id,
+            "label": question.label,
             "shard": shard.name,
-            "content": content_hash(image.data),
+            "content": content_hash(question.image.data),
             "predicted": classes[int(p.argmax())],
             "confidence": float(p.max()),
         }
-        for (image, label, _), p in zip(whole, probability, strict=True)
+        for question, p in zip(questions, probability, strict=True)
     ]
+
+
+def _table(
+    rows: list[dict[str, object]], data: DataConfig, tally: _Tally, classes: Sequence[str]
+) -> pa.Table:
+    """All rows as one table. Raises LabelError if there are none, DataError if ids stand twice."""
+    if not rows:
+        raise LabelError(
+            f"{data.images}: no image has a label that the model knows ({tally.n_unlabelled} "
+            f"without a label, {tally.n_unknown} with another than {sorted(classes)[:5]}…, "
+            f"{tally.n_rejected} broken); check the data set and the class names"
+        )
+    table = pa.Table.from_pylist(rows)
+    if len(set(table["image_id"].to_pylist())) < table.num_rows:
+        raise DataError(f"{data.images}: an image_id stands in two shards; make the ids unique")
+    return table

@@ -23,7 +23,7 @@ from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, short_
 from dcd.sources.shards import read_shard
 from dcd.store import Store, keys
 from dcd.store.errors import explained
-from dcd.store.filesystems import Located, locate
+from dcd.store.filesystems import Location, locate
 from dcd.tables import schemas
 from dcd.tables.labels import clean_id, shown_name
 
@@ -49,7 +49,7 @@ class Intake:
 class _File:
     """One file to look through. `label`: of its class folder, if it lies in one."""
 
-    location: Located
+    location: Location
     item: Object
     uri: str
     image_id: str
@@ -115,7 +115,7 @@ def find_files(root: str, registry: Registry, passed_over: PassedOver | None = N
         folder, slash, _ = name.partition("/")
         uri = shown_name(object_uri(located, item.path))
         file = _File(
-            Located(located.fs, item.path),
+            Location(located.fs, item.path),
             item,
             uri,
             short_id(name),

@@ -46,7 +46,7 @@ class LabelModes:
 
 
 @dataclass(frozen=True)
-class Placed:
+class NearestModes:
     """Images put to the modes of their label: names (None for a label without modes), l2 (N,)."""
 
     modes: list[str | None]
@@ -72,7 +72,9 @@ def propose(features: np.ndarray, labels: Sequence[str]) -> dict[str, LabelModes
     return found
 
 
-def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequence[str]) -> Placed:
+def place(
+    modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequence[str]
+) -> NearestModes:
     """Find the nearest mode of its label for every image, and the l2 distance to its centre."""
     names: list[str | None] = []
     distance = np.full(len(labels), np.inf, np.float32)
@@ -83,7 +85,7 @@ def place(modes: Mapping[str, LabelModes], features: np.ndarray, labels: Sequenc
         to_centres = np.linalg.norm(modes[label].centres - features[i], axis=1)
         names.append(modes[label].names[int(to_centres.argmin())])
         distance[i] = to_centres.min()
-    return Placed(names, distance)
+    return NearestModes(names, distance)
 
 
 def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, SplitInfo]:

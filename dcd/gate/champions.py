@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from dcd.config import Frozen
+from dcd.config import FrozenModel
 from dcd.errors import ChampionChanged, DataError, ObjectNotFound, ObjectUnreadable
 from dcd.store import Store, keys
 
@@ -26,7 +26,7 @@ _MODEL_FILES = (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG)
 Place = Literal["now", "before", "never"]
 
 
-class Champion(Frozen):
+class Champion(FrozenModel):
     """One change of the champion, and the model that it put in place.
 
     model: prefix of the model's files; card: key of its lineage card. classes: in the order of the

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from dcd.config import Frozen
+from dcd.config import FrozenModel
 from dcd.errors import ObjectUnreadable
 from dcd.gate.decision import Decision
 from dcd.store import Store, keys
@@ -13,7 +13,7 @@ from dcd.store import Store, keys
 Status = Literal["promoted", "passed", "refused", "not_judged"]
 
 
-class GateRecord(Frozen):
+class GateRecord(FrozenModel):
     """The gate's answer about the candidate of a run.
 
     seed: of the candidate. rival: whom it was compared with, in words; champion: the change that

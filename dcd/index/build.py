@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import IndexConfig, PoolConfig
-from dcd.embeddings.read import EmbeddedShard, find_embedded, read_labels, read_rows
+from dcd.embeddings.read import ShardEntry, find_embedded, read_labels, read_rows
 from dcd.errors import CountMismatch, DataError
 from dcd.index.identities import refuse_two_images
 from dcd.index.info import IndexInfo, ListInfo, write_info
@@ -74,7 +74,7 @@ def _build(
     store: Store,
     pool: str,
     encoder_id: str,
-    embedded: Sequence[EmbeddedShard],
+    embedded: Sequence[ShardEntry],
     labels: pa.Table | None,
     config: IndexConfig,
     sources: Sources,
@@ -122,7 +122,7 @@ def _build(
 def _append(
     store: Store,
     base: IndexInfo,
-    embedded: Sequence[EmbeddedShard],
+    embedded: Sequence[ShardEntry],
     labels: pa.Table | None,
     config: IndexConfig,
     sources: Sources,
@@ -205,7 +205,7 @@ def _nothing(label: str) -> None:
 
 def _planned_counts(
     store: Store,
-    embedded: Sequence[EmbeddedShard],
+    embedded: Sequence[ShardEntry],
     labels: pa.Table | None,
     dim: int,
     config: IndexConfig,

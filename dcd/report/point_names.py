@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class _Covered:
+class _Obstacle:
     """What stands at a place of the figure, and what a name pays for each pixel over it."""
 
     box: Bbox
@@ -75,20 +75,22 @@ def name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
         place = places[costs.index(min(costs))]
         scale = 72 / figure.dpi
         text.set_position(((place.box.x0 - px) * scale, (place.box.y0 - py) * scale))
-        taken.append(_Covered(place.box, _OF_NAME))
+        taken.append(_Obstacle(place.box, _OF_NAME))
         if place.distance_px > _LEADER_FROM_PX:
             _draw_leader(axes, (px, py), place.box)
 
 
-def _drawn(point: Point, axes: Axes) -> list[_Covered]:
+def _drawn(point: Point, axes: Axes) -> list[_Obstacle]:
     """The two intervals and the marker of a point."""
     (left, low), (px, py), (right, high) = axes.transData.transform(
         list(zip(point.x, point.y, strict=True))
     )
     return [
-        _Covered(Bbox.from_extents(left, py - _LINE_PX, right, py + _LINE_PX), _OF_LINE),
-        _Covered(Bbox.from_extents(px - _LINE_PX, low, px + _LINE_PX, high), _OF_LINE),
-        _Covered(Bbox.from_bounds(px - _POINT_PX, py - _POINT_PX, *[2 * _POINT_PX] * 2), _OF_POINT),
+        _Obstacle(Bbox.from_extents(left, py - _LINE_PX, right, py + _LINE_PX), _OF_LINE),
+        _Obstacle(Bbox.from_extents(px - _LINE_PX, low, px + _LINE_PX, high), _OF_LINE),
+        _Obstacle(
+            Bbox.from_bounds(px - _POINT_PX, py - _POINT_PX, *[2 * _POINT_PX] * 2), _OF_POINT
+        ),
     ]
 
 
@@ -112,7 +114,7 @@ def _places(px: float, py: float, width: float, height: float) -> list[_Place]:
     return found
 
 
-def _cost(place: _Place, taken: Sequence[_Covered], inside: Bbox) -> float:
+def _cost(place: _Place, taken: Sequence[_Obstacle], inside: Bbox) -> float:
     covered = sum(other.cost * _overlap(place.box, other.box) for other in taken)
     outside = place.box.width * place.box.height - _overlap(place.box, inside)
     return covered + _OUTSIDE * outside + _AWAY * place.distance_px

@@ -93,25 +93,6 @@ def lpips_vectors(lpips: Lpips, inputs: Sequence[np.ndarray]) -> Tensor:
         return torch.cat(layers, dim=1)
 
 
-def lpips_distances(lpips: Lpips, query: bytes, candidates: Sequence[bytes]) -> np.ndarray:
-    """Return distances (N,) float32 of encoded images to one of them. Raises BadImage."""
-    found = [np.zeros(0, np.float32)]
-    with torch.inference_mode():
-        of_query = lpips_vectors(lpips, [lpips_input(query)])
-        for start in range(0, len(candidates), BATCH_SIZE):
-            inputs = [lpips_input(data) for data in candidates[start : start + BATCH_SIZE]]
-            of_batch = lpips_vectors(lpips, inputs)
-            found.append(((of_batch - of_query) ** 2).sum(dim=1).numpy())
-    return np.concatenate(found)
-
-
-def numbers_per_image(size_px: int = PREPROCESS.input_size) -> int:
-    """Count the numbers LPIPS compares for an image of this size: 484,992 at 224 px."""
-    with torch.device("meta"):
-        taken = _taps(_on_meta(), torch.zeros(1, 3, size_px, size_px))
-    return sum(activation.numel() for activation in taken)
-
-
 def _on_meta() -> nn.Sequential:
     """AlexNet's convolutions with shapes and no numbers, which costs nothing."""
     with torch.device("meta"):

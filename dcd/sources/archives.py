@@ -21,7 +21,7 @@ from dcd.sources.parquet import Footer, open_parquet, read_footer
 from dcd.sources.parquet_cells import OTHER_IMAGE_COLUMNS
 from dcd.sources.passed_over import PassedOver, is_hidden, why_no_image
 from dcd.sources.records import LABEL_COLUMNS, Format, Shard
-from dcd.store.filesystems import Located
+from dcd.store.filesystems import Location
 from dcd.store.keys import digest, slug
 from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables.labels import shown_name
@@ -39,7 +39,7 @@ _HIVE = re.compile(r"(?:^|/)(\w+)=([^/]*)(?=/)")
 
 
 def archives_among(
-    root: Located, files: Sequence[Object], data: DataConfig, passed_over: PassedOver | None
+    root: Location, files: Sequence[Object], data: DataConfig, passed_over: PassedOver | None
 ) -> list[Object]:
     """The archives that a URI names. Raises DataError for images, or if there is no archive."""
     archives = [item for item in files if archive_format(item.path) and not lies_hidden(root, item)]
@@ -59,11 +59,11 @@ def archives_among(
     return archives
 
 
-def lies_hidden(root: Located, item: Object) -> bool:
+def lies_hidden(root: Location, item: Object) -> bool:
     return is_hidden(item.path[len(root.path) + 1 :])
 
 
-def archive_shards(root: Located, files: Sequence[Object], data: DataConfig) -> list[Shard]:
+def archive_shards(root: Location, files: Sequence[Object], data: DataConfig) -> list[Shard]:
     """One shard a file, or several a manifest; all files must be of one format."""
     kinds = {archive_format(item.path) for item in files}
     if len(kinds) > 1:
@@ -114,7 +114,7 @@ def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
     )
 
 
-def _manifest_shards(root: Located, data: DataConfig, item: Object) -> list[Shard]:
+def _manifest_shards(root: Location, data: DataConfig, item: Object) -> list[Shard]:
     uri, name = object_uri(root, item.path), shard_name(item.path[len(root.path) :])
     n_rows = count_manifest(uri, data)
     return [

@@ -14,7 +14,7 @@ from dcd.errors import DataError
 from dcd.sources.objects import Object
 from dcd.sources.passed_over import PassedOver, is_hidden, why_no_image
 from dcd.sources.sample_labels import may_label, split_key
-from dcd.store.filesystems import Located
+from dcd.store.filesystems import Location
 from dcd.tables.labels import shown_name
 
 PIECE_IMAGES = 10_000
@@ -35,7 +35,7 @@ class FolderImages:
 
 
 def images_among(
-    root: Located,
+    root: Location,
     files: Sequence[Object],
     label_column: str | None,
     passed_over: PassedOver | None = None,
@@ -75,7 +75,7 @@ def images_among(
 
 
 def class_pieces(
-    root: Located, images: Iterable[Object]
+    root: Location, images: Iterable[Object]
 ) -> Iterator[tuple[str, int, list[Object]]]:
     """The sorted images below a folder as (class, piece number, at most 10,000 images).
 
@@ -101,7 +101,7 @@ def refuse_hive(uri: str, labels: Iterable[str]) -> None:
         )
 
 
-def is_img2dataset(root: Located, folder: str) -> bool:
+def is_img2dataset(root: Location, folder: str) -> bool:
     """Whether img2dataset wrote a folder of `root`: its name is the number of a shard."""
     if not _IMG2DATASET.match(folder):
         return False

@@ -24,10 +24,10 @@ from dcd.sources.records import (
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
 from dcd.sources.tables import open_table, refuse_look_alikes
 from dcd.store.errors import explained
-from dcd.store.filesystems import Located, locate
+from dcd.store.filesystems import Location, locate
 from dcd.store.requests import Requests, listing_requests
 from dcd.tables.labels import (
-    Cleaned,
+    LabelColumn,
     clean_id,
     cleaned,
     id_column,
@@ -44,7 +44,7 @@ class _Entry:
     """One image that is an object. `location` is None where `problem` says why."""
 
     image_id: str
-    location: Located | None
+    location: Location | None
     label: str | None = None
     spelling: str | None = None
     label_problem: str | None = None
@@ -95,7 +95,7 @@ def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     folder = locate(uri.rstrip("/"))
     label = posixpath.basename(uri)
-    root = Located(folder.fs, posixpath.dirname(folder.path)) if label else folder
+    root = Location(folder.fs, posixpath.dirname(folder.path)) if label else folder
     below = len(root.path) + 1
     found = images_among(root, find_objects(folder), data.label_column)
     images = [item for item in found.images if label or "/" not in item.path[below:]]
@@ -106,7 +106,7 @@ def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     return (
         _Entry(
             image_id=clean_id(item.path[below:]),
-            location=Located(folder.fs, item.path),
+            location=Location(folder.fs, item.path),
             label=None if numbered else class_name,
             spelling=None if numbered else spelling(shown_name(label), class_name),
             n_bytes=item.n_bytes,
@@ -161,7 +161,9 @@ def _manifest_rows(uri: str, data: DataConfig) -> Iterator[_Row]:
             yield _Row(at, image_id, *_first_label(labels, row))
 
 
-def _first_label(columns: Sequence[Cleaned], row: int) -> tuple[str | None, str | None, str | None]:
+def _first_label(
+    columns: Sequence[LabelColumn], row: int
+) -> tuple[str | None, str | None, str | None]:
     """Label, spelling and fault of a row: of the first column that is not blank there."""
     for column in columns:
         label, reason = column.row(row)
@@ -197,7 +199,7 @@ def _labelled(entry: _Entry, label_column: str | None) -> _Entry:
         item = entry.label_files[suffix]
         if not item.is_regular or item.n_bytes > MAX_LABEL_BYTES:
             raise ValueError(f".{suffix}: no regular file of at most {MAX_LABEL_BYTES} bytes")
-        return read_range(item.path, Located(location.fs, item.path), 0, item.n_bytes)
+        return read_range(item.path, Location(location.fs, item.path), 0, item.n_bytes)
 
     stem = split_key(location.path)[1].rpartition(".")[0]
     try:

@@ -31,7 +31,7 @@ from dcd.sources.parquet import LOOKED_INTO
 from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import Shard
 from dcd.store.errors import explained
-from dcd.store.filesystems import Located, locate
+from dcd.store.filesystems import Location, locate
 from dcd.store.requests import FOUND, MISSED, Requests, listing_requests
 from dcd.tables.labels import shown_name
 
@@ -105,17 +105,17 @@ def _shards(data: DataConfig, passed_over: PassedOver) -> list[Shard]:
     fs, path = located.fs, located.path
     if glob.has_magic(path) and not fs.exists(path):
         fixed = path[: min(path.find(char) for char in "*?[" if char in path)]
-        root = Located(fs, posixpath.dirname(fixed + "x"))
+        root = Location(fs, posixpath.dirname(fixed + "x"))
         files = archives_among(root, glob_objects(located), data, passed_over)
         return archive_shards(root, files, data)
     if fs.isfile(path):
-        root = Located(fs, posixpath.dirname(path))
+        root = Location(fs, posixpath.dirname(path))
         files = archives_among(root, [stat_object(located)], data, None)
         return archive_shards(root, files, data)
     return _folder_shards(located, data, passed_over)
 
 
-def _folder_shards(root: Located, data: DataConfig, passed_over: PassedOver) -> list[Shard]:
+def _folder_shards(root: Location, data: DataConfig, passed_over: PassedOver) -> list[Shard]:
     """Tars go before Parquet files, which img2dataset writes beside them as metadata."""
     files = find_objects(root)
     visible = [item for item in files if not lies_hidden(root, item)]
@@ -146,7 +146,7 @@ def _folder_shards(root: Located, data: DataConfig, passed_over: PassedOver) -> 
 
 
 def _piece_shard(
-    root: Located,
+    root: Location,
     found: FolderImages,
     label: str,
     piece: int,

@@ -9,7 +9,7 @@ from typing import Any
 
 from dcd.errors import DataError, StoreUnavailable
 from dcd.store.errors import explained
-from dcd.store.filesystems import Located, locate
+from dcd.store.filesystems import Location, locate
 from dcd.store.requests import Requests
 
 OPENED = Requests(n_head=1)  # `open_object` on S3
@@ -28,23 +28,23 @@ class Object:
     is_regular: bool
 
 
-def is_local(located: Located) -> bool:
+def is_local(located: Location) -> bool:
     return "file" in located.fs.protocol
 
 
-def object_uri(located: Located, path: str) -> str:
+def object_uri(located: Location, path: str) -> str:
     """The URI that `locate` takes back to `path`; local paths stay plain."""
     return path if is_local(located) else str(located.fs.unstrip_protocol(path))
 
 
-def stat_object(located: Located) -> Object:
+def stat_object(located: Location) -> Object:
     """Raises FileNotFoundError if there is nothing; links are followed."""
     if is_local(located):
         return _local(located.path, os.stat(located.path))
     return _remote(located, located.path, located.fs.info(located.path))
 
 
-def find_objects(folder: Located) -> list[Object]:
+def find_objects(folder: Location) -> list[Object]:
     """All files below a folder, sorted by path; links are followed.
 
     A hidden local folder is one entry that ends in a slash: what it holds is not looked at. So do
@@ -58,7 +58,7 @@ def find_objects(folder: Located) -> list[Object]:
     return sorted(found, key=lambda item: item.path)
 
 
-def glob_objects(pattern: Located) -> list[Object]:
+def glob_objects(pattern: Location) -> list[Object]:
     """The files that match, sorted by path; folders are left out."""
     if is_local(pattern):
         paths: Any = pattern.fs.glob(pattern.path)
@@ -106,7 +106,7 @@ class RangedFile(io.RawIOBase):
     A failed request raises StoreError, which no decoder mistakes for a damaged archive.
     """
 
-    def __init__(self, uri: str, located: Located, size: int):
+    def __init__(self, uri: str, located: Location, size: int):
         self._uri, self._located, self.size = uri, located, size
         self._position = 0
 
@@ -138,7 +138,7 @@ class RangedFile(io.RawIOBase):
         return data
 
 
-def read_range(uri: str, located: Located, start: int, n_bytes: int) -> bytes:
+def read_range(uri: str, located: Location, start: int, n_bytes: int) -> bytes:
     """Exactly these bytes. Raises ObjectNotFound or another StoreError.
 
     A short answer raises too: a cut connection must not look like a truncated image.
@@ -186,6 +186,6 @@ def _local(path: str, status: os.stat_result) -> Object:
     return Object(path, status.st_size, etag, stat.S_ISREG(status.st_mode))
 
 
-def _remote(located: Located, path: str, entry: Mapping[str, Any]) -> Object:
+def _remote(located: Location, path: str, entry: Mapping[str, Any]) -> Object:
     etag = str(entry.get("ETag") or located.fs.ukey(path)).strip('"')
     return Object(path, entry["size"] or 0, etag, entry["type"] == "file")

@@ -14,7 +14,7 @@ from dcd.config import DataConfig, PoolConfig
 from dcd.errors import LabelError
 from dcd.sources.tables import TableFile, open_table
 from dcd.tables import predicates
-from dcd.tables.labels import Cleaned, cleaned, id_column, spelling_notes
+from dcd.tables.labels import LabelColumn, cleaned, id_column, spelling_notes
 
 _LABELS = pa.schema(
     [
@@ -166,7 +166,7 @@ def _ids(column: pa.ChunkedArray, what: str) -> pa.Array | pa.ChunkedArray:
     return ids
 
 
-def _known(labels: Cleaned, column: str, what: str) -> pa.Array:
+def _known(labels: LabelColumn, column: str, what: str) -> pa.Array:
     """The labels, null where there is none. Raises LabelError for what cannot be one."""
     if faults := labels.faults():
         reason, n = faults.most_common(1)[0]
@@ -177,7 +177,7 @@ def _known(labels: Cleaned, column: str, what: str) -> pa.Array:
     return labels.column()
 
 
-def _complete(labels: Cleaned, column: str, what: str) -> pa.Array:
+def _complete(labels: LabelColumn, column: str, what: str) -> pa.Array:
     """The labels. Raises LabelError if some are missing."""
     found = _known(labels, column, what)
     if found.null_count:

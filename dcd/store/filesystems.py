@@ -19,14 +19,14 @@ from dcd.store.s3_settings import S3Settings, settings_digest
 
 
 @dataclass(frozen=True)
-class Located:
+class Location:
     """A path together with the filesystem that it is on."""
 
     fs: AbstractFileSystem
     path: str
 
 
-def locate(uri: str) -> Located:
+def locate(uri: str) -> Location:
     """Find the filesystem and path of a URI or local path; a relative path counts from the cwd.
 
     Raises StoreError for any other protocol.
@@ -39,15 +39,15 @@ def locate(uri: str) -> Located:
         host, _, _ = rest.partition("/")
         return _local(unquote(rest.removeprefix(host) if host == "localhost" else rest))
     if protocol == "s3":
-        return Located(_s3(settings_digest()), rest)
+        return Location(_s3(settings_digest()), rest)
     meant = "; write s3://" if protocol in ("s3a", "s3n") else ""
     raise StoreError(
         f"cannot open '{protocol}://…'; expected a local path or s3://bucket/prefix{meant}"
     )
 
 
-def _local(path: str) -> Located:
-    return Located(fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(path)))
+def _local(path: str) -> Location:
+    return Location(fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(path)))
 
 
 def arrow_filesystem(fs: AbstractFileSystem) -> pafs.FileSystem:

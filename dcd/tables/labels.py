@@ -37,7 +37,7 @@ Names = Sequence[str]
 
 
 @dataclass(frozen=True)
-class Cleaned:
+class LabelColumn:
     """A column of N values as labels; what is the same in many rows is kept once.
 
     codes: (N,) int64, the place of each row in the lists below, -1 for null. found: the distinct
@@ -140,7 +140,7 @@ def id_text(value: object) -> str | None:
     return None if text is None else clean_id(text) or None
 
 
-def cleaned(column: pa.Array | pa.ChunkedArray, names: Names | None = None) -> Cleaned:
+def cleaned(column: pa.Array | pa.ChunkedArray, names: Names | None = None) -> LabelColumn:
     """A column of any type as labels, each distinct value by `label_text`."""
     values, codes = _distinct(column)
     labels: list[str | None] = []
@@ -154,7 +154,7 @@ def cleaned(column: pa.Array | pa.ChunkedArray, names: Names | None = None) -> C
         labels.append(label)
         reasons.append(reason)
     found = [_shown(value, names) for value in values]
-    return Cleaned(codes, found, labels, reasons)
+    return LabelColumn(codes, found, labels, reasons)
 
 
 def id_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from dcd.config import Frozen, load_comparison, load_config, load_embed_config, load_index_config
+from dcd.config import (
+    FrozenModel,
+    load_comparison,
+    load_config,
+    load_embed_config,
+    load_index_config,
+)
 from dcd.errors import ConfigError
 
 RUN = """\
@@ -18,7 +24,7 @@ debug_heldout: {images: heldout}
 PART = "store: runs\npool: {images: pool/*.tar}\n"
 GRID = "base: run.yaml\nencoders:\n  own: {model: test_resnet}\n"
 
-Load = Callable[..., Frozen]
+Load = Callable[..., FrozenModel]
 KINDS = [
     pytest.param(load_config, RUN, id="run"),
     pytest.param(load_comparison, GRID, id="comparison"),

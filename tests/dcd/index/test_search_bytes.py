@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.index_bytes import touched_bytes
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import read_directory
-from dcd.index.row_groups import touched_bytes
 from dcd.index.search import READ_COLUMNS, in_label_neighbors
 from dcd.store import Store
 from tests.counting_proxy import counting_proxy

@@ -7,8 +7,9 @@ import torch
 from dcd.errors import EncoderError
 from dcd.images.decode import decode
 from dcd.images.preprocess import to_input
-from dcd.selection.lpips import PREPROCESS, load_lpips, lpips_distances, numbers_per_image
+from dcd.selection.lpips import PREPROCESS, load_lpips, lpips_vectors
 from tests.case import png
+from tests.dcd.selection.lpips_reference import lpips_distances
 from tests.dcd.selection.lpips_weights import write_alexnet
 
 
@@ -85,5 +86,6 @@ def test_without_the_backbone_it_says_what_is_missing(tmp_path: Path):
         load_lpips(str(tmp_path / "other.pth"))
 
 
-def test_the_numbers_of_an_image_are_the_papers():
-    assert numbers_per_image(224) == 484_992
+def test_the_numbers_of_an_image_are_the_papers(backbone: str):
+    black = np.zeros((224, 224, 3), np.uint8)
+    assert lpips_vectors(load_lpips(backbone), [black]).shape == (1, 484_992)

@@ -6,10 +6,11 @@ import pytest
 
 from dcd.errors import DataError
 from dcd.selection import lpips_pairs
-from dcd.selection.lpips import Lpips, load_lpips, lpips_distances
+from dcd.selection.lpips import Lpips, load_lpips
 from dcd.selection.lpips_pairs import pair_distances
 from dcd.sources.records import RawImage
 from tests.case import png
+from tests.dcd.selection.lpips_reference import lpips_distances
 from tests.dcd.selection.lpips_weights import write_alexnet
 
 

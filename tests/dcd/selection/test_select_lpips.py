@@ -15,7 +15,7 @@ from dcd.config import SelectionConfig
 from dcd.errors import ConfigError, DataError, EncoderError
 from dcd.index.read import pool_rows
 from dcd.selection import rerank
-from dcd.selection.lpips import load_lpips, lpips_distances
+from dcd.selection.lpips import load_lpips
 from dcd.selection.rerank import FARTHER
 from dcd.selection.select import SelectionInfo, select
 from dcd.selection.trusted_search import UNTRUSTED
@@ -24,6 +24,7 @@ from dcd.store import keys
 from dcd.tables import schemas
 from tests.case import write_case
 from tests.dcd.cells.cell_case import CellCase
+from tests.dcd.selection.lpips_reference import lpips_distances
 from tests.dcd.selection.lpips_weights import write_alexnet
 
 FAILURE = "error_sample-red-0"
