@@ -64,6 +64,8 @@ class Row:
     efficiency: float
     ratio_to_plain: float
     peak_rss_bytes: int
+    gpu_peak_bytes: int | None
+    gpu_busy: float | None
 
 
 def measure(case: Case, rounds: int) -> Row:
@@ -107,6 +109,8 @@ def measure(case: Case, rounds: int) -> Row:
         efficiency=rate["ours"] / ideal,
         ratio_to_plain=rate["ours"] / rate["plain"],
         peak_rss_bytes=max(timing.peak_rss_bytes for timing in timings["ours"]),
+        gpu_peak_bytes=max((t.gpu_peak_bytes or 0 for t in timings["ours"]), default=0) or None,
+        gpu_busy=timings["ours"][-1].gpu_busy,
     )
 
 
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("--images", default=PHOTOS, help="glob of tars (default: %(default)s)")
     parser.add_argument("--n-images", type=int, default=1000)
     parser.add_argument("--n-plain", type=int, default=320, help="images for the plain loop")
+    parser.add_argument("--n-decode", type=int, default=1000, help="images for decoding alone")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the rows there")
     args = parser.parse_args()
@@ -170,7 +175,7 @@ def main() -> None:
             write_tar(args.images, args.n_images, tar)
         except DataError as err:
             parser.error(f"--images: {err}")
-        n_decode = min(args.n_images, 1000)
+        n_decode = min(args.n_images, args.n_decode)
         rows = [
             measure(Case(encoder_config(model), str(tar), args.n_plain, n_decode), args.rounds)
             for model in args.model or MODELS

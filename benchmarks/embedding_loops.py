@@ -2,8 +2,10 @@
 
 import os
 import resource
+import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +21,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from dcd.config import DataConfig, EncoderConfig
 from dcd.embeddings.embed import embed_images, publish
-from dcd.encoders.encoder import load_encoder, load_network, preprocess_of
-from dcd.images.decode import decode
-from dcd.images.preprocess import to_input
+from dcd.encoders.encoder import Encoder, load_encoder, load_network, preprocess_of
+from dcd.encoders.torch_backend import compiled_on_cuda
+from dcd.images.decode_pool import decoded_elsewhere, decoded_here
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
 from dcd.sources.shards import read_shard
 from dcd.store import Store
 from dcd.threads import cores
 
-_PLAIN_BATCH_SIZE = 32
-_FORWARD_S = 10.0
+_PLAIN_BATCH_SIZE = {"cpu": 32, "cuda": 256}
+_FORWARD_S = {"cpu": 10.0, "cuda": 3.0}
+_LOOK_EVERY_S = 0.2
+_DECODED_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """n_images in wall_s, cpu_s over all threads and workers; peak memory of the process."""
+    """n_images in wall_s, cpu_s over all threads and workers; peak memory of the process.
+
+    gpu_peak_bytes: what torch held of the GPU's memory at most. gpu_busy: the mean share of time in
+    which the GPU ran anything, as its driver says. Both are None on a CPU.
+    """
 
     n_images: int
     wall_s: float
     cpu_s: float
     peak_rss_bytes: int
+    gpu_peak_bytes: int | None = None
+    gpu_busy: float | None = None
 
 
 class _Files(Dataset[torch.Tensor]):
@@ -66,7 +76,11 @@ class _Files(Dataset[torch.Tensor]):
 
 
 def plain(case: Case) -> Timing:
-    """Pillow, timm's transform, a DataLoader with a worker a core, torch eager fp32, batch 32."""
+    """Pillow, timm's transform, a DataLoader with a worker a core, torch eager.
+
+    On a CPU fp32 and batches of 32; on CUDA automatic mixed precision (bf16), pinned memory and
+    batches of 256.
+    """
     network = load_network(case.encoder)
     wanted = preprocess_of(case.encoder)
     size = wanted.input_size
@@ -85,32 +99,45 @@ def plain(case: Case) -> Timing:
             paths.append(Path(folder) / f"{i:08d}.jpg")
             paths[-1].write_bytes(image.data)
         files = _Files(paths, transform)  # pyright: ignore[reportArgumentType]
-        network(torch.zeros(2, 3, size, size, device=device))
-        clock = _Clock()
-        loader = DataLoader(files, batch_size=_PLAIN_BATCH_SIZE, num_workers=cores())
-        vectors = [network(batch.to(device)).cpu() for batch in loader]
-        np.save(Path(folder) / "vectors.npy", torch.cat(vectors).numpy())
-        return clock.stop(len(paths))
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            network(torch.zeros(_PLAIN_BATCH_SIZE[device], 3, size, size, device=device))
+            clock = _Clock()
+            loader = DataLoader(
+                files,
+                batch_size=_PLAIN_BATCH_SIZE[device],
+                num_workers=cores(),
+                pin_memory=device == "cuda",
+            )
+            vectors = [network(batch.to(device, non_blocking=True)).cpu() for batch in loader]
+            np.save(Path(folder) / "vectors.npy", torch.cat(vectors).float().numpy())
+            return clock.stop(len(paths))
 
 
 def bare_decode(case: Case) -> Timing:
-    """Decoding and resizing alone, one thread a core, from memory."""
+    """Decoding and resizing alone, from memory: a thread a core, before a GPU a process a core."""
     preprocess = preprocess_of(case.encoder)
-    images = list(_images(case, case.n_decode))
+    photos = [image.data for image in _images(case, case.n_decode)]
+    parts = [photos[i : i + _DECODED_AT_ONCE] for i in range(0, len(photos), _DECODED_AT_ONCE)]
+    way = decoded_elsewhere if torch.cuda.is_available() else decoded_here
     with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
-        def run(image: RawImage) -> None:
-            to_input(decode(image.data), preprocess)
+        def run(part: list[bytes]) -> None:
+            way(part, preprocess)
 
-        list(pool.map(run, images[:20]))
+        list(pool.map(run, [photos[:5]] * 2 * cores()))
         clock = _Clock()
-        list(pool.map(run, images))
-        return clock.stop(len(images))
+        list(pool.map(run, parts))
+        return clock.stop(len(photos))
 
 
 def bare_forward(case: Case) -> Timing:
-    """The forward pass alone, on one decoded batch over and over, one batch a core at a time."""
+    """The forward pass alone, on one decoded batch over and over.
+
+    On a CPU one batch a core at a time; on CUDA the compiled network on a batch that is there.
+    """
     encoder = load_encoder(case.encoder)
+    if encoder.runtime.device == "cuda":
+        return _forward_on_cuda(case, encoder)
     size = encoder.preprocess.input_size
     rng = np.random.default_rng(0)
     batch = rng.integers(0, 256, (encoder.batch_size, size, size, 3), dtype=np.uint8)
@@ -124,7 +151,27 @@ def bare_forward(case: Case) -> Timing:
             return clock.stop(n_batches * encoder.batch_size)
 
         trial = run(2 * cores())
-        return run(2 * cores() * max(1, int(_FORWARD_S / trial.wall_s)))
+        return run(2 * cores() * max(1, int(_FORWARD_S["cpu"] / trial.wall_s)))
+
+
+def _forward_on_cuda(case: Case, encoder: Encoder) -> Timing:
+    network, preprocess = load_network(case.encoder), encoder.preprocess
+    model = compiled_on_cuda(network, preprocess, encoder.runtime.precision == "bf16")
+    size = preprocess.input_size
+    batch = torch.randint(256, (encoder.batch_size, size, size, 3), dtype=torch.uint8).cuda()
+
+    def run(n_batches: int) -> Timing:
+        torch.cuda.synchronize()
+        clock = _Clock()
+        for _ in range(n_batches):
+            model(batch)
+        torch.cuda.synchronize()
+        return clock.stop(n_batches * encoder.batch_size)
+
+    with torch.inference_mode():
+        run(5)
+        trial = run(20)
+        return run(20 * max(1, int(_FORWARD_S["cuda"] / trial.wall_s)))
 
 
 def ours(case: Case) -> Timing:
@@ -153,11 +200,33 @@ class _Clock:
     """Wall and CPU time since it was made, children that ended included."""
 
     def __init__(self) -> None:
+        self._gpu = _GpuWatch() if torch.cuda.is_available() else None
         self.wall_s, self.cpu_s = time.perf_counter(), _cpu_s()
 
     def stop(self, n_images: int) -> Timing:
-        wall_s = time.perf_counter() - self.wall_s
-        return Timing(n_images, wall_s, _cpu_s() - self.cpu_s, _peak_rss_bytes())
+        wall_s, cpu_s = time.perf_counter() - self.wall_s, _cpu_s() - self.cpu_s
+        if self._gpu is None:
+            return Timing(n_images, wall_s, cpu_s, _peak_rss_bytes())
+        gpu_peak_bytes, gpu_busy = torch.cuda.max_memory_reserved(), self._gpu.stop()
+        return Timing(n_images, wall_s, cpu_s, _peak_rss_bytes(), gpu_peak_bytes, gpu_busy)
+
+
+class _GpuWatch:
+    """Asks the driver many times a second what share of the last moments the GPU was busy."""
+
+    def __init__(self) -> None:
+        self._is_over, self._shares = threading.Event(), list[float]()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+
+    def _look(self) -> None:
+        while not self._is_over.wait(_LOOK_EVERY_S):
+            self._shares.append(torch.cuda.utilization() / 100)
+
+    def stop(self) -> float | None:
+        self._is_over.set()
+        self._watch.join()
+        return statistics.mean(self._shares) if self._shares else None
 
 
 def _cpu_s() -> float:

@@ -20,8 +20,7 @@ import torch
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
-from dcd.images.decode import BadImage, decode
-from dcd.images.preprocess import to_input
+from dcd.images.decode_pool import decoded_elsewhere, decoded_here
 from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
@@ -236,20 +235,20 @@ def _workers() -> ThreadPoolExecutor:
 
 
 def _embed_batch(images: list[RawImage], encoder: Encoder) -> _Rows:
-    size = encoder.preprocess.input_size
-    pixels = np.empty((len(images), size, size, 3), np.uint8)
-    good: list[RawImage] = []
-    rejects: list[Reject] = []
-    for image in images:
-        try:
-            pixels[len(good)] = to_input(decode(image.data), encoder.preprocess)
-            good.append(image)
-        except BadImage as err:
-            rejects.append(Reject(image.image_id, "decode", err.reason))
+    # A GPU outruns the threads of one interpreter; on a CPU the forward pass is what takes time.
+    decoded = (decoded_elsewhere if encoder.runtime.device == "cuda" else decoded_here)(
+        [image.data for image in images], encoder.preprocess
+    )
+    answers = list(zip(images, decoded.reasons, strict=True))
+    good = [image for image, reason in answers if reason is None]
+    rejects = [Reject(image.image_id, "decode", reason) for image, reason in answers if reason]
     vectors = np.empty((0, encoder.dim), np.float16)
     if good:
+        pixels = decoded.pixels
+        if rejects:
+            pixels = pixels[[reason is None for reason in decoded.reasons]]
         with np.errstate(over="ignore"):  # too large for float16 becomes inf, rejected below
-            vectors = encoder.embed(pixels[: len(good)]).astype(np.float16)
+            vectors = encoder.embed(pixels).astype(np.float16)
     finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
     kept = [image for image, ok in zip(good, finite, strict=True) if ok]
     rejects += [

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dcd.config import EncoderConfig
-from dcd.encoders import openvino_backend, torch_backend
+from dcd.encoders import torch_backend
 from dcd.encoders.precision import Embed, Precision, fastest_within_tolerance
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
@@ -46,7 +46,7 @@ def resolve(config: EncoderConfig) -> Runtime:
         backend = "torch" if device == "cuda" else "openvino"
     if backend == "openvino" and device == "cuda":
         raise EncoderError("encoder.backend openvino runs on the CPU; for cuda use torch or auto")
-    has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else openvino_backend.has_bf16()
+    has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bf16()
     if config.precision in ("bf16", "mixed") and not has_bf16:
         raise EncoderError(f"encoder.precision: this {device} has no bf16; use auto or fp32")
     if config.precision == "mixed" and backend != "openvino":
@@ -102,10 +102,19 @@ def build(
     return replace(runtime, precision=precision), embed
 
 
+def _cpu_has_bf16() -> bool:
+    # OpenVINO takes part of a second to import, and a machine with a GPU never needs it.
+    from dcd.encoders import openvino_backend
+
+    return openvino_backend.has_bf16()
+
+
 def _compiler(
     network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> Callable[[Precision], Embed]:
     if runtime.backend == "openvino":
+        from dcd.encoders import openvino_backend
+
         graph = lru_cache(lambda: openvino_backend.convert(network, preprocess))
         return lambda precision: openvino_backend.embed_with(graph(), precision, cores())
     if runtime.device == "cpu":

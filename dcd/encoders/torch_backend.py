@@ -1,6 +1,7 @@
 """Run a network in torch: compiled bf16 on CUDA, and a plain fallback on CPUs."""
 
 import queue
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -52,6 +53,15 @@ class _Lane:
         self.ready = torch.cuda.Event()
 
 
+def compiled_on_cuda(
+    network: nn.Module, preprocess: Preprocess, use_bf16: bool
+) -> Callable[[Tensor], Tensor]:
+    """Map (B, S, S, 3) uint8 to (B, D) float32, both on the GPU; compiled anew for each B."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
+    return torch.compile(model, dynamic=False)
+
+
 def embed_on_cuda(
     network: nn.Module, preprocess: Preprocess, use_bf16: bool, batch_size: int
 ) -> Embed:
@@ -61,8 +71,7 @@ def embed_on_cuda(
     only enqueues: while the GPU computes one batch, callers copy the next into pinned memory.
     """
     device = torch.device("cuda", torch.cuda.current_device())
-    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
-    compiled = torch.compile(model, dynamic=False)
+    compiled = compiled_on_cuda(network, preprocess, use_bf16)
     launcher = ThreadPoolExecutor(1, "cuda-launch")
 
     def first(size: int) -> Tensor:

@@ -247,16 +247,6 @@ def test_pixels_are_the_image_itself() -> None:
     np.testing.assert_allclose(encoder.embed(images), expected, atol=1e-6)
 
 
-@pytest.mark.gpu
-def test_cuda_stays_near_fp32() -> None:
-    config = EncoderConfig(input_size=64, device="cuda")
-    encoder = load_encoder(config)
-    images = _scenes(100, 64)
-    with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(encoder.embed, np.array_split(images, 7)))
-    assert cosines(np.concatenate(parts), _eager(config, images)).min() > 0.999
-
-
 def test_openvino_takes_no_argument_of_the_command_for_its_own(monkeypatch, capfd) -> None:
     config = _config(backend="openvino", device="cpu")
     arguments = ["dcd", "run", "config.yaml", "--verbose"]
