@@ -10,18 +10,15 @@ import pyarrow.compute as pc
 
 from dcd.cells import methods
 from dcd.cells.methods import Method
+from dcd.cells.networks import FullTraining, train_network
 from dcd.cells.pool_views import PoolViews
-from dcd.cells.train import (
-    TrainedModel,
-    TrainingData,
-    train_by_recipe,
-    train_network,
-    train_on_features,
-)
+from dcd.cells.stages import FIRST_STAGE
+from dcd.cells.train import TrainedModel, TrainingData, train_by_recipe, train_on_features
 from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
+from dcd.selection.picks import targeted_picks
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
@@ -75,9 +72,17 @@ class CellPlan:
                 return [self.index.index_id, self.selection.id]
 
     @property
+    def own_training(self) -> TrainingConfig:
+        """The settings that count for this method: stages are those of a general sample."""
+        selection = self.method.selection
+        staged = selection is not None and selection.general_images and "debug_val" in self.splits
+        return self.training if staged else self.training.model_copy(update={"pool_stage": None})
+
+    @property
     def objective(self) -> Objective:
         """What the model is chosen for; fixed where nothing can judge it, or no recipe is known."""
-        judged = "debug_val" in self.splits and self.training.mode == "head"
+        own = self.own_training
+        judged = "debug_val" in self.splits and (own.mode == "head" or own.pool_stage is not None)
         return self.method.objective if judged else "fixed"
 
     @property
@@ -93,7 +98,7 @@ class CellPlan:
             self.index.encoder_id,
             sorted([split, info.id] for split, info in self.splits.items()),
             self.drawn_from,
-            self.training,
+            self.own_training,
             self.start_digest,
             # What is not chosen keeps the id that it had before there was a choice.
             *([] if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT]),
@@ -139,16 +144,15 @@ def run_cell(
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
     data = gather_data(store, plan)
     checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
-    if plan.objective != "fixed":
-        shown = _ON_CURVE if plan.method.name == "selected" else ()
-        trained = train_by_recipe(store, data, plan.encoder, plan.training, plan.objective, shown)
-    elif plan.training.mode == "head":
-        trained = train_on_features(store, data, plan.encoder, plan.training)
+    shown = _ON_CURVE if plan.method.name == "selected" else ()
+    training, objective = plan.own_training, plan.objective
+    if training.mode == "full":
+        how = FullTraining(plan.encoder, training, plan.seed, objective, shown)
+        trained = train_network(store, data, how, checkpoint, on_progress)
+    elif objective != "fixed":
+        trained = train_by_recipe(store, data, plan.encoder, training, objective, shown)
     else:
-        shown = _ON_CURVE if plan.method.name == "selected" else ()
-        trained = train_network(
-            store, data, plan.encoder, plan.training, plan.seed, checkpoint, shown, on_progress
-        )
+        trained = train_on_features(store, data, plan.encoder, training)
     if plan.method.name in _SAVED_METHODS:
         with tempfile.TemporaryDirectory() as scratch:
             trained.save(Path(scratch))
@@ -166,7 +170,8 @@ def run_cell(
     store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
     store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
     store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
-    checkpoint.clear()
+    for stage in (checkpoint, checkpoint.of_stage(FIRST_STAGE)):
+        stage.clear()
     return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
 
 
@@ -183,7 +188,11 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
         raise LabelError("error_sample has labels that train does not know; add images of them")
     picks = draw_picks(store, plan, tables)
     picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
-    return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes)
+    targeted = pa.array([], pa.string())
+    if plan.method.draw == "selection":
+        reference = store.read_table(keys.selection_picks(plan.selection.id), ["image_id", "role"])
+        targeted = targeted_picks(reference)["image_id"].combine_chunks()
+    return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes, targeted)
 
 
 def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -> pa.Table:

@@ -1,46 +1,38 @@
-"""How a cell's model is trained: a head on cached features, or the whole network."""
+"""How a cell's model is trained: a head on cached features (whole networks: `networks`)."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch import nn
 
 from dcd.cells.recipe import Candidates, JudgedEnds, choose_head, judge_ends
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.encoders.encoder import load_network, preprocess_of
-from dcd.errors import DataError
-from dcd.images.preprocess import Preprocess
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
 from dcd.label_noise.pool_agreement import pool_agreement
-from dcd.sources.source import Source, fetch, fetch_all
+from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
-from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe, RetrainingData, TrainingSet
+from dcd.training.data import TrainingSet
 from dcd.training.ensembling import CurvePoint
-from dcd.training.finetune import Progress, predict_images
-from dcd.training.head import LinearHead, fit_standardizer, hold_out, loss_weights
+from dcd.training.head import LinearHead, fit_standardizer, loss_weights
 from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import Predictions, predict
-from dcd.training.retrain import retrain
 from dcd.training.robust_head import fit_head
-from dcd.training.saved_models import save_model, with_classes, with_head
-from dcd.training.user_model import load_start
+from dcd.training.saved_models import save_model, with_head
 
 # Raised whenever the same images would give another head.
 _HEAD_FORMAT = 1
-_SHOWN_IMAGES = 2000  # at most, of each split: a curve has eleven points
 
 
 @dataclass(frozen=True)
@@ -48,6 +40,7 @@ class TrainingData:
     """What a cell trains and evaluates on, and where its images and vectors are.
 
     tables: schemas.labelled_features of every split. picks: schemas.PICKS. classes: those of train.
+    targeted: ids of the picks that a selection made for failures, not as a general sample.
     """
 
     tables: Mapping[Split, pa.Table]
@@ -56,6 +49,7 @@ class TrainingData:
     pool: Source
     index: IndexInfo
     classes: tuple[str, ...]
+    targeted: pa.Array
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,6 @@ def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     return fit_head(data, fit_standardizer(features), config)
 
 
-def starting_head(train: pa.Table, config: TrainingConfig, seed: int) -> LinearHead:
-    """The failing model's head without the images of train that `retrain` holds out as val."""
-    is_val = hold_out(train["label"].to_pylist(), config.val_share, seed)
-    return failing_head(train.filter(pa.array(~is_val)), config)
-
-
 def train_on_features(
     store: Store, data: TrainingData, encoder: EncoderConfig, config: TrainingConfig
 ) -> TrainedModel:
@@ -97,11 +85,12 @@ def train_on_features(
 
     A head without failures among its picks is kept for the next ones.
     """
-    _, from_errors = _by_source(data.picks)
+    _, from_errors = by_source(data.picks)
     if from_errors.num_rows:
-        head = _fit_head(store, data, config)
+        head = fit_to_features(store, data, config)
     else:
-        head = kept_head(store, _head_id(data, config), lambda: _fit_head(store, data, config))
+        fit = partial(fit_to_features, store, data, config)
+        head = kept_head(store, _head_id(data, config), fit)
     return _of_head(head, data, encoder)
 
 
@@ -185,7 +174,7 @@ def _ends_of(of: _RecipeData) -> JudgedEnds:
 def _candidates(store: Store, data: TrainingData, config: TrainingConfig) -> Candidates:
     """What the ends of the recipe are trained on, out of the picks of a selection."""
     train = data.tables["train"]
-    from_pool, _ = _by_source(data.picks)
+    from_pool, _ = by_source(data.picks)
     picked = _picked_features(store, data)
     rows = [train, *(in_order_of(picks, table) for picks, table in picked)]
     labels = train["label"].to_pylist()
@@ -203,7 +192,7 @@ def _candidates(store: Store, data: TrainingData, config: TrainingConfig) -> Can
         n_train=train.num_rows,
         agreement=agreement.to_numpy(zero_copy_only=False),
         added_weight=np.concatenate([np.zeros(0), *weight]),
-        doubt=joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)]),
+        doubt=joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, config)]),
     )
 
 
@@ -219,7 +208,8 @@ def _head_id(data: TrainingData, config: TrainingConfig) -> str:
     )
 
 
-def _fit_head(store: Store, data: TrainingData, config: TrainingConfig) -> LinearHead:
+def fit_to_features(store: Store, data: TrainingData, config: TrainingConfig) -> LinearHead:
+    """Fit a head to the features of train and picks, as they are."""
     train = data.tables["train"]
     rows, labels = [train], train["label"].to_pylist()
     added_weight = [np.zeros(0)]
@@ -230,106 +220,14 @@ def _fit_head(store: Store, data: TrainingData, config: TrainingConfig) -> Linea
     features = stacked_vectors(rows)
     standardizer = fit_standardizer(features[: train.num_rows])
     weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
-    doubt = joined([LabelDoubt.none(train.num_rows), _doubt_of_picks(store, data, config)])
+    doubt = joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, config)])
     every = TrainingSet(features, labels, data.classes, weight, doubt)
     return fit_head(every, standardizer, config)
 
 
-def train_network(
-    store: Store,
-    data: TrainingData,
-    encoder: EncoderConfig,
-    config: TrainingConfig,
-    seed: int,
-    checkpoint: Checkpoint,
-    shown: Sequence[Split] = (),
-    on_progress: Callable[[Progress], None] | None = None,
-) -> TrainedModel:
-    """Fine-tune the whole network on the images of train and picks.
-
-    Goes on from `checkpoint` after a kill; the caller clears it once the result is safe.
-    shown: splits that are put on the curve and decide nothing.
-    """
-    start = _start(data, encoder, config, seed)
-    images: dict[Split, LabelledImages] = {
-        split: _labelled(store, data, split) for split in data.splits
-    }
-    retrained = retrain(
-        start.network,
-        RetrainingData(
-            images["train"],
-            _picked_images(store, data, images["error_sample"], config),
-            images.get("debug_val"),
-            {split: _sample(images[split]) for split in shown},
-        ),
-        Recipe(data.classes, start.preprocess, config, seed),
-        original_saw_val=config.start is not None,
-        checkpoint=checkpoint,
-        on_progress=on_progress,
-    )
-    network = retrained.network
-
-    def save(directory: Path) -> None:
-        save_model(directory, network, data.classes, start.preprocess, start.architecture)
-
-    found: dict[Split, Predictions] = {
-        split: predict_images(network, of_split.images, data.classes, start.preprocess)
-        for split, of_split in images.items()
-        if split not in UNJUDGED_SPLITS
-    }
-    return TrainedModel(found, save, retrained.alpha, retrained.curve)
-
-
-@dataclass(frozen=True)
-class _Start:
-    """The model before fine-tuning, made afresh at every call of `network`."""
-
-    network: Callable[[], nn.Module]
-    preprocess: Preprocess
-    architecture: str
-
-
-def _start(data: TrainingData, encoder: EncoderConfig, config: TrainingConfig, seed: int) -> _Start:
-    """The user's own model with the classes of train, or the encoder with a fitted head."""
-    if config.start is None:
-        head = starting_head(data.tables["train"], config, seed)
-        return _Start(
-            lambda: with_head(load_network(encoder), head), preprocess_of(encoder), encoder.model
-        )
-    start = load_start(config.start)
-    return _Start(
-        lambda: with_classes(start.model, data.classes), start.model.preprocess, start.architecture
-    )
-
-
-def _sample(images: LabelledImages) -> LabelledImages:
-    order = np.random.default_rng(0).permutation(len(images))
-    return images.take(np.sort(order[:_SHOWN_IMAGES]))
-
-
-def _labelled(store: Store, data: TrainingData, split: Split) -> LabelledImages:
-    table = data.tables[split]
-    found = fetch_all(store, data.splits[split].sources, table)
-    return LabelledImages(_in_order(found, table, split), table["label"].to_pylist())
-
-
-def _picked_images(
-    store: Store, data: TrainingData, error_sample: LabelledImages, config: TrainingConfig
-) -> LabelledImages:
-    from_pool, from_errors = _by_source(data.picks)
-    of_errors = dict(
-        zip(data.tables["error_sample"]["image_id"].to_pylist(), error_sample.images, strict=True)
-    )
-    rows = pa.concat_tables([from_pool, from_errors])
-    images = _in_order(fetch(store, data.pool, from_pool), from_pool, "picks")
-    images += _in_order(of_errors, from_errors, "error_sample")
-    doubt = _doubt_of_picks(store, data, config)
-    return LabelledImages(images, rows["label"].to_pylist(), rows["weight"].to_numpy(), doubt)
-
-
-def _doubt_of_picks(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
+def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
     """Of all picks, by source."""
-    from_pool, from_errors = _by_source(data.picks)
+    from_pool, from_errors = by_source(data.picks)
     return doubt_of_picks(
         store,
         data.index,
@@ -341,20 +239,9 @@ def _doubt_of_picks(store: Store, data: TrainingData, config: TrainingConfig) ->
     )
 
 
-def _in_order(found: Mapping[str, bytes], rows: pa.Table, place: str) -> list[bytes]:
-    ids = rows["image_id"].to_pylist()
-    missing = [image_id for image_id in ids if image_id not in found]
-    if missing:
-        raise DataError(
-            f"{place}: {len(missing)} of {len(ids)} images are no longer where they were when "
-            f"they were embedded, such as {missing[0]!r}; put them back or embed again"
-        )
-    return [found[image_id] for image_id in ids]
-
-
 def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
     """(picks, features that hold them) by source."""
-    from_pool, from_errors = _by_source(data.picks)
+    from_pool, from_errors = by_source(data.picks)
     found = []
     if from_pool.num_rows:
         labels = from_pool["label"].combine_chunks()
@@ -364,7 +251,7 @@ def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, p
     return found
 
 
-def _by_source(picks: pa.Table) -> tuple[pa.Table, pa.Table]:
+def by_source(picks: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The picks from the pool, and those from the error sample."""
     is_pool = pc.equal(picks["source"], "pool")
     return picks.filter(is_pool), picks.filter(pc.invert(is_pool))

@@ -32,7 +32,7 @@ from dcd.config.run import (
     WatchConfig,
 )
 from dcd.config.selection import LpipsConfig, Objective, SelectionConfig
-from dcd.config.training import StartConfig, TrainingConfig
+from dcd.config.training import PoolStageConfig, StartConfig, TrainingConfig
 
 __all__ = [
     "BASELINES",
@@ -53,6 +53,7 @@ __all__ = [
     "ModelFree",
     "Objective",
     "PoolConfig",
+    "PoolStageConfig",
     "RunConfig",
     "RunnerConfig",
     "SelectionConfig",

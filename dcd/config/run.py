@@ -171,6 +171,22 @@ class RunConfig(FrozenModel):
         return self
 
     @model_validator(mode="after")
+    def _stages_have_images_and_a_judge(self) -> Self:
+        if self.training.pool_stage is None:
+            return self
+        if self.selection.general_images == 0:
+            raise ValueError(
+                "training.pool_stage: learns the general sample, and selection.general_images is "
+                "0; give some, or remove pool_stage"
+            )
+        if self.debug_val is None:
+            raise ValueError(
+                "training.pool_stage: debug_val judges what lies between the stages; give that "
+                "data set, or remove pool_stage"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _draw_like_is_a_selection(self) -> Self:
         known = ["selected", *self.compare.selections]
         if self.compare.draw_like not in known:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dcd.config.base import FrozenModel, Uri
 
@@ -29,6 +29,26 @@ class StartConfig(FrozenModel):
     )
 
 
+class PoolStageConfig(FrozenModel):
+    """full: the first of two stages, which learns the pool as a whole; the second the picks.
+
+    It starts from a classifier fitted to the features of both train and pool (linear probing before
+    fine-tuning: Kumar et al. 2022), and learns train and all pool images of the selection, each
+    weighing alike. The second stage goes on from there with train, the targeted picks and the error
+    sample, by the settings of `training`. The model is chosen on the line between both ends.
+    """
+
+    epochs: int = Field(default=4, ge=1, description="Passes over train and the pool's images.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate (AdamW).")
+    max_targeted_share: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Most of the second stage's loss that picks and error sample have together; "
+        "the rest is that of train.",
+    )
+
+
 class TrainingConfig(FrozenModel):
     """How the model is retrained on train + picks."""
 
@@ -40,6 +60,11 @@ class TrainingConfig(FrozenModel):
         default=None,
         description="full: the model to start from; default: the encoder with a classifier fitted "
         "to train.",
+    )
+    pool_stage: PoolStageConfig | None = Field(
+        default=None,
+        description="full: a selection with a general sample is learnt in two stages, first the "
+        "pool as a whole; null: all at once.",
     )
     l2: float = Field(default=0.03, gt=0, description="head: l2 penalty on standardised features.")
     debug_train_weight: float = Field(
@@ -144,12 +169,27 @@ class TrainingConfig(FrozenModel):
             for name, needed in [
                 ("patience", self.patience is not None),
                 ("ensemble_alpha: choose", self.ensemble_alpha == "choose"),
+                ("pool_stage", self.pool_stage is not None),
             ]
             if needed and self.val_share == 0
         ]
         if needs_val:
             raise ValueError(f"{' and '.join(needs_val)} need val_share above 0, say 0.1")
         return self
+
+    @model_validator(mode="after")
+    def _stages_are_of_networks(self) -> Self:
+        if self.pool_stage is not None and self.mode != "full":
+            raise ValueError("pool_stage: a head is fitted at once; set mode: full, or remove it")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_stage(self, whole: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out what is off: ids of what was trained before there were stages stay."""
+        document: dict[str, object] = whole(self)
+        if self.pool_stage is None:
+            document.pop("pool_stage", None)
+        return document
 
     @model_validator(mode="after")
     def _noise_options_fit(self) -> Self:

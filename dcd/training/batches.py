@@ -21,6 +21,10 @@ Augmentation = Literal["none", "crop", "crop_flip", "rand_augment"]
 _RAND_AUGMENT = "rand-m9-inc1"
 _MIN_CROP_AREA = 0.6
 
+# Processes that decode for a GPU, and how many batches make it worth to start one.
+_MAX_WORKERS = 16
+_BATCHES_A_WORKER = 4
+
 
 class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
     """Augmented (3, S, S) uint8 images with their index; the key (epoch, index) decides all."""
@@ -109,7 +113,8 @@ def _loader(
 ) -> DataLoader[tuple[torch.Tensor, int]]:
     # On a CPU the network takes all cores anyway; a GPU waits for decoders.
     on_gpu = device.type == "cuda"
-    workers = min(8, os.cpu_count() or 1) if on_gpu else 0
+    workers = min(_MAX_WORKERS, os.cpu_count() or 1, len(keys) // _BATCHES_A_WORKER)
+    workers = workers if on_gpu else 0
     return DataLoader(data, batch_sampler=keys, num_workers=workers, pin_memory=on_gpu)
 
 

@@ -45,6 +45,11 @@ class Checkpoint:
                 "to train from the start"
             ) from err
 
+    def of_stage(self, stage: str) -> "Checkpoint":
+        """Return the checkpoint of an earlier stage of the same training."""
+        folder, _, name = self.key.rpartition("/")
+        return Checkpoint(self.store, f"{folder}/{stage}-{name}")
+
     def clear(self) -> None:
         """Remove the state: the training is done."""
         self.store.delete(self.key)

@@ -1,12 +1,13 @@
 """What a model is trained on: features for a head, encoded images for a whole network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from dcd.config import TrainingConfig
 from dcd.images.preprocess import Preprocess
+from dcd.images.spool import taken
 from dcd.training.losses import LabelDoubt
 
 
@@ -66,7 +67,13 @@ class LabelledImages:
     def take(self, indices: np.ndarray) -> "LabelledImages":
         """Keep the images at these positions; weights and doubt are dropped."""
         rows: list[int] = indices.tolist()
-        return LabelledImages([self.images[i] for i in rows], [self.labels[i] for i in rows])
+        return LabelledImages(taken(self.images, indices), [self.labels[i] for i in rows])
+
+    def rows(self, indices: np.ndarray) -> "LabelledImages":
+        """Keep the images at these positions, with weights and doubt."""
+        weight = None if self.weight is None else self.weight[indices]
+        doubt = None if self.doubt is None else self.doubt.take(indices)
+        return replace(self.take(indices), weight=weight, doubt=doubt)
 
 
 @dataclass(frozen=True)

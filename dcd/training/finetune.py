@@ -168,6 +168,9 @@ def finetune(
             if on_progress and (epoch_ended or run.step % _TELL_EVERY == 0):
                 on_progress(clock.progress(run, loss.item()))
 
+    # What comes after a training may be killed too.
+    if checkpoint and run.step > clock.first_step:
+        checkpoint.save(state(run, identity))
     if run.step < schedule.n_steps:
         log.info("stopped early, after step %d of %d", run.step, schedule.n_steps)
     return run.best()

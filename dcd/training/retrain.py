@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from dcd.config import TrainingConfig
+from dcd.images.spool import chained, taken
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import LabelledImages, Recipe, RetrainingData
 from dcd.training.ensembling import (
@@ -55,13 +56,13 @@ def retrain(
     config = recipe.config
     is_val = hold_out(data.train.labels, config.val_share, recipe.seed)
     kept, val = (data.train.take(np.flatnonzero(rows)) for rows in (~is_val, is_val))
-    learnt = _together(kept, data.added, config)
-    judges = _judges({"val": val, "debug_val": data.debug_val}, recipe)
+    learnt = together(kept, data.added, config)
+    judges = judges_of({"val": val, "debug_val": data.debug_val}, recipe)
     finetuned = finetune(
         original(),
         learnt,
         recipe,
-        validate=partial(_mean_score, judges=judges) if config.patience is not None else None,
+        validate=partial(mean_score, judges=judges) if config.patience is not None else None,
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
@@ -69,18 +70,18 @@ def retrain(
         return RetrainedModel(finetuned, 1.0, ())
 
     before = original().to(next(finetuned.parameters()).device)
-    recompute = _batchnorm_of(learnt, recipe)
+    recompute = batchnorm_of(learnt, recipe)
     if config.ensemble_alpha != "choose":
         alpha, curve = config.ensemble_alpha, ()
     else:
-        on_curve = judges | _judges(data.shown, recipe)
+        on_curve = judges | judges_of(data.shown, recipe)
         curve = interpolation_curve(before, finetuned, recompute, on_curve)
         improve = "debug_val" if data.debug_val else "val"
         alpha = choose(curve, "val", improve, rival=1.0 if original_saw_val else 0.0).alpha
     return RetrainedModel(ensemble(before, finetuned, alpha, recompute), alpha, curve)
 
 
-def _together(
+def together(
     train: LabelledImages, added: LabelledImages, config: TrainingConfig
 ) -> LabelledImages:
     """Put train and added into one, weighed as the config says. Labels of train are true."""
@@ -88,14 +89,14 @@ def _together(
     added_weight = np.ones(len(added)) if added.weight is None else added.weight
     doubt = LabelDoubt.none(len(added)) if added.doubt is None else added.doubt
     return LabelledImages(
-        [*train.images, *added.images],
+        chained([train.images, added.images]),
         labels,
         loss_weights(labels, len(train), added_weight, config),
         joined([LabelDoubt.none(len(train)), doubt]),
     )
 
 
-def _judges(
+def judges_of(
     judging: Mapping[str, LabelledImages | None], recipe: Recipe
 ) -> dict[str, Callable[[nn.Module], float]]:
     """Give the accuracy on each of these, where it has images."""
@@ -104,21 +105,27 @@ def _judges(
     }
 
 
-def _mean_score(network: nn.Module, judges: Mapping[str, Callable[[nn.Module], float]]) -> float:
+def mean_score(network: nn.Module, judges: Mapping[str, Callable[[nn.Module], float]]) -> float:
+    """Give the mean of what the judges say."""
     return float(np.mean([judge(network) for judge in judges.values()]))
 
 
-def _accuracy(network: nn.Module, data: LabelledImages, recipe: Recipe) -> float:
+def right(network: nn.Module, data: LabelledImages, recipe: Recipe) -> np.ndarray:
+    """Tell of each of N images whether the network classifies it rightly: (N,) bool."""
     predicted = predict_images(network, data.images, recipe.classes, recipe.preprocess).labels
-    return float(np.mean(np.array(predicted) == np.array(data.labels)))
+    return np.array(predicted) == np.array(data.labels)
 
 
-def _batchnorm_of(learnt: LabelledImages, recipe: Recipe) -> Callable[[nn.Module], None]:
+def _accuracy(network: nn.Module, data: LabelledImages, recipe: Recipe) -> float:
+    return float(np.mean(right(network, data, recipe)))
+
+
+def batchnorm_of(learnt: LabelledImages, recipe: Recipe) -> Callable[[nn.Module], None]:
     """Give what sets BatchNorm's statistics between the two ends; frozen they are the same."""
     if recipe.config.batchnorm == "frozen":
         return _leave
     order = np.random.default_rng(recipe.seed).permutation(len(learnt))
-    images = [learnt.images[i] for i in order[:_BATCHNORM_IMAGES]]
+    images = taken(learnt.images, order[:_BATCHNORM_IMAGES])
     return partial(recompute_batchnorm, images=images, preprocess=recipe.preprocess)
 
 

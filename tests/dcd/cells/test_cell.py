@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from dcd.cells.cell import CellInfo, CellPlan, run_cell
-from dcd.cells.train import failing_head, starting_head
+from dcd.cells.networks import starting_head
+from dcd.cells.train import failing_head
 from dcd.errors import DataError
 from dcd.store import keys
 from dcd.training.checkpoints import Checkpoint
@@ -254,7 +255,7 @@ def test_training_starts_from_the_users_model_with_classes_mapped_by_name(
 
 
 def test_images_that_are_gone_are_named(case: CellCase, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dcd.cells.train.fetch_all", lambda *_: {})
+    monkeypatch.setattr("dcd.cells.networks.fetch_each", lambda *_: iter(()))
     with pytest.raises(DataError, match="train: 36 of 36 images are no longer where they were"):
         run_cell(case.store, case.plan("none", **FULL | {"epochs": 2}))
 

@@ -1,0 +1,327 @@
+"""Full training in two stages (`dcd.cells.stages`) on a GPU, over a grid of settings.
+
+On the machine that has the data, once (minutes; embeds and selects on the CPU):
+
+    python -m benchmarks.gpu.full prepare benchmarks/cifar100_full.yaml .gpu/cifar100 --seeds 0 1 2
+
+On the machine with the GPU, which needs that folder, this checkout, and torch, timm, pyarrow,
+scikit-learn, fsspec, aiohttp, pydantic and botocore (no Prefect, DuckDB or faiss):
+
+    python -m benchmarks.gpu.full run .gpu/cifar100 --seeds 0 --device cuda --json full.json
+
+`run` trains and judges, for each seed: none (train alone), whole_pool (the first stage's end),
+targeted (the second's), the line between them, and with --at-once what one stage makes of the same
+images. Beside them stand the choices that each objective makes on debug_val and val alone.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dcd.cells.stages import (
+    NONE,
+    TARGETED,
+    WHOLE_POOL,
+    Ends,
+    HeldOut,
+    StagedData,
+    points,
+    second_stage,
+)
+from dcd.config import PoolStageConfig, TrainingConfig
+from dcd.evaluation.choice import Judged, choose_model
+from dcd.images.preprocess import Preprocess
+from dcd.training.batches import evaluation_batches, normalised
+from dcd.training.data import LabelledImages, Recipe
+from dcd.training.finetune import finetune
+from dcd.training.head import LinearHead
+from dcd.training.losses import LabelDoubt
+from dcd.training.retrain import together
+from dcd.training.saved_models import with_head
+
+JUDGING = ("val", "debug_val", "debug_heldout", "test")
+OBJECTIVES = ("failures_first", "both")
+_IMAGES, _NETWORK, _CASE = "images.parquet", "network.safetensors", "case.json"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Settings to try, each with each; first those of the pool's stage."""
+
+    starts: Sequence[str]
+    pool_epochs: Sequence[int]
+    pool_learning_rates: Sequence[float]
+    epochs: Sequence[int]
+    learning_rates: Sequence[float]
+    shares: Sequence[float]
+    batch_size: int
+    layer_decay: float
+    val_share: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One seed of a case as `prepare` left it."""
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    splits: dict[str, LabelledImages]
+    added: LabelledImages
+    is_pool: np.ndarray
+    is_aimed: np.ndarray
+    begin: Callable[[str], nn.Module]
+
+
+def prepare(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
+    """Embed, index and select as the product does, and write what `run` needs to the folder."""
+    from benchmarks.gpu.full_case import write_case
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_case(config_path, folder, seeds)
+    total = 0
+    for file in sorted(folder.iterdir()):
+        total += file.stat().st_size
+        print(f"{file.stat().st_size / 2**20:6.1f} MiB  {file}")
+    print(f"{total / 2**20:6.1f} MiB  to carry")
+
+
+def read(folder: Path, seed: int) -> Prepared:
+    """Read one seed; image bytes are held in memory."""
+    case = json.loads((folder / _CASE).read_text())
+    table = pq.read_table(folder / _IMAGES)
+    image_of = dict(zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True))
+    with np.load(folder / f"seed{seed}.npz") as arrays:
+        found = {name: arrays[name] for name in arrays.files}
+    classes = tuple(found["classes"].tolist())
+
+    def images(name: str) -> LabelledImages:
+        ids = found[f"{name}_ids"].tolist()
+        return LabelledImages([image_of[i] for i in ids], found[f"{name}_labels"].tolist())
+
+    def begin(head: str) -> nn.Module:
+        network = timm.create_model(case["model"], num_classes=0)
+        network.load_state_dict(load_file(folder / _NETWORK))
+        fitted = LinearHead(classes, found[f"{head}_weight"], found[f"{head}_bias"])
+        return with_head(network.eval(), fitted)
+
+    is_pool = found["is_pool"]
+    doubt = LabelDoubt(is_pool, np.empty((len(is_pool), 0), np.int64), found["noise"])
+    return Prepared(
+        classes,
+        Preprocess(**case["preprocess"]),
+        {split: images(split) for split in ("train", *JUDGING[1:])},
+        replace(images("added"), weight=found["added_weights"], doubt=doubt),
+        is_pool,
+        found["is_aimed"],
+        begin,
+    )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The images of one split, decoded once, on the device. truth: (N,) class indices."""
+
+    pixels: torch.Tensor
+    truth: np.ndarray
+    preprocess: Preprocess
+
+    @classmethod
+    def of(cls, data: LabelledImages, case: Prepared, device: torch.device) -> "Judge":
+        batches = list(evaluation_batches(data.images, case.preprocess, 256, device))
+        truth = np.array([case.classes.index(label) for label in data.labels])
+        return cls(torch.cat(batches).to(device), truth, case.preprocess)
+
+    @torch.inference_mode()
+    def right(self, network: nn.Module) -> np.ndarray:
+        """(N,) bool."""
+        network.eval()
+        found = [
+            network(normalised(part, self.preprocess, part.device)).argmax(dim=1).cpu()
+            for part in self.pixels.split(1024)
+        ]
+        return torch.cat(found).numpy() == self.truth
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and what its training took."""
+
+    network: nn.Module
+    seconds: float
+    peak_mib: int
+    n_images: int
+
+    def told(self) -> dict[str, float]:
+        return {"seconds": self.seconds, "gpu_peak_mib": self.peak_mib, "n_images": self.n_images}
+
+
+class Measurement:
+    """One seed: trains and judges, and keeps what it finds as rows."""
+
+    def __init__(self, case: Prepared, seed: int, grid: Grid, device: str):
+        self.case, self.grid, self.device = case, grid, torch.device(device)
+        self.base: dict[str, Any] = {"seed": seed}
+        self.config = TrainingConfig(
+            mode="full",
+            device="cuda" if device == "cuda" else "cpu",
+            batch_size=grid.batch_size,
+            layer_decay=grid.layer_decay,
+            val_share=grid.val_share,
+            pool_stage=PoolStageConfig(),
+        )
+        self.seed = seed
+        self.held_out = HeldOut.of(case.splits["train"], self.recipe())
+        pool, aimed = (np.flatnonzero(rows) for rows in (case.is_pool, case.is_aimed))
+        self.data = StagedData(
+            case.splits["train"],
+            replace(case.added.rows(pool), weight=None),
+            case.added.rows(aimed),
+            case.splits["debug_val"],
+        )
+        judging = {"val": self.held_out.val} | {s: case.splits[s] for s in JUDGING[1:]}
+        self.judges = {s: Judge.of(data, case, self.device) for s, data in judging.items()}
+        self.rows: list[dict[str, Any]] = []
+
+    def recipe(self, **settings: Any) -> Recipe:
+        config = self.config.model_copy(update=settings)
+        return Recipe(self.case.classes, self.case.preprocess, config, self.seed)
+
+    def note(self, model: str, network: nn.Module, **told: Any) -> Judged:
+        """Judge a network; shares of the ends may be told."""
+        right = {split: judge.right(network) for split, judge in self.judges.items()}
+        accuracy = {split: round(100 * float(found.mean()), 2) for split, found in right.items()}
+        shares = told.pop("shares", {model: 1.0})
+        self.rows.append(self.base | {"model": model, "shares": shares} | told | accuracy)
+        return Judged(shares, right["val"], right["debug_val"])
+
+    def train(self, network: nn.Module, data: LabelledImages, recipe: Recipe) -> Trained:
+        torch.cuda.reset_peak_memory_stats() if self.device.type == "cuda" else None
+        started = time.perf_counter()
+        trained = finetune(network, data, recipe)
+        seconds = time.perf_counter() - started
+        peak = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else 0
+        return Trained(trained, round(seconds, 1), round(peak / 2**20), len(data))
+
+    def run(self, at_once: bool) -> None:
+        grid = self.grid
+        epochs, rate = grid.epochs[0], grid.learning_rates[0]
+        alone = self.recipe(epochs=epochs, learning_rate=rate)
+        none = self.train(self.case.begin("none"), self.held_out.kept, alone)
+        self.note("none_finetuned", none.network, **none.told(), epochs=epochs, learning_rate=rate)
+        for start, pool_epochs, pool_rate in itertools.product(
+            grid.starts, grid.pool_epochs, grid.pool_learning_rates
+        ):
+            told = {"start": start, "pool_epochs": pool_epochs, "pool_learning_rate": pool_rate}
+            recipe = self.recipe(epochs=pool_epochs, learning_rate=pool_rate)
+            learnt = together(self.held_out.kept, self.data.pool, self.config)
+            first = self.train(self.case.begin(start), learnt, recipe)
+            self.note("whole_pool_stage", first.network, **told, **first.told())
+            self._second_stages(first.network, told)
+            if at_once:
+                learnt = together(self.held_out.kept, self.case.added, self.config)
+                every = self.train(self.case.begin(start), learnt, recipe)
+                self.note("selected_at_once", every.network, **told, **every.told())
+
+    def _second_stages(self, first: nn.Module, told: dict[str, Any]) -> None:
+        for epochs, rate, share in itertools.product(
+            self.grid.epochs, self.grid.learning_rates, self.grid.shares
+        ):
+            stage = PoolStageConfig(max_targeted_share=share)
+            recipe = self.recipe(epochs=epochs, learning_rate=rate, pool_stage=stage)
+            learnt = second_stage(self.held_out.kept, self.data.aimed, recipe.config)
+            second = self.train(copy.deepcopy(first), learnt, recipe)
+            settings = told | {"epochs": epochs, "learning_rate": rate, "share": share}
+            none = self.case.begin("none").to(self.device)
+            ends = Ends(
+                {NONE: none, WHOLE_POOL: first, TARGETED: second.network}, self.held_out.val, learnt
+            )
+            judged = [
+                self.note("line", ends.at(shares, recipe), shares=shares, **settings)
+                for shares in points()
+            ]
+            of_points = self.rows[-len(judged) :]
+            for objective in OBJECTIVES:
+                choice = choose_model(judged, (NONE, WHOLE_POOL), objective)
+                chosen = of_points[choice.index] | second.told()
+                self.rows.append(chosen | {"model": objective, "reason": choice.reason})
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The rows as lines of Markdown; of the lines between ends every other point."""
+    yield "| seed | model | settings | val | debug_val | debug_heldout | test | s |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        names = ("start", "pool_epochs", "pool_learning_rate", "epochs", "learning_rate", "share")
+        settings = " ".join(str(row[name]) for name in names if name in row)
+        shares = " + ".join(f"{share:g} {end}" for end, share in row["shares"].items())
+        name = row["model"] if row["model"] == shares else f"{row['model']}: {shares}"
+        accuracy = " | ".join(f"{row[split]:.1f}" for split in JUDGING)
+        yield f"| {row['seed']} | {name} | {settings} | {accuracy} | {row.get('seconds', '')} |"
+
+
+def run(folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bool) -> dict:
+    """Measure every seed; each row is one network judged."""
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        started = time.perf_counter()
+        measured = Measurement(read(folder, seed), seed, grid, device)
+        print(f"seed {seed}: read in {time.perf_counter() - started:.1f} s", flush=True)
+        measured.run(at_once)
+        rows += measured.rows
+        print(*table([r for r in measured.rows if r["model"] != "line"]), sep="\n", flush=True)
+        print(f"seed {seed}: {time.perf_counter() - started:.1f} s", flush=True)
+    rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"folder": str(folder), "grid": asdict(grid), "host_peak_mib": rss_mib, "rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    preparing = commands.add_parser("prepare")
+    preparing.add_argument("config", type=Path)
+    preparing.add_argument("folder", type=Path)
+    preparing.add_argument("--seeds", type=int, nargs="+", default=[0])
+    running = commands.add_parser("run")
+    running.add_argument("folder", type=Path)
+    running.add_argument("--seeds", type=int, nargs="+", default=[0])
+    running.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    running.add_argument("--json", type=Path)
+    running.add_argument("--at-once", action="store_true")
+    running.add_argument("--starts", nargs="+", choices=("none", "probe"), default=["probe"])
+    running.add_argument("--pool-epochs", type=int, nargs="+", default=[4])
+    running.add_argument("--pool-learning-rates", type=float, nargs="+", default=[1e-3])
+    running.add_argument("--epochs", type=int, nargs="+", default=[2])
+    running.add_argument("--learning-rates", type=float, nargs="+", default=[5e-4])
+    running.add_argument("--shares", type=float, nargs="+", default=[0.5])
+    running.add_argument("--batch-size", type=int, default=64)
+    running.add_argument("--layer-decay", type=float, default=0.9)
+    running.add_argument("--val-share", type=float, default=0.1)
+    args = parser.parse_args()
+    if args.command == "prepare":
+        prepare(args.config, args.folder, args.seeds)
+        return
+    names = Grid.__dataclass_fields__
+    grid = Grid(**{name: getattr(args, name) for name in names})
+    found = run(args.folder, args.seeds, grid, args.device, args.at_once)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
