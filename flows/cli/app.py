@@ -18,6 +18,7 @@ from flows.cli import (
     estimate,
     failures,
     index,
+    lpips,
     pool,
     select,
     serve,
@@ -54,6 +55,7 @@ app.add_typer(pool.pool_app, name="pool")
 app.add_typer(failures.app, name="failures")
 app.add_typer(index.app, name="index")
 app.command()(index.cost)
+app.add_typer(lpips.app)
 app.command()(select.select)
 app.command()(select.neighbors)
 app.command()(deploy.deploy)
