@@ -74,12 +74,11 @@ class Grid:
     shares: Sequence[float]
     batch_size: int
     layer_decay: float
-    val_share: float
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One seed of a case as `prepare` left it."""
+    """One seed of a case as `prepare` left it. val_share: that the starting heads did not see."""
 
     classes: tuple[str, ...]
     preprocess: Preprocess
@@ -87,6 +86,7 @@ class Prepared:
     added: LabelledImages
     is_pool: np.ndarray
     is_aimed: np.ndarray
+    val_share: float
     begin: Callable[[str], nn.Module]
 
 
@@ -132,6 +132,7 @@ def read(folder: Path, seed: int) -> Prepared:
         replace(images("added"), weight=found["added_weights"], doubt=doubt),
         is_pool,
         found["is_aimed"],
+        case["val_share"],
         begin,
     )
 
@@ -185,7 +186,7 @@ class Measurement:
             device="cuda" if device == "cuda" else "cpu",
             batch_size=grid.batch_size,
             layer_decay=grid.layer_decay,
-            val_share=grid.val_share,
+            val_share=case.val_share,
             pool_stage=PoolStageConfig(),
         )
         self.seed = seed
@@ -316,7 +317,6 @@ def main() -> None:
     running.add_argument("--shares", type=float, nargs="+", default=[0.5])
     running.add_argument("--batch-size", type=int, default=64)
     running.add_argument("--layer-decay", type=float, default=0.9)
-    running.add_argument("--val-share", type=float, default=0.1)
     args = parser.parse_args()
     if args.command == "prepare":
         prepare(args.config, args.folder, args.seeds)

@@ -58,7 +58,11 @@ def write_case(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
     network = load_network(config.encoder)
     save_file(network.state_dict(), folder / "network.safetensors")
     preprocess = asdict(preprocess_of(config.encoder))
-    case = {"model": config.encoder.model, "preprocess": preprocess}
+    case = {
+        "model": config.encoder.model,
+        "preprocess": preprocess,
+        "val_share": config.training.val_share,
+    }
     (folder / "case.json").write_text(json.dumps(case) + "\n", encoding="utf-8")
 
 
