@@ -4,10 +4,11 @@ On the machine that has the data, once (minutes; embeds and selects on the CPU):
 
     python -m benchmarks.gpu.full prepare benchmarks/cifar100_full.yaml .gpu/cifar100 --seeds 0 1 2
 
-It prints what to carry: 28.5 MiB for cifar100 and 34.2 MiB for cifar10n, three seeds each. On the machine with the GPU,
-which needs that folder, this checkout, and torch, timm, torchvision, pyarrow, scikit-learn, fsspec,
-aiohttp, pydantic, botocore and jmespath (no Prefect, DuckDB or faiss; of botocore the folder `data`
-is not needed, which leaves 11 MiB for what comes with pydantic and botocore):
+It prints what to carry: 28.5 MiB for cifar100 and 34.2 MiB for cifar10n, three seeds each. On the
+machine with the GPU, which needs that folder, this checkout, and torch, timm, torchvision, pyarrow,
+scikit-learn, fsspec, aiohttp, pydantic, botocore and jmespath (no Prefect, DuckDB or faiss; of
+botocore the folder `data` is not needed, which leaves 11 MiB for what comes with pydantic and
+botocore):
 
     PYTHONPATH=.gpu/site python3 -m benchmarks.gpu.full run .gpu/cifar100 --seeds 0 1 2 \
         --device cuda --batch-size 256 --pool-learning-rates 0.002 --learning-rates 0.0005 0.001 \
@@ -279,8 +280,10 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"| {row['seed']} | {name} | {settings} | {accuracy} | {row.get('seconds', '')} |"
 
 
-def run(folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bool) -> dict:
-    """Measure every seed; each row is one network judged."""
+def run(
+    folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bool
+) -> Iterator[dict[str, Any]]:
+    """Measure seed by seed; each row is one network judged. Yields all that is known so far."""
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         started = time.perf_counter()
@@ -290,8 +293,8 @@ def run(folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bo
         rows += measured.rows
         print(*table([r for r in measured.rows if r["model"] != "line"]), sep="\n", flush=True)
         print(f"seed {seed}: {time.perf_counter() - started:.1f} s", flush=True)
-    rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"folder": str(folder), "grid": asdict(grid), "host_peak_mib": rss_mib, "rows": rows}
+        rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        yield {"folder": str(folder), "grid": asdict(grid), "host_peak_mib": rss_mib, "rows": rows}
 
 
 def main() -> None:
@@ -323,9 +326,9 @@ def main() -> None:
         return
     names = Grid.__dataclass_fields__
     grid = Grid(**{name: getattr(args, name) for name in names})
-    found = run(args.folder, args.seeds, grid, args.device, args.at_once)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for found in run(args.folder, args.seeds, grid, args.device, args.at_once):
+        if args.json:
+            args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

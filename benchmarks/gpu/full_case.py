@@ -11,19 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.torch import save_file
 
+from benchmarks.cases import Case
 from dcd.cells.cell import CellPlan, gather_data
-from dcd.cells.methods import methods
 from dcd.cells.networks import probing_head, starting_head
 from dcd.cells.train import TrainingData, by_source, doubt_of
-from dcd.config import SPLITS, RunConfig, Split, load_config
-from dcd.embeddings.embed import embed_shard
-from dcd.encoders.encoder import load_encoder, load_network, preprocess_of
-from dcd.index.build import cluster_pool
-from dcd.index.info import IndexInfo
-from dcd.selection.select import select
-from dcd.sources.records import Shard
-from dcd.sources.source import fetch_each, list_source, source_of, sources
-from dcd.splits.split import SplitInfo, gather_split
+from dcd.config import RunConfig, load_config
+from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.sources.source import Source, fetch_each
 from dcd.store import Store
 
 # All of the pool, which the first stage learns; the selection's other settings are the defaults.
@@ -34,19 +28,11 @@ def write_case(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
     """Write the images of the case once, and a file for each seed."""
     document = load_config(config_path).model_dump()
     document["selection"] |= _SELECTION
-    config = RunConfig.model_validate(document)
-    store = Store(config.store)
-    encoder_id = load_encoder(config.encoder).encoder_id
-    shards: dict[str, list[Shard]] = {}
-    for source in sources(config):
-        shards[source.id] = list_source(store, source)
-        for shard in shards[source.id]:
-            embed_shard(store, source, shard, config.encoder, encoder_id)
-    pool = source_of(config.pool)
-    index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool)
+    case = Case.embedded(RunConfig.model_validate(document))
+    store, config = case.store, case.config
     image_of: dict[str, bytes] = {}
     for seed in seeds:
-        plan = _plan(store, config, index, seed, shards)
+        plan = case.plan(case.method("selected"), seed)
         data = gather_data(store, plan)
         _write_seed(folder / f"seed{seed}.npz", store, plan, data)
         for split, table in data.tables.items():
@@ -58,41 +44,16 @@ def write_case(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
     network = load_network(config.encoder)
     save_file(network.state_dict(), folder / "network.safetensors")
     preprocess = asdict(preprocess_of(config.encoder))
-    case = {
+    described = {
         "model": config.encoder.model,
         "preprocess": preprocess,
         "val_share": config.training.val_share,
     }
-    (folder / "case.json").write_text(json.dumps(case) + "\n", encoding="utf-8")
+    (folder / "case.json").write_text(json.dumps(described) + "\n", encoding="utf-8")
 
 
-def _images(store: Store, of: Sequence, rows: pa.Table) -> dict[str, bytes]:
+def _images(store: Store, of: Sequence[Source], rows: pa.Table) -> dict[str, bytes]:
     return {image.image_id: image.data for image in fetch_each(store, of, rows)}
-
-
-def _plan(
-    store: Store, config: RunConfig, index: IndexInfo, seed: int, shards: dict[str, list[Shard]]
-) -> CellPlan:
-    of_images = {source.data.images: source for source in sources(config)}
-    splits: dict[Split, SplitInfo] = {}
-    for split in SPLITS:
-        if data := config.dataset(split, seed):
-            source = of_images[data.images]
-            splits[split] = gather_split(
-                store, split, source, index.encoder_id, shards[source.id], data
-            )
-    pool = source_of(config.pool)
-    return CellPlan(
-        method=next(m for m in methods(config) if m.name == "selected"),
-        seed=seed,
-        pool=pool,
-        index=index,
-        splits=splits,
-        selection=select(store, pool, index, splits, config.selection),
-        encoder=config.encoder,
-        training=config.training,
-        compare=config.compare,
-    )
 
 
 def _write_seed(file: Path, store: Store, plan: CellPlan, data: TrainingData) -> None:

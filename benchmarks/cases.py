@@ -1,0 +1,85 @@
+"""The data of a benchmark, embedded and indexed by the product without Prefect."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dcd.cells.cell import CellPlan
+from dcd.cells.methods import Method, methods
+from dcd.config import SPLITS, RunConfig, SelectionConfig, Split
+from dcd.embeddings.embed import embed_shard
+from dcd.encoders.encoder import load_encoder
+from dcd.index.build import cluster_pool
+from dcd.index.info import IndexInfo
+from dcd.selection.select import SelectionInfo, select
+from dcd.sources.records import Shard
+from dcd.sources.source import Source, list_source, source_of, sources
+from dcd.splits.split import SplitInfo, gather_split
+from dcd.store import Store
+
+HOME = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config whose images are in the store: `embedded` makes it."""
+
+    config: RunConfig
+    store: Store
+    index: IndexInfo
+    of_images: dict[str, Source]
+    shards: dict[str, list[Shard]]
+    _splits: dict[int, dict[Split, SplitInfo]] = field(default_factory=dict)
+
+    @classmethod
+    def embedded(cls, config: RunConfig) -> "Case":
+        """Embed and index what is not there yet."""
+        store = Store(config.store)
+        encoder_id = load_encoder(config.encoder).encoder_id
+        of_images = {source.data.images: source for source in sources(config)}
+        shards: dict[str, list[Shard]] = {}
+        for source in of_images.values():
+            shards[source.id] = list_source(store, source)
+            for shard in shards[source.id]:
+                embed_shard(store, source, shard, config.encoder, encoder_id)
+        pool = source_of(config.pool)
+        index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool)
+        return cls(config, store, index, of_images, shards)
+
+    @property
+    def pool(self) -> Source:
+        return self.of_images[self.config.pool.images]
+
+    def splits(self, seed: int) -> dict[Split, SplitInfo]:
+        """The splits of a seed."""
+        if seed not in self._splits:
+            found: dict[Split, SplitInfo] = {}
+            for split in SPLITS:
+                if data := self.config.dataset(split, seed):
+                    source = self.of_images[data.images]
+                    shards = self.shards[source.id]
+                    encoder_id = self.index.encoder_id
+                    found[split] = gather_split(self.store, split, source, encoder_id, shards, data)
+            self._splits[seed] = found
+        return self._splits[seed]
+
+    def select(self, selection: SelectionConfig, seed: int) -> SelectionInfo:
+        """Select as the product does."""
+        return select(self.store, self.pool, self.index, self.splits(seed), selection)
+
+    def method(self, name: str) -> Method:
+        """The method of that name in the config."""
+        return next(m for m in methods(self.config) if m.name == name)
+
+    def plan(self, method: Method, seed: int) -> CellPlan:
+        """The cell of a selection, as the product plans it."""
+        return CellPlan(
+            method=method,
+            seed=seed,
+            pool=self.pool,
+            index=self.index,
+            splits=self.splits(seed),
+            selection=self.select(method.selection or self.config.selection, seed),
+            encoder=self.config.encoder,
+            training=self.config.training,
+            compare=self.config.compare,
+        )
