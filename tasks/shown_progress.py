@@ -47,7 +47,7 @@ class ShownProgress:
         self._sender = ThreadPoolExecutor(1, "progress")
 
     def started(self, stage: str, total: int | None, unit: str) -> None:
-        """Called inside the flow run that the bar belongs to."""
+        """Open the bar; called inside the flow run that it belongs to."""
         made: list[Any] = []
         attempt(
             lambda: made.append(

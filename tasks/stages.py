@@ -105,7 +105,7 @@ def in_words(at: Progress) -> str:
 
 
 def kept_run_cell(store: str, plan: CellPlan) -> Task[..., CellInfo]:
-    """`run_cell`, which is skipped where this very cell has been seen to be finished."""
+    """Return `run_cell`, which is skipped where this very cell has been seen to be finished."""
     stands = reuse.stands(Store(store), keys.cell_predictions(plan.id))
     return reuse.kept(run_cell, store, cell_key(plan, predictions_stand=stands))
 

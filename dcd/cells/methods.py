@@ -46,7 +46,7 @@ class Method:
 
 
 def methods(config: RunConfig) -> list[Method]:
-    """All methods of a run in table order: baselines, `selected`, further selections.
+    """Return all methods of a run in table order: baselines, `selected`, further selections.
 
     `none` is always there: it is the model that fails, and every verdict is against it.
     """
@@ -75,7 +75,7 @@ def pool_picks(
     seed: int,
     views: PoolViews,
 ) -> pa.Table:
-    """The pool images that a method adds: schemas.PICKS.
+    """Return the pool images that a method adds: schemas.PICKS.
 
     reference: schemas.DEBUG_TRAIN of `compare.draw_like`; the random baselines draw as many images
     as it picked for the failures (in each label), and so do the model-driven ones.
@@ -112,7 +112,7 @@ def pool_picks(
 
 
 def with_error_sample(picks: pa.Table, error_sample: pa.Table, weight: float = 1.0) -> pa.Table:
-    """The picks and every error-sample image beside them, with this weight in the loss."""
+    """Put every error-sample image beside the picks, with this weight in the loss."""
     n = error_sample.num_rows
     weights = pa.repeat(pa.scalar(weight, pa.float32()), n)
     weighted = error_sample.select(["image_id", "label", "shard"]).append_column("weight", weights)

@@ -199,7 +199,7 @@ class RunConfig(FrozenModel):
     def dataset(self, split: Split, seed: int) -> DataConfig | None:
         """Return the data set of a split for one seed; None where the config names none."""
         data: DataConfig | None = getattr(self, split)
-        return data and data.at_seed(seed)
+        return None if data is None else data.at_seed(seed)
 
     def selections(self) -> dict[str, SelectionConfig]:
         """Return all selections of the run by their place in the config."""

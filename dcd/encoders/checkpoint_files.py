@@ -115,7 +115,8 @@ def fit_names(state: StateDict, expected: StateDict) -> StateDict:
 
 
 def weights_file(uri: str) -> str | None:
-    """The file of weights that a URI means: itself, or the one in a folder; None if neither is.
+    """Return the file of weights that a URI means: itself, or the one in a folder; None if neither
+    is.
 
     Raises StoreError.
     """

@@ -181,7 +181,7 @@ def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
 def images_for_non_inferiority(
     counts: PairedCounts, margin: float, level: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """How many images would show non-inferiority, if what was seen is the truth.
+    """Reckon how many images would show non-inferiority, if what was seen is the truth.
 
     The usual approximation for paired shares (Lachin 1992, Statistics in Medicine 11:1239): with
     the share of differing images and the difference as found. None where the loss is the margin
@@ -198,7 +198,7 @@ def images_for_non_inferiority(
 def images_for_improvement(
     counts: PairedCounts, level: float = 0.05, power: float = 0.8
 ) -> int | None:
-    """How many images McNemar's test would need, if what was seen is the truth.
+    """Reckon how many images McNemar's test would need, if what was seen is the truth.
 
     Connor 1987, Biometrics 43:207. None where nothing was gained.
     """

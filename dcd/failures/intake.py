@@ -249,10 +249,10 @@ def _receipt_row(
     return {
         "uri": file.uri,
         "etag": file.item.etag,
-        "image_id": reject and reject.image_id,
+        "image_id": None if reject is None else reject.image_id,
         "label": label,
-        "stage": reject and reject.stage,
-        "reason": reject and reject.reason,
+        "stage": None if reject is None else reject.stage,
+        "reason": None if reject is None else reject.reason,
     }
 
 

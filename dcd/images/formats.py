@@ -70,30 +70,30 @@ _TAKEN_FOR_IMAGES = SUFFIXES | REFUSED.keys()
 
 
 def suffix_of(name: str) -> str:
-    """What stands behind the last dot of a base name, in lower case; "" without a dot."""
+    """Return what stands behind the last dot of a base name, in lower case; "" without a dot."""
     base = name.replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = base.rpartition(".")
     return suffix.lower() if dot and stem else ""
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image, decoded or refused, by the suffix of its name."""
+    """Tell whether a file is taken for an image, decoded or refused, by the suffix of its name."""
     return suffix_of(name) in _TAKEN_FOR_IMAGES
 
 
 def decoded_formats() -> tuple[ImageFormat, ...]:
-    """The formats that this installation decodes."""
+    """Return the formats that this installation decodes."""
     return tuple(each for each in FORMATS if each.is_decoded)
 
 
 def in_words(formats: tuple[ImageFormat, ...] | None = None) -> str:
-    """The names of formats as a sentence has them: "JPEG, PNG or GIF"; default: those decoded."""
+    """Name formats as a sentence has them: "JPEG, PNG or GIF"; default: those decoded."""
     *others, last = [each.name for each in formats or decoded_formats()]
     return f"{', '.join(others)} or {last}"
 
 
 def formats_table() -> str:
-    """The list of docs/embedding.md, as Markdown."""
+    """Make the list of docs/embedding.md, as Markdown."""
     rows = ["| format | suffixes | what is taken | needs |", "|---|---|---|---|"]
     for each in FORMATS:
         suffixes = " ".join(f"`.{suffix}`" for suffix in each.suffixes)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError, EncoderMismatch, LabelError
+from dcd.index.distances import distance_bounds, distances, doubles
 from dcd.index.info import IndexInfo
 from dcd.index.layout import read_centroids
 from dcd.index.quantizers import Codec, nearest_lists
@@ -27,7 +28,6 @@ from dcd.threads import one_blas_thread
 
 _QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
 _SEARCHERS = 4  # labels searched at once
-_MAX_PAIR_BYTES = 2**24  # of differences of pairs held at once
 _SLACK = 8  # so many times k pairs a failure are held before the far ones are let go
 READ_COLUMNS = ("image_id", "content_hash", "embedding")
 
@@ -40,7 +40,7 @@ def in_label_neighbors(
     k: int,
     exact: bool = False,
 ) -> pa.Table:
-    """The k nearest pool images of every failure within its label: schemas.NEIGHBORS.
+    """Find the k nearest pool images of every failure within its label: schemas.NEIGHBORS.
 
     failures: schemas.labelled_features(D). blocked: content_hash, reason; images of the pool that
     must not be taken. Rows are sorted by (error_image_id, rank). Each failure gets k rows with
@@ -101,7 +101,7 @@ def _questions(failures: pa.Table) -> Iterator[_Question]:
         of_label = failures.filter(pc.equal(failures["label"], label)).combine_chunks()
         for start in range(0, of_label.num_rows, _QUERY_BLOCK):
             block = of_label.slice(start, _QUERY_BLOCK)
-            yield _Question(label, block["image_id"].chunk(0), _doubles(block))
+            yield _Question(label, block["image_id"].chunk(0), doubles(block))
 
 
 @dataclass(frozen=True)
@@ -164,15 +164,15 @@ def _nearest(
     found = [schemas.NEIGHBORS.empty_table()]
     n_found = 0
     for piece in pieces:
-        vectors = _doubles(piece)
-        lower, upper = _distance_bounds(question.vectors, vectors)
+        vectors = doubles(piece)
+        lower, upper = distance_bounds(question.vectors, vectors)
         upper[:, piece["reason"].is_valid().to_numpy()] = np.inf
         if probed is not None:
             elsewhere = ~probed[:, piece["list"].to_numpy()]
             lower[elsewhere] = upper[elsewhere] = np.inf
         best = np.partition(np.concatenate([best, upper], axis=1), k - 1, axis=1)[:, :k]
         query, row = np.nonzero((lower <= best[:, -1:]) & np.isfinite(lower))
-        distance = _distances(question.vectors, vectors, query, row)
+        distance = distances(question.vectors, vectors, query, row)
         found.append(_as_neighbors(question, piece, query, row, distance))
         n_found += len(query)
         if n_found > _SLACK * n_queries * k:
@@ -214,34 +214,6 @@ def _groups(sorted_ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     codes = sorted_ids.combine_chunks().dictionary_encode().indices.to_numpy()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     return starts, np.diff(np.append(starts, len(codes)))
-
-
-def _distances(xq: np.ndarray, xb: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """L2 distances (P,) of pairs of rows of xq and xb: summed in float64, one dimension after the
-    other whatever the machine, then rounded to float32.
-    """
-    distance = np.empty(len(query), np.float32)
-    step = max(1, _MAX_PAIR_BYTES // (8 * xq.shape[1]))
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        difference = np.ascontiguousarray((xq[query[part]] - xb[row[part]]).T)
-        distance[part] = np.sqrt((difference**2).sum(axis=0))
-    return distance
-
-
-def _distance_bounds(xq: np.ndarray, xb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds (Q, N) of the squared l2 distances between xq (Q, D) and xb (N, D), float64.
-
-    A sum of D products is off by at most D·eps·(sum of magnitudes) in whatever order it is added
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1); the factor 4 and
-    the 8 terms more are slack. Distances are compared after rounding to float32, hence its eps.
-    """
-    q_norms = np.einsum("qd,qd->q", xq, xq)[:, None]
-    b_norms = np.einsum("nd,nd->n", xb, xb)[None, :]
-    squared = q_norms + b_norms - 2 * (xq @ xb.T)
-    error = 4 * (xq.shape[1] + 8) * np.finfo(np.float64).eps * (q_norms + b_norms)
-    error += 4 * np.finfo(np.float32).eps * np.abs(squared)
-    return squared - error, squared + error
 
 
 def _check(index: IndexInfo, failures: pa.Table) -> None:
@@ -287,10 +259,3 @@ def _reasons(blocked: pa.Table) -> pa.Table:
 def _reason_of(hashes: pa.ChunkedArray, reasons: pa.Table) -> pa.Array:
     at = pc.index_in(hashes, value_set=reasons["content_hash"].combine_chunks())
     return reasons["reason"].combine_chunks().take(at.combine_chunks())
-
-
-def _doubles(table: pa.Table) -> np.ndarray:
-    """The embedding column: (N, D) float64."""
-    dim = table.schema.field("embedding").type.list_size
-    halves = table["embedding"].combine_chunks().flatten().to_numpy()
-    return halves.reshape(-1, dim).astype(np.float64)

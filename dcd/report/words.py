@@ -26,7 +26,7 @@ def points(difference: float) -> str:
 
 
 def interval(found: Interval) -> str:
-    """The bounds of a difference in points: '+14.2 to +25.4'."""
+    """Say the bounds of a difference in points: '+14.2 to +25.4'."""
     return f"{points(found.low)} to {points(found.high)}"
 
 

@@ -168,9 +168,9 @@ def summary_table(summaries: Sequence[ArmSummary]) -> pa.Table:
                 f"{split}_low": score.accuracy.low,
                 f"{split}_high": score.accuracy.high,
                 f"{split}_std": score.std,
-                f"{split}_gain": gain and gain.value,
-                f"{split}_gain_low": gain and gain.low,
-                f"{split}_gain_high": gain and gain.high,
+                f"{split}_gain": None if gain is None else gain.value,
+                f"{split}_gain_low": None if gain is None else gain.low,
+                f"{split}_gain_high": None if gain is None else gain.high,
             }
         rows.append(row | {"p_value": s.p_value, "p_holm": s.p_holm})
     return pa.Table.from_pylist(rows)

@@ -40,7 +40,7 @@ def images_among(
     label_column: str | None,
     passed_over: PassedOver | None = None,
 ) -> FolderImages:
-    """The images among all files of `root` or of one of its class folders.
+    """Return the images among all files of `root` or of one of its class folders.
 
     A name without suffix is an image in a class folder, and in a root without class folders.
     `passed_over` gets the others, but for label files of an image.
@@ -77,7 +77,7 @@ def images_among(
 def class_pieces(
     root: Location, images: Iterable[Object]
 ) -> Iterator[tuple[str, int, list[Object]]]:
-    """The sorted images below a folder as (class, piece number, at most 10,000 images).
+    """Return the sorted images below a folder as (class, piece number, at most 10,000 images).
 
     The class is the first folder below the root; "" stands for the images that lie in none.
     """
@@ -91,7 +91,7 @@ def class_pieces(
 
 
 def refuse_hive(uri: str, labels: Iterable[str]) -> None:
-    """Raises DataError where the class folders are partitions of Hive, `label=cat`."""
+    """Raise DataError where the class folders are partitions of Hive, `label=cat`."""
     found = next((label for label in labels if _HIVE.match(label)), None)
     if found is not None:
         name = _HIVE.sub(r"\2", found)
@@ -102,7 +102,7 @@ def refuse_hive(uri: str, labels: Iterable[str]) -> None:
 
 
 def is_img2dataset(root: Location, folder: str) -> bool:
-    """Whether img2dataset wrote a folder of `root`: its name is the number of a shard."""
+    """Tell whether img2dataset wrote a folder of `root`: its name is the number of a shard."""
     if not _IMG2DATASET.match(folder):
         return False
     beside = (posixpath.join(root.path, name.format(folder)) for name in _IMG2DATASET_BESIDE)

@@ -58,6 +58,6 @@ class Reject:
 
 
 def short_id(text: str) -> str:
-    """An id for a reject: valid Unicode of bounded length."""
+    """Make an id for a reject: valid Unicode of bounded length."""
     clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return clean if len(clean) <= MAX_ID_CHARS else f"{clean[: MAX_ID_CHARS - 1]}…"

@@ -16,14 +16,14 @@ MAX_LABEL_BYTES = 2**20
 
 
 def split_key(name: str) -> tuple[str, str]:
-    """A member name as (key, suffix): cut at the first dot of the base name; suffix lower case."""
+    """Split a member name at the first dot of its base name: (key, suffix in lower case)."""
     start = max(name.rfind("/"), name.rfind("\\")) + 1
     stem, _, suffix = name[start:].partition(".")
     return f"{name[:start]}{stem}", suffix.lower()
 
 
 def may_label(suffix: str, label_column: str | None) -> bool:
-    """Whether a member with this suffix may hold a label; `label_column` may name a suffix."""
+    """Tell whether a member with this suffix may hold a label; `label_column` may name a suffix."""
     if suffix.rpartition(".")[2] in LABEL_SUFFIXES:
         return True
     named = (label_column or "").lower()
@@ -31,7 +31,7 @@ def may_label(suffix: str, label_column: str | None) -> bool:
 
 
 def own_label(members: Collection[str], stem: str, label_column: str | None) -> bool:
-    """Whether a member with the stem of an image (`5x` of key.5x.png) may label it."""
+    """Tell whether a member with the stem of an image (`5x` of key.5x.png) may label it."""
     return any(f"{stem}.{suffix}" in members for suffix in _suffixes(label_column))
 
 
@@ -41,7 +41,8 @@ def sample_label(
     stem: str,
     label_column: str | None,
 ) -> object:
-    """What an image has for its label among the members of its key; None where there is none.
+    """Return what an image has for its label among the members of its key; None where there is
+    none.
 
     members: their suffixes. stem: of the image's suffix, "" of key.png. `content` reads a member.
     Raises ValueError or RecursionError if a label is there and cannot be read.

@@ -17,7 +17,8 @@ _COLUMNS = ("weak_label", "label")
 
 
 def read_label_map(pool: PoolConfig) -> pa.Table | None:
-    """The rows (weak_label, label) of the pool's label map, each once, sorted; None without one.
+    """Read the rows (weak_label, label) of the pool's label map, each once, sorted; None without
+    one.
 
     Raises DataError if the table cannot be read, LabelError if columns or labels are missing.
     """
@@ -26,7 +27,8 @@ def read_label_map(pool: PoolConfig) -> pa.Table | None:
 
 
 def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
-    """What replaces the weak labels beside the images, as `dcd.index.build.build_index` takes it.
+    """Read what replaces the weak labels beside the images, as `dcd.index.build.build_index` takes
+    it.
 
     Of a labels table: image_id, label, through the map if there is one. Of a map alone:
     weak_label, label. None without either. Raises as `read_labels` and `read_label_map` do, and
@@ -58,13 +60,13 @@ def _read_map(pool: PoolConfig) -> LabelTable | None:
 
 
 def classes_of(weak_labels: Set[str], label_map: pa.Table) -> set[str]:
-    """The classes that these weak labels stand for."""
+    """Return the classes that these weak labels stand for."""
     named = pc.is_in(label_map["weak_label"], value_set=pa.array(sorted(weak_labels), pa.string()))
     return set(label_map.filter(named)["label"].to_pylist())
 
 
 def none_in_common(pool: PoolConfig, weak_labels: Set[str], label_map: pa.Table) -> LabelError:
-    """The error of a map that names none of the pool's weak labels."""
+    """Make the error of a map that names none of the pool's weak labels."""
     return LabelError(
         f"pool.label_map: {pool.label_map} names none of the pool's weak labels; the pool has "
         f"labels like {min(weak_labels)!r}, the map like {label_map['weak_label'][0].as_py()!r}"

@@ -102,7 +102,8 @@ def add_failures(
     given: the error sample that the config names, if any. A picture counts once.
     """
     etags = [[shard.name, shard.etag] for shard in shards]
-    split_id = _id_of(store, "failures", given and given.id, encoder_id, etags)
+    given_id = None if given is None else given.id
+    split_id = _id_of(store, "failures", given_id, encoder_id, etags)
     key = keys.split(split_id)
     reused = store.exists(key)
     if not reused:

@@ -83,7 +83,7 @@ def shards(pool: str) -> str:
 
 
 def failed_shards(pool: str, encoder_id: str) -> str:
-    """The shards that the latest run could not embed, with reasons, as JSON."""
+    """Return the key of the shards that the latest run could not embed, with reasons, as JSON."""
     return f"pools/{pool}/failed-{encoder_id}.json"
 
 
@@ -92,12 +92,12 @@ def embeddings(pool: str, encoder_id: str, shard: str) -> str:
 
 
 def embeddings_of(pool: str, encoder_id: str) -> str:
-    """Prefix of all embeddings of a pool by one encoder."""
+    """Return the prefix of all embeddings of a pool by one encoder."""
     return f"embeddings/{pool}/{encoder_id}"
 
 
 def encoders_of(pool: str) -> str:
-    """Prefix of a source's embeddings by all encoders."""
+    """Return the prefix of a source's embeddings by all encoders."""
     return f"embeddings/{pool}"
 
 
@@ -106,7 +106,7 @@ def rejects(pool: str, encoder_id: str, shard: str) -> str:
 
 
 def content_hashes(source_id: str, shard: str) -> str:
-    """Content hashes of a shard's images, where it was not embedded yet."""
+    """Return the key of content hashes of a shard's images, where it was not embedded yet."""
     return f"hashes/{source_id}/{shard}.parquet"
 
 
@@ -114,62 +114,64 @@ def content_hashes(source_id: str, shard: str) -> str:
 
 
 def index(pool: str, encoder_id: str, index_id: str) -> str:
-    """Prefix of an index: the files below; `index_info` is written last."""
+    """Return the prefix of an index: the files below; `index_info` is written last."""
     return f"index/{pool}/{encoder_id}/{index_id}"
 
 
 def index_vectors(prefix: str, number: int) -> str:
-    """Rows by label, list and image_id; the first file has the number 0."""
+    """Return the key of rows by label, list and image_id; the first file has the number 0."""
     return f"{prefix}/vectors-{number:05d}.parquet"
 
 
 def index_labels(prefix: str) -> str:
-    """Where the rows of each label are."""
+    """Return the key of the table that says where the rows of each label are."""
     return f"{prefix}/labels.parquet"
 
 
 def index_sample(prefix: str) -> str:
-    """A uniform sample of the rows."""
+    """Return the key of a uniform sample of the rows."""
     return f"{prefix}/sample.parquet"
 
 
 def index_lists(prefix: str) -> str:
-    """The centroids of the labels that have lists."""
+    """Return the key of the centroids of the labels that have lists."""
     return f"{prefix}/lists.parquet"
 
 
 def index_codec(prefix: str) -> str:
-    """What turns codes into vectors, where the index holds codes."""
+    """Return the key of what turns codes into vectors, where the index holds codes."""
     return f"{prefix}/codec.parquet"
 
 
 def index_sources(prefix: str) -> str:
-    """What the index was made of."""
+    """Return the key of what the index was made of."""
     return f"{prefix}/sources.json"
 
 
 def index_info(prefix: str) -> str:
-    """What the index counts; written last."""
+    """Return the key of what the index counts; written last."""
     return f"{prefix}/index.json"
 
 
 def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
-    """The label agreement of the index's sample of its pool."""
+    """Return the key of the label agreement of the index's sample of its pool."""
     return f"{index(pool, encoder_id, index_id)}/agreement-{_AGREEMENT_FORMAT}.parquet"
 
 
 def pool_reference(pool: str, encoder_id: str, index_id: str) -> str:
-    """Rows that label agreement looks for neighbours in; written after `reference_directions`."""
+    """Return the key of rows that label agreement looks for neighbours in; written after
+    `reference_directions`.
+    """
     return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}/rows.parquet"
 
 
 def reference_directions(pool: str, encoder_id: str, index_id: str) -> str:
-    """Directions onto which `pool_reference` is projected."""
+    """Return the key of directions onto which `pool_reference` is projected."""
     return f"{index(pool, encoder_id, index_id)}/reference-{_REFERENCE_FORMAT}/directions.parquet"
 
 
 def pool_copies(pool: str, encoder_id: str, index_id: str, judging: str) -> str:
-    """Which images of the index's sample are near copies of judging ones."""
+    """Return the key of which images of the index's sample are near copies of judging ones."""
     return f"{index(pool, encoder_id, index_id)}/copies-{judging}.parquet"
 
 
@@ -177,72 +179,72 @@ def pool_copies(pool: str, encoder_id: str, index_id: str, judging: str) -> str:
 
 
 def split(split_id: str) -> str:
-    """The labelled features of one split."""
+    """Return the key of the labelled features of one split."""
     return f"splits/{split_id}.parquet"
 
 
 def neighbors(neighbors_id: str) -> str:
-    """The neighbours of one group of failures."""
+    """Return the key of the neighbours of one group of failures."""
     return f"neighbors/{neighbors_id}.parquet"
 
 
 def lpips(distances_id: str) -> str:
-    """LPIPS of the pairs of failures and candidates of some selections."""
+    """Return the key of LPIPS of the pairs of failures and candidates of some selections."""
     return f"lpips/{distances_id}.parquet"
 
 
 def selection(selection_id: str) -> str:
-    """Prefix of a selection: `selection_neighbors` and, written last, `selection_picks`."""
+    """Return the prefix of a selection; of the files below `selection_picks` is written last."""
     return f"selections/{selection_id}"
 
 
 def selection_neighbors(selection_id: str) -> str:
-    """The candidates of every failure, kept or refused."""
+    """Return the key of the candidates of every failure, kept or refused."""
     return f"{selection(selection_id)}/neighbors.parquet"
 
 
 def selection_picks(selection_id: str) -> str:
-    """The images to add; written last."""
+    """Return the key of the images to add; written last."""
     return f"{selection(selection_id)}/debug_train.parquet"
 
 
 def head(head_id: str) -> str:
-    """A classifier on features that new failures do not change."""
+    """Return the key of a classifier on features that new failures do not change."""
     return f"heads/{head_id}.parquet"
 
 
 def noise(noise_id: str) -> str:
-    """How the labels of a pool are estimated to be wrong."""
+    """Return the key of how the labels of a pool are estimated to be wrong."""
     return f"noise/{noise_id}.parquet"
 
 
 def cell(cell_id: str) -> str:
-    """Prefix of one (method, seed): the files below; `cell_predictions` is written last."""
+    """Return the prefix of one (method, seed); of the files below `cell_predictions` is last."""
     return f"cells/{cell_id}"
 
 
 def cell_picks(cell_id: str) -> str:
-    """The images that the cell added to train."""
+    """Return the key of the images that the cell added to train."""
     return f"{cell(cell_id)}/picks.parquet"
 
 
 def cell_curve(cell_id: str) -> str:
-    """Accuracies between the original and the fine-tuned weights."""
+    """Return the key of accuracies between the original and the fine-tuned weights."""
     return f"{cell(cell_id)}/curve.parquet"
 
 
 def cell_model(cell_id: str, name: str = "") -> str:
-    """A file of the cell's model; without a name the folder, with its slash."""
+    """Return the key of a file of the cell's model; without a name the folder, with its slash."""
     return f"{cell(cell_id)}/model/{name}"
 
 
 def cell_predictions(cell_id: str) -> str:
-    """What the model answers for every judged image; written last."""
+    """Return the key of what the model answers for every judged image; written last."""
     return f"{cell(cell_id)}/predictions.parquet"
 
 
 def checkpoint(cell_id: str) -> str:
-    """Where the training of a cell stands; deleted when it is done."""
+    """Return the key of where the training of a cell stands; deleted when it is done."""
     return f"{cell(cell_id)}/checkpoint.pt"
 
 
@@ -250,72 +252,72 @@ def checkpoint(cell_id: str) -> str:
 
 
 def run(run_id: str, name: str) -> str:
-    """A file of a run, by the name that users see."""
+    """Return the key of a file of a run, by the name that users see."""
     return f"runs/{run_id}/{name}"
 
 
 def run_report(run_id: str) -> str:
-    """The page of a run; written last."""
+    """Return the key of the page of a run; written last."""
     return run(run_id, RUN_LAST)
 
 
 def run_card(run_id: str) -> str:
-    """What a program reads of a run."""
+    """Return the key of what a program reads of a run."""
     return run(run_id, "card.json")
 
 
 def run_card_text(run_id: str) -> str:
-    """The same for people, in Markdown."""
+    """Return the key of the card for people, in Markdown."""
     return run(run_id, "card.md")
 
 
 def run_config(run_id: str) -> str:
-    """The whole config of a run."""
+    """Return the key of the whole config of a run."""
     return run(run_id, "config.json")
 
 
 def run_gate(run_id: str) -> str:
-    """What the gate said of a run."""
+    """Return the key of what the gate said of a run."""
     return run(run_id, "gate.json")
 
 
 def run_parts(run_id: str) -> str:
-    """The parts (`dcd.store.parts`) that a run is a view of."""
+    """Return the key of the parts (`dcd.store.parts`) that a run is a view of."""
     return run(run_id, "parts.json")
 
 
 def run_table(run_id: str, name: str) -> str:
-    """A table of a run, such as metrics, predictions, debug_train."""
+    """Return the key of a table of a run, such as metrics, predictions, debug_train."""
     return run(run_id, f"{name}.parquet")
 
 
 def run_models(run_id: str) -> str:
-    """Folder of the models that a run saved, one a seed."""
+    """Return the folder of the models that a run saved, one a seed."""
     return run(run_id, "model")
 
 
 def run_model(run_id: str, seed: int) -> str:
-    """Folder of one of them: MODEL_WEIGHTS and MODEL_CONFIG."""
+    """Return the folder of one of them: MODEL_WEIGHTS and MODEL_CONFIG."""
     return f"{run_models(run_id)}/seed{seed}"
 
 
 def comparison(comparison_id: str, name: str) -> str:
-    """A file of a comparison: comparison.md, its tables and figures."""
+    """Return the key of a file of a comparison: comparison.md, its tables and figures."""
     return f"comparisons/{comparison_id}/{name}"
 
 
 def comparison_parts(comparison_id: str) -> str:
-    """The parts that a comparison is a view of."""
+    """Return the key of the parts that a comparison is a view of."""
     return comparison(comparison_id, "parts.json")
 
 
 def evaluation(evaluation_id: str) -> str:
-    """What a champion predicts for the images of a later run."""
+    """Return the key of what a champion predicts for the images of a later run."""
     return f"evaluations/{evaluation_id}.parquet"
 
 
 def champion_change(change_id: str) -> str:
-    """The note of one promotion or rollback; never overwritten."""
+    """Return the key of the note of one promotion or rollback; never overwritten."""
     return f"{CHAMPION_CHANGES}/{change_id}.json"
 
 
@@ -323,22 +325,24 @@ def champion_change(change_id: str) -> str:
 
 
 def failure_batch(batch_id: str) -> str:
-    """Failures that were registered together, with their images; never changed once written."""
+    """Return the key of failures that were registered together, with their images; never changed
+    once written.
+    """
     return f"{FAILURE_BATCHES}/{batch_id}.parquet"
 
 
 def failure_receipt(receipt_id: str) -> str:
-    """Files that were looked through, and what was refused in them; written after the batches."""
+    """Return the key of the files looked through, and of what was refused in them; written last."""
     return f"{FAILURE_RECEIPTS}/{receipt_id}.parquet"
 
 
 def covered_failures(name: str = "", run_id: str = "") -> str:
-    """The batches that a finished run covered; a prefix where run id, or name too, are left out."""
+    """Return the key of the batches that a finished run covered; or a prefix of such."""
     return "/".join(filter(None, ("failures/covered", name, run_id and f"{run_id}.json")))
 
 
 def announced_failures(name: str) -> str:
-    """Which failures were last announced to the runs of that name, and when."""
+    """Return the key of which failures were last announced to the runs of that name, and when."""
     return f"failures/announced/{name}.json"
 
 
@@ -346,10 +350,10 @@ def announced_failures(name: str) -> str:
 
 
 def result(task: str, segments: Sequence[str]) -> str:
-    """The kept result of a task, as JSON; each segment stands for something it depends on."""
+    """Return the key of a kept result of a task, as JSON; each segment names what it depends on."""
     return "/".join([RESULTS, task, *(slug(segment, 64) for segment in segments)])
 
 
 def probe(token: str) -> str:
-    """A small object that the start-up probe writes and deletes."""
+    """Return the key of a small object that the start-up probe writes and deletes."""
     return f"{PROBES}/{token}"

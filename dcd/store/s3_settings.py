@@ -73,11 +73,11 @@ def _resolved(digest: str) -> S3Settings:
         raise StoreError(f"AWS_PROFILE: {err}; mend the name, or the AWS config file") from err
     except boto.ConfigParseError as err:
         raise StoreError(f"AWS_CONFIG_FILE: {err}") from err
+    endpoint = None
     if found is not None:
         _check_endpoint(found)
-    return S3Settings(
-        found and found.rstrip("/"), region, _virtual_hosts(profile, found), _signed(session)
-    )
+        endpoint = found.rstrip("/")
+    return S3Settings(endpoint, region, _virtual_hosts(profile, found), _signed(session))
 
 
 def _check_endpoint(endpoint: str) -> None:

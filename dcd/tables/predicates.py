@@ -30,7 +30,7 @@ _TYPES: tuple[tuple[str, pa.DataType], ...] = (
 
 
 def named_columns(where: str | None, names: Sequence[str]) -> list[str]:
-    """The columns that a predicate may name; one too many does no harm."""
+    """Return the columns that a predicate may name; one too many does no harm."""
     text = (where or "").casefold()
     return [
         name
@@ -42,7 +42,7 @@ def named_columns(where: str | None, names: Sequence[str]) -> list[str]:
 def as_seen(
     column: pa.ChunkedArray, names: Names | None = None, *, is_text_table: bool = False
 ) -> pa.Array | pa.ChunkedArray:
-    """A column as a predicate sees it: text cleaned as labels are, codes by their names.
+    """Turn a column into what a predicate sees: text cleaned as labels are, codes by their names.
 
     Small floats, views, large types and dictionaries become plain types.
     """
@@ -64,7 +64,7 @@ def as_seen(
 def rows_where(
     columns: pa.Table, n_rows: int, where: str, name: str, names: Sequence[str]
 ) -> pa.Array:
-    """The numbers of the rows for which `where` holds, ascending.
+    """Return the numbers of the rows for which `where` holds, ascending.
 
     columns: those that the predicate names, as `as_seen` gives them. It runs where neither files
     nor network can be reached. Raises ConfigError naming `name`, the predicate and all the columns

@@ -37,5 +37,5 @@ def with_column(
 
 
 def weak_or_given_label(rows: pa.Table) -> pa.ChunkedArray:
-    """The column `label`, or `weak_label` in rows that come from an index's sample."""
+    """Return the column `label`, or `weak_label` in rows that come from an index's sample."""
     return rows["label" if "label" in rows.column_names else "weak_label"]

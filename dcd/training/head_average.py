@@ -18,7 +18,10 @@ _FIT_ROWS = 10_000  # of which the directions are learnt
 
 
 def average_heads(heads: Mapping[str, LinearHead], shares: Mapping[str, float]) -> LinearHead:
-    """The head with the weights Σ share · head. shares: by the heads' names, their sum being 1."""
+    """Average heads with the weights Σ share · head.
+
+    shares: by the heads' names, their sum being 1.
+    """
     used = [(share, heads[name]) for name, share in shares.items() if share]
     weight = sum(share * head.weight for share, head in used)
     bias = sum(share * head.bias for share, head in used)
@@ -38,12 +41,12 @@ class Compression:
     directions: np.ndarray
 
     def compress(self, features: np.ndarray) -> np.ndarray:
-        """Raw features (N, D) as (N, d) float32."""
+        """Turn raw features (N, D) into (N, d) float32."""
         scaled = self.directions / self.standardizer.std[:, None]
         return features @ scaled - (self.standardizer.mean @ scaled + self.mean @ self.directions)
 
     def expand(self, head: LinearHead) -> LinearHead:
-        """The head on raw features that says the same as `head` on compressed ones."""
+        """Return the head on raw features that says the same as `head` on compressed ones."""
         weight = (head.weight @ self.directions.T) / self.standardizer.std
         bias = head.bias - weight @ self.standardizer.mean
         bias = bias - head.weight @ (self.mean @ self.directions)
@@ -51,7 +54,7 @@ class Compression:
 
 
 def fit_compression(features: np.ndarray, standardizer: Standardizer) -> Compression:
-    """The principal directions of features (N, D), standardised."""
+    """Find the principal directions of features (N, D), standardised."""
     sample = features[:: -(-len(features) // _FIT_ROWS)]
     standardised = (sample - standardizer.mean) / standardizer.std
     return Compression(standardizer, *principal_directions(standardised, _MAX_DIM))

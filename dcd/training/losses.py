@@ -138,7 +138,10 @@ def high_loss(losses: np.ndarray, weak: np.ndarray, share: float) -> np.ndarray:
 def forward_losses_and_slopes(
     logits: np.ndarray, likelihood: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `ImageLosses` give, of the forward correction. likelihood: (N, C), no row of zeros."""
+    """Compute what `ImageLosses` give, of the forward correction.
+
+    likelihood: (N, C), no row of zeros.
+    """
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     # In logarithms, since the only likely class may have a p that rounds to 0.

@@ -25,7 +25,7 @@ class Members:
 
 
 def read_members(split: Split, data: DataConfig, inventory: Inventory | None) -> Members | None:
-    """The images of a split with their labels; None where only embedding will tell.
+    """Read the images of a split with their labels; None where only embedding will tell.
 
     Raises LabelError, DataError or ConfigError as `read_labels` does, and LabelError if images
     that no table labels have no label of their own.
@@ -47,7 +47,7 @@ def read_members(split: Split, data: DataConfig, inventory: Inventory | None) ->
 
 
 def wrong_ids(members: Members) -> Iterator[Problem]:
-    """Labelled images that are not there, and ids that stand in two shards."""
+    """Find labelled images that are not there, and ids that stand in two shards."""
     inventory, data = members.inventory, members.data
     if inventory is None:
         return
@@ -80,7 +80,7 @@ def no_common_id(place: str, data: DataConfig, labelled: str, inventory: Invento
 
 
 def overlaps(splits: Sequence[Members]) -> Iterator[Problem]:
-    """Images that stand in two splits: figures on seen images prove nothing."""
+    """Find images that stand in two splits: figures on seen images prove nothing."""
     for one, other in combinations(splits, 2):
         if common := _located(one) & _located(other):
             _, example = min(common)
@@ -98,7 +98,7 @@ def _located(members: Members) -> set[tuple[str, str]]:
 
 
 def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> Iterator[Problem]:
-    """Labels that train does not know, and those of failures that no pool image carries.
+    """Find labels that train does not know, and those of failures that no pool image carries.
 
     pool_labels: None where it is not known which there are.
     """

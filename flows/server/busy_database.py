@@ -17,7 +17,7 @@ _UNAVAILABLE = 503
 
 
 def retried_when_busy(app: "ASGIApp") -> "ASGIApp":
-    """`app`, which is asked up to ATTEMPTS times while it answers a request with 503."""
+    """Wrap `app`: it is asked up to ATTEMPTS times while it answers a request with 503."""
 
     async def answer(scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
