@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 
 from dcd.config import IndexConfig
-from dcd.index import layout, sort
 from dcd.index.build import build_index
 from dcd.index.search import in_label_neighbors
 from dcd.neighbors import nearest
 from dcd.store import Store
-from tests.dcd.index.vector_pools import ENCODER, POOL, blocked_table, failures_table, put_shard
+from tests.dcd.index.vector_pools import (
+    ENCODER,
+    POOL,
+    blocked_table,
+    failures_table,
+    make_lists_small,
+    put_shard,
+)
 
 DIM, N_ROWS, K = 16, 4000, 20
 
 
 @pytest.fixture
 def small_lists(monkeypatch):
-    """Labels of more than 2,048 rows get lists of about 128."""
-    monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
-    monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 200)
+    make_lists_small(monkeypatch, DIM)
 
 
 def test_labels_with_lists_are_searched_whole(tmp_path, small_lists):

@@ -12,15 +12,8 @@ from dcd.config import (
     load_index_config,
 )
 from dcd.errors import ConfigError
+from tests.dcd.config.least_run import RUN
 
-RUN = """\
-store: runs
-pool: {images: pool/*.tar}
-train: {images: train}
-test: {images: test}
-error_sample: {images: errors}
-debug_heldout: {images: heldout}
-"""
 PART = "store: runs\npool: {images: pool/*.tar}\n"
 GRID = "base: run.yaml\nencoders:\n  own: {model: test_resnet}\n"
 

@@ -13,15 +13,7 @@ from dcd.config import (
     load_config,
 )
 from dcd.errors import ConfigError
-
-GOOD = """\
-store: runs
-pool: {images: pool/*.tar}
-train: {images: train}
-test: {images: test}
-error_sample: {images: errors}
-debug_heldout: {images: heldout}
-"""
+from tests.dcd.config.least_run import RUN
 
 
 def faults(tmp_path: Path, text: str) -> list[str]:
@@ -34,7 +26,7 @@ def faults(tmp_path: Path, text: str) -> list[str]:
 
 def test_the_least_config_loads_with_defaults(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(GOOD)
+    path.write_text(RUN)
     config = load_config(path)
     assert config.seeds == (0,)
     assert config.encoder.model == "tf_efficientnet_lite0"
@@ -64,14 +56,14 @@ def test_the_least_config_loads_with_defaults(tmp_path):
     ],
 )
 def test_a_fault_names_its_place_and_the_mend(tmp_path, line, words):
-    found = "\n".join(faults(tmp_path, GOOD + line + "\n"))
+    found = "\n".join(faults(tmp_path, RUN + line + "\n"))
     assert "config.yaml" in found
     for word in words:
         assert word in found
 
 
 def test_every_fault_is_named(tmp_path):
-    text = GOOD.replace("store: runs\n", "") + "selection: {k: 0}\nseeds: x\n"
+    text = RUN.replace("store: runs\n", "") + "selection: {k: 0}\nseeds: x\n"
     found = "\n".join(faults(tmp_path, text))
     assert "store" in found
     assert "selection.k" in found
@@ -79,7 +71,7 @@ def test_every_fault_is_named(tmp_path):
 
 
 def test_a_repeated_key_is_not_silently_the_last(tmp_path):
-    assert "store" in "\n".join(faults(tmp_path, GOOD + "store: elsewhere\n"))
+    assert "store" in "\n".join(faults(tmp_path, RUN + "store: elsewhere\n"))
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "just text", "a: [", "\t: x"])
@@ -93,7 +85,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_credentials_do_not_belong_in_a_uri_and_are_not_echoed(tmp_path):
-    text = GOOD.replace("store: runs", "store: s3://key:hunter2@bucket/x")
+    text = RUN.replace("store: runs", "store: s3://key:hunter2@bucket/x")
     found = "\n".join(faults(tmp_path, text))
     assert "AWS_ACCESS_KEY_ID" in found
     assert "hunter2" not in found

@@ -8,7 +8,7 @@ import pytest
 
 from dcd.config import IndexConfig
 from dcd.errors import ConfigError, DataError
-from dcd.index import layout, plan, sort
+from dcd.index import plan
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import pool_rows, pool_sample, vectors_of
@@ -20,6 +20,7 @@ from tests.dcd.index.vector_pools import (
     blocked_table,
     content,
     failures_table,
+    make_lists_small,
     put_shard,
 )
 
@@ -35,11 +36,7 @@ def store(tmp_path) -> Store:
 
 @pytest.fixture
 def small_lists(monkeypatch):
-    """Labels of more than 2,048 rows get lists of about 128."""
-    monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
-    monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
-    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 64)
-    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 200)
+    make_lists_small(monkeypatch, DIM)
 
 
 def clustered_shard(store: Store, name: str, n_large: int, n_small: int, seed: int = 0) -> None:

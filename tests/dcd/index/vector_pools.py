@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from dcd.embeddings.embed import EmbeddedShard, ShardStats, publish
+from dcd.index import layout, sort
 from dcd.index.build import build_index
 from dcd.index.info import IndexInfo
 from dcd.sources.records import Shard
@@ -14,6 +16,14 @@ from dcd.store import Store
 from dcd.tables import schemas
 
 POOL, ENCODER = "pool", "toy-encoder"
+
+
+def make_lists_small(monkeypatch: pytest.MonkeyPatch, dim: int) -> None:
+    """Give labels of more than 2,048 rows lists of about 128."""
+    monkeypatch.setattr(layout, "_LIST_BYTES", 2 * dim * 128)
+    monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * dim * 64)
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * dim * 200)
 
 
 def content(text: str) -> bytes:
