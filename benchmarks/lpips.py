@@ -5,7 +5,7 @@
 weights: the folder that `dcd lpips convert` wrote. For every failure the encoder finds the same
 `candidates` in its label; each strategy keeps the k nearest of them by its own measure, and a head
 is trained on train and those alone, as in the paper. Seconds are of the selection, once the
-encoder's candidates are known.
+encoder's candidates are known. lpips_alike is LPIPS with all channels weighing the same.
 """
 
 import argparse
@@ -57,13 +57,14 @@ def strategies(weights: Path, k: int, candidates: int) -> dict[str, SelectionCon
     return {
         "encoder": paper,
         "lpips": ordered(str(weights / "alexnet-lpips.safetensors")),
-        "lpips, all channels alike": ordered(None),
+        "lpips_alike": ordered(None),
     }
 
 
 def measure(case: Case, name: str, selection: SelectionConfig, seed: int) -> dict[str, Any]:
     """Select, train and judge one strategy at one seed."""
-    case.select(selection.model_copy(update={"lpips": None, "k": selection.searched}), seed)
+    if selection.lpips is not None:
+        case.select(selection.model_copy(update={"lpips": None, "k": selection.searched}), seed)
     started = time.perf_counter()
     info = case.select(selection, seed)
     seconds = time.perf_counter() - started
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--candidates", type=int, default=100)
+    parser.add_argument("--orders", nargs="+", help="Of encoder, lpips, lpips_alike; default: all.")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     columns = [*_SPLITS, "right labels", "picks", "s", "bytes an image"]
@@ -134,6 +136,7 @@ def main() -> None:
             measure(case, name, selection, seed)
             for seed in args.seeds
             for name, selection in strategies(args.weights, args.k, args.candidates).items()
+            if args.orders is None or name in args.orders
         ]
         print(*table(data, rows, case.index.dim), sep="\n", flush=True)
         every += [{"data": data, **row} for row in rows]

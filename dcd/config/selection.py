@@ -52,7 +52,8 @@ class SelectionConfig(FrozenModel):
         "failures_first: the best on debug_val that is not worse than `none` on train. both: the "
         "best on debug_val that no baseline beats on either. A number: what a point on train is "
         "worth in points of debug_val. fixed: this selection as it is. All but fixed need "
-        "debug_val and training.mode head, and make the gate's test on debug_val optimistic.",
+        "debug_val, and training.mode head or a pool_stage, and make the gate's test on debug_val "
+        "optimistic.",
     )
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(

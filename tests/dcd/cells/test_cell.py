@@ -291,3 +291,41 @@ def test_without_debug_val_a_selection_is_taken_as_it_is(case: CellCase):
     plan = by_recipe(case.plan("selected"))
     splits = {split: info for split, info in plan.splits.items() if split != "debug_val"}
     assert replace(plan, splits=splits).objective == "fixed"
+
+
+STAGED = FULL | {"pool_stage": {"epochs": 2, "learning_rate": 3e-3}, "patience": None}
+
+
+def test_only_what_is_learnt_in_stages_depends_on_them(case: CellCase):
+    def same(method: str) -> bool:
+        return case.plan(method, **FULL).id == case.plan(method, **STAGED | {"patience": 3}).id
+
+    assert same("none")
+    assert same("whole_pool")
+    assert not same("selected")
+    plan = case.plan("selected", **STAGED)
+    bare = case.config.selection.model_copy(update={"general_images": 0})
+    assert (
+        replace(plan, method=replace(plan.method, selection=bare)).own_training.pool_stage is None
+    )
+
+
+def test_a_selection_is_learnt_in_two_stages_and_chosen_between_them(case: CellCase):
+    plan = case.plan("selected", **STAGED)
+    plan = replace(plan, method=replace(plan.method, objective="both"))
+    assert plan.objective == "both"
+    told: list[Progress] = []
+    cell = run_cell(case.store, plan, told.append)
+    assert {at.n_epochs for at in told} == {2, 3}  # both stages, one after the other
+    curve = case.store.read_table(keys.cell_curve(cell.id))
+    assert curve["line"][0].as_py() in ("none – whole_pool", "whole_pool – targeted")
+    assert set(curve["split"].to_pylist()) == {"val", "debug_val", "debug_heldout", "test"}
+    described = case.store.read_metadata(keys.cell_predictions(cell.id))
+    assert "debug_val" in described["chosen"]
+    assert set(files_of(case, cell)) == {
+        "picks.parquet",
+        "curve.parquet",
+        "predictions.parquet",
+        "model.safetensors",
+        "config.json",
+    }  # no checkpoint of either stage is left

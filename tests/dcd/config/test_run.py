@@ -7,6 +7,7 @@ import pytest
 from dcd.config import (
     DataConfig,
     PoolConfig,
+    PoolStageConfig,
     RunConfig,
     SelectionConfig,
     TrainingConfig,
@@ -47,6 +48,14 @@ def test_the_least_config_loads_with_defaults(tmp_path):
         ("training: {soft_label_share: 0.2}", ["soft_label_share", "soft_labels"]),
         ("training: {drop_high_loss: 1}", ["drop_high_loss"]),
         ("training: {mode: full, epochs: 1, drop_high_loss: 0.2}", ["drop_high_loss", "epochs"]),
+        ("training: {mode: full, pool_stage: {}}", ["pool_stage", "val_share above 0"]),
+        ("training: {val_share: 0.1, pool_stage: {}}", ["pool_stage", "mode: full"]),
+        ("training: {mode: full, val_share: 0.1, pool_stage: {}}", ["pool_stage", "debug_val"]),
+        (
+            "training: {mode: full, val_share: 0.1, pool_stage: {}}\n"
+            "selection: {general_images: 0}",
+            ["pool_stage", "selection.general_images", "give some"],
+        ),
         ("seeds: [0, 0]", ["seeds", "repeats"]),
         ("seeds: []", ["seeds"]),
         ("seeds: [-1]", ["seeds"]),
@@ -60,6 +69,15 @@ def test_a_fault_names_its_place_and_the_mend(tmp_path, line, words):
     assert "config.yaml" in found
     for word in words:
         assert word in found
+
+
+def test_a_stage_that_is_off_leaves_no_trace_in_what_ids_are_made_of():
+    bare = TrainingConfig(mode="full", val_share=0.1)
+    assert "pool_stage" not in bare.model_dump()
+    assert "pool_stage" not in bare.model_dump_json()
+    staged = bare.model_copy(update={"pool_stage": PoolStageConfig(epochs=2)})
+    assert TrainingConfig.model_validate(staged.model_dump()) == staged
+    assert TrainingConfig.model_validate_json(bare.model_dump_json()) == bare
 
 
 def test_every_fault_is_named(tmp_path):
