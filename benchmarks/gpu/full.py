@@ -75,6 +75,7 @@ class Grid:
     shares: Sequence[float]
     batch_size: int
     layer_decay: float
+    few: bool
 
 
 @dataclass(frozen=True)
@@ -207,9 +208,11 @@ class Measurement:
         config = self.config.model_copy(update=settings)
         return Recipe(self.case.classes, self.case.preprocess, config, self.seed)
 
-    def note(self, model: str, network: nn.Module, **told: Any) -> Judged:
+    def note(
+        self, model: str, network: nn.Module, splits: Sequence[str] = JUDGING, **told: Any
+    ) -> Judged:
         """Judge a network; shares of the ends may be told."""
-        right = {split: judge.right(network) for split, judge in self.judges.items()}
+        right = {split: self.judges[split].right(network) for split in splits}
         accuracy = {split: round(100 * float(found.mean()), 2) for split, found in right.items()}
         shares = told.pop("shares", {model: 1.0})
         self.rows.append(self.base | {"model": model, "shares": shares} | told | accuracy)
@@ -225,10 +228,12 @@ class Measurement:
 
     def run(self, at_once: bool) -> None:
         grid = self.grid
-        epochs, rate = grid.epochs[0], grid.learning_rates[0]
-        alone = self.recipe(epochs=epochs, learning_rate=rate)
-        none = self.train(self.case.begin("none"), self.held_out.kept, alone)
-        self.note("none_finetuned", none.network, **none.told(), epochs=epochs, learning_rate=rate)
+        if not grid.few:
+            epochs, rate = grid.epochs[0], grid.learning_rates[0]
+            alone = self.recipe(epochs=epochs, learning_rate=rate)
+            none = self.train(self.case.begin("none"), self.held_out.kept, alone)
+            settings = {"epochs": epochs, "learning_rate": rate}
+            self.note("none_finetuned", none.network, **none.told(), **settings)
         for start, pool_epochs, pool_rate in itertools.product(
             grid.starts, grid.pool_epochs, grid.pool_learning_rates
         ):
@@ -253,18 +258,21 @@ class Measurement:
             second = self.train(copy.deepcopy(first), learnt, recipe)
             settings = told | {"epochs": epochs, "learning_rate": rate, "share": share}
             none = self.case.begin("none").to(self.device)
+            self.note(NONE, none)
             ends = Ends(
                 {NONE: none, WHOLE_POOL: first, TARGETED: second.network}, self.held_out.val, learnt
             )
+            self.note("targeted_stage", second.network, **settings, **second.told())
+            splits = JUDGING[:2] if self.grid.few else JUDGING
             judged = [
-                self.note("line", ends.at(shares, recipe), shares=shares, **settings)
+                self.note("line", ends.at(shares, recipe), splits, shares=shares, **settings)
                 for shares in points()
             ]
-            of_points = self.rows[-len(judged) :]
             for objective in OBJECTIVES:
                 choice = choose_model(judged, (NONE, WHOLE_POOL), objective)
-                chosen = of_points[choice.index] | second.told()
-                self.rows.append(chosen | {"model": objective, "reason": choice.reason})
+                shares = judged[choice.index].shares
+                network = ends.at(shares, recipe)
+                self.note(objective, network, shares=shares, reason=choice.reason, **settings)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -312,6 +320,11 @@ def main() -> None:
     running.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     running.add_argument("--json", type=Path)
     running.add_argument("--at-once", action="store_true")
+    running.add_argument(
+        "--few",
+        action="store_true",
+        help="For a CPU: test and debug_heldout of the ends and choices only; no none_finetuned.",
+    )
     running.add_argument("--starts", nargs="+", choices=("none", "probe"), default=["probe"])
     running.add_argument("--pool-epochs", type=int, nargs="+", default=[4])
     running.add_argument("--pool-learning-rates", type=float, nargs="+", default=[1e-3])
