@@ -248,6 +248,12 @@ def checkpoint(cell_id: str) -> str:
     return f"{cell(cell_id)}/checkpoint.pt"
 
 
+def stage_checkpoint(checkpoint_key: str, stage: str) -> str:
+    """Where an earlier stage of that training stands, or has ended; deleted with it."""
+    folder, _, name = checkpoint_key.rpartition("/")
+    return f"{folder}/{stage}-{name}"
+
+
 # Runs, comparisons, champions.
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from dcd.config import TrainingConfig
 from dcd.errors import StoreError
-from dcd.store import Store
+from dcd.store import Store, keys
 
 log = logging.getLogger(__name__)
 _COUNTERS = ("step", "score", "best_score", "best_weights", "epochs_since_best")
@@ -47,8 +47,7 @@ class Checkpoint:
 
     def of_stage(self, stage: str) -> "Checkpoint":
         """Return the checkpoint of an earlier stage of the same training."""
-        folder, _, name = self.key.rpartition("/")
-        return Checkpoint(self.store, f"{folder}/{stage}-{name}")
+        return Checkpoint(self.store, keys.stage_checkpoint(self.key, stage))
 
     def clear(self) -> None:
         """Remove the state: the training is done."""
