@@ -2,10 +2,11 @@
 
 import os
 import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from dcd.threads import cores
 
 _PLAIN_BATCH_SIZE = {"cpu": 32, "cuda": 256}
 _FORWARD_S = {"cpu": 10.0, "cuda": 3.0}
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_MS = 200
 _DECODED_AT_ONCE = 32
 
 
@@ -212,21 +213,26 @@ class _Clock:
 
 
 class _GpuWatch:
-    """Asks the driver many times a second what share of the last moments the GPU was busy."""
+    """Asks the driver several times a second what share of the last moments the GPU was busy.
+
+    In a process of its own: what is measured must not share its interpreter with the watch.
+    """
 
     def __init__(self) -> None:
-        self._is_over, self._shares = threading.Event(), list[float]()
-        self._watch = threading.Thread(target=self._look, daemon=True)
-        self._watch.start()
-
-    def _look(self) -> None:
-        while not self._is_over.wait(_LOOK_EVERY_S):
-            self._shares.append(torch.cuda.utilization() / 100)
+        asked = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        program = shutil.which("nvidia-smi")
+        self._watch = program and subprocess.Popen(
+            [program, *asked, f"--loop-ms={_LOOK_EVERY_MS}"], stdout=subprocess.PIPE, text=True
+        )
 
     def stop(self) -> float | None:
-        self._is_over.set()
-        self._watch.join()
-        return statistics.mean(self._shares) if self._shares else None
+        """End the watch; None if nobody could be asked."""
+        if not self._watch:
+            return None
+        self._watch.terminate()
+        answers, _ = self._watch.communicate()
+        shares = [float(line) / 100 for line in answers.splitlines() if line.strip().isdigit()]
+        return statistics.mean(shares) if shares else None
 
 
 def _cpu_s() -> float:
