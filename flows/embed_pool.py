@@ -7,6 +7,7 @@ from prefect import flow
 
 from dcd.config import EmbedConfig
 from dcd.embeddings.batches import Batch, batched, max_tasks
+from dcd.embeddings.embed import respelled_words
 from dcd.errors import EmbeddingFailed
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
@@ -19,7 +20,8 @@ from tasks import embedding, progress, reuse
 class EmbeddedSource:
     """An embedded image source; n_images = n_embedded + n_rejected.
 
-    Of them n_new_images were read and embedded now, n_bytes of encoded images.
+    Of them n_new_images were read and embedded now, n_bytes of encoded images. cleaned: which
+    labels of those are written otherwise in the source, in words.
     """
 
     source: Source
@@ -33,6 +35,7 @@ class EmbeddedSource:
     seconds: float
     n_new_images: int
     n_bytes: int
+    cleaned: str = ""
 
 
 @flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
@@ -92,6 +95,9 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
         time.monotonic() - start,
         sum(d.stats.n_images for d in done if not d.reused),
         sum(d.n_bytes for d in done),
+        respelled_words(
+            sum(d.n_respelled for d in done), (way for d in done for way in d.respelled)
+        ),
     )
     progress.finished(source.id, summary(result))
     return result

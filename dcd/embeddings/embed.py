@@ -6,7 +6,7 @@ same images in the same order however the threads run.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ from dcd.threads import cores
 log = logging.getLogger(__name__)
 # Raised whenever the same shard and encoder would give other tables.
 CODE_FORMAT = 2  # 2: ids and labels as dcd.tables.labels cleans them, keys with dots
+_MAX_RESPELLED = 20  # kept of a shard: captions may all differ
 _MAX_BATCH_BYTES = 32 * 2**20  # of encoded images: what bounds memory when images are huge
 
 
@@ -285,15 +286,27 @@ def _rejects_table(rejects: list[Reject]) -> pa.Table:
 
 
 @dataclass(frozen=True)
+class Respelled:
+    """A label that n images carry in another spelling."""
+
+    spelling: str
+    label: str
+    n: int
+
+
+@dataclass(frozen=True)
 class ShardOutcome:
     """One embedded shard; `reused` when it was already published.
 
-    n_bytes: of encoded images that were read for it now.
+    n_bytes: of encoded images that were read for it now. n_respelled: of them those whose label
+    the source writes in another way; respelled: such spellings, with the label and a count.
     """
 
     stats: ShardStats
     reused: bool
     n_bytes: int = 0
+    n_respelled: int = 0
+    respelled: tuple[Respelled, ...] = ()
 
 
 def embed_shard(
@@ -311,15 +324,32 @@ def embed_shard(
     encoder = load_encoder(config)
     n_bytes = 0
     passed_over = PassedOver()
+    ways: Counter[tuple[str, str]] = Counter()
 
     def counted() -> Iterator[RawImage | Reject]:
         nonlocal n_bytes
         for image in read_shard(shard, source.data, passed_over):
-            n_bytes += len(image.data) if isinstance(image, RawImage) else 0
+            if isinstance(image, RawImage):
+                n_bytes += len(image.data)
+                if image.spelling is not None and image.weak_label is not None:
+                    ways[image.spelling, image.weak_label] += 1
             yield image
 
     embedded = embed_images(shard.name, counted(), encoder, on_images)
     if len(passed_over):
         log.warning("%s: %s", shard.uri, passed_over)
     stats = publish(store, source.id, encoder.encoder_id, shard, embedded)
-    return ShardOutcome(stats, reused=False, n_bytes=n_bytes)
+    respelled = tuple(Respelled(*way, n) for way, n in ways.most_common(_MAX_RESPELLED))
+    if respelled:
+        log.warning("%s: %s", shard.uri, respelled_words(ways.total(), respelled))
+    return ShardOutcome(stats, False, n_bytes, ways.total(), respelled)
+
+
+def respelled_words(n_images: int, ways: Iterable[Respelled]) -> str:
+    """Say which labels were cleaned, the most frequent first; "" if none were."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for way in ways:
+        counts[way.spelling, way.label] += way.n
+    told = [f"{found!a} is {label!r} ({n:,})" for (found, label), n in counts.most_common(5)]
+    more = ", …" if len(counts) > len(told) else ""
+    return f"labels of {n_images:,} images were cleaned: {', '.join(told)}{more}" if told else ""

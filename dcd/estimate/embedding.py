@@ -160,7 +160,7 @@ def _reading(pool: Pool, one: PlannedShard) -> tuple[int, Requests]:
         return one.archive_bytes, tar_members.reading_requests(one.archive_bytes)
     sample = pool.sample
     an_image = 0 if sample is None else sample.image_bytes / sample.n_images
-    return round((one.shard.n_images or 0) * an_image), file_requests(one.shard)
+    return round((one.shard.n_images or 0) * an_image), file_requests(one.shard, pool.data)
 
 
 def _shard_bytes(pool: Pool, n_images: int) -> tuple[int, int]:

@@ -12,12 +12,12 @@ import pyarrow as pa
 from dcd.config import DataConfig, IndexConfig, RunConfig
 from dcd.embeddings.embed import CODE_FORMAT, ShardStats, published
 from dcd.embeddings.read import identity_of
+from dcd.estimate.parquet_cost import ReadCost, reading_cost
 from dcd.index.plan import IndexPlan, Sources, plan_index, read_sources, sources_of
 from dcd.index.read import read_directory
 from dcd.sources.listing import list_shards
 from dcd.sources.objects import is_local, stat_object
-from dcd.sources.parquet import ReadCost, reading_cost
-from dcd.sources.records import Shard
+from dcd.sources.records import ListedImage, Shard
 from dcd.sources.shards import list_images
 from dcd.sources.source import Source, source_of
 from dcd.splits.label_table import read_labels
@@ -135,4 +135,5 @@ def _labels_of(data: DataConfig) -> frozenset[str] | None:
     if shards[0].format == "webdataset":  # only reading all of them would tell
         return None
     images = (image for shard in shards for image in list_images(shard, source.data))
-    return frozenset(image.weak_label for image in images if image.weak_label is not None)
+    labels = (image.weak_label for image in images if isinstance(image, ListedImage))
+    return frozenset(label for label in labels if label is not None)

@@ -22,7 +22,7 @@ MAX_PIXELS = 89_478_485  # 256 MiB as RGB; also where Pillow starts to warn
 _LARGE_PIXELS = 2**24
 _MAX_SCAN_PIXELS = 4_000_000_000  # about five seconds: each scan of a JPEG visits each pixel
 _MIN_SCAN_BYTES = 10
-_FORMATS = tuple(name for each in decoded_formats() for name in each.pillow)
+OPENED_FORMATS = tuple(name for each in decoded_formats() for name in each.pillow)
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _ORIENTATION = 0x0112
 _MAX_SAMPLE = 2**16 - 1
@@ -95,7 +95,7 @@ def decode(data: bytes) -> np.ndarray:
         raise BadImage("zero bytes")
     try:
         _check_jxl(data)
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=OPENED_FORMATS) as image:
             _check_cost(image, data)
             is_large = image.width * image.height > _LARGE_PIXELS
             with _one_large_image if is_large else nullcontext():

@@ -56,13 +56,47 @@ REFUSED = {
     "svgz": "SVG is a drawing without pixels; convert it to PNG",
     "psd": "Photoshop files are not decoded; convert them to PNG",
     "ico": "icons are not decoded; convert them to PNG",
-    "dng": "camera raw files are not decoded; convert them to JPEG",
-    "cr2": "camera raw files are not decoded; convert them to JPEG",
-    "cr3": "camera raw files are not decoded; convert them to JPEG",
-    "nef": "camera raw files are not decoded; convert them to JPEG",
-    "arw": "camera raw files are not decoded; convert them to JPEG",
     "exr": "floating-point pictures are not decoded; convert them to PNG",
     "hdr": "floating-point pictures are not decoded; convert them to PNG",
+    **dict.fromkeys(
+        [
+            "dng",
+            "cr2",
+            "cr3",
+            "crw",
+            "nef",
+            "nrw",
+            "arw",
+            "sr2",
+            "srf",
+            "orf",
+            "rw2",
+            "raf",
+            "pef",
+            "srw",
+            "3fr",
+            "iiq",
+        ],
+        "camera raw files are not decoded; convert them to JPEG",
+    ),
+    **{
+        suffix: f"{suffix} files are not decoded; convert them to PNG"
+        for suffix in [
+            "tga",
+            "pcx",
+            "sgi",
+            "icns",
+            "dds",
+            "qoi",
+            "xcf",
+            "eps",
+            "emf",
+            "wmf",
+            "cur",
+            "dcm",
+            "fits",
+        ]
+    },
 }
 
 SUFFIXES = frozenset(suffix for each in FORMATS for suffix in each.suffixes)

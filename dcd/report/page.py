@@ -72,6 +72,7 @@ def render(
         max_open_groups=MAX_OPEN_GROUPS,
         max_classes=MAX_CLASSES,
         pictures=pictures.uris,
+        n_broken=len(pictures.broken),
         rejects=rejects[:MAX_REASONS],
         n_reject_reasons=len(rejects),
         config_yaml=yaml.safe_dump(

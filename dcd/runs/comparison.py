@@ -22,7 +22,7 @@ from dcd.evaluation.summary import (
 )
 from dcd.runs import comparison_figures
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
-from dcd.sources.source import Source, fetch, fetch_all
+from dcd.sources.source import Source, fetch_shown
 from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
@@ -226,9 +226,9 @@ def retrieval_sheet(
     wanted = pa.array(sorted({i for row in picks.values() for i in row}), pa.string())
     debug_train = store.read_table(keys.selection_picks(selection_id), ["image_id", "shard"])
     shown = debug_train.filter(pc.is_in(debug_train["image_id"], value_set=wanted))
-    images = dict(fetch(store, pool, shown))
+    images = fetch_shown(store, [pool], shown)
     rows = failures.filter(pc.is_in(failures["image_id"], value_set=pa.array(chosen)))
-    errors = fetch_all(store, error_sample.sources, rows)
+    errors = fetch_shown(store, error_sample.sources, rows)
     label = dict(zip(failures["image_id"].to_pylist(), failures["label"].to_pylist(), strict=True))
     return comparison_figures.sheet(
         [(label[f], errors.get(f), [images.get(i) for i in picks[f]]) for f in chosen]

@@ -28,7 +28,7 @@ from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.since import since_champion
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
-from dcd.sources.source import Source, fetch, fetch_all
+from dcd.sources.source import Source, fetch_shown
 from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
@@ -227,8 +227,8 @@ def _image_bytes(
     failures = store.read_table(keys.split(errors.id), ["image_id", "shard"])
     rows = pool_rows(store, evidence.index, pc.unique(record.neighbors["label"]))
     found = {
-        "failure": fetch_all(store, errors.sources, _among(failures, shown, "failure")),
-        "pool": fetch(store, evidence.pool, _among(rows, shown, "pool")),
+        "failure": fetch_shown(store, errors.sources, _among(failures, shown, "failure")),
+        "pool": fetch_shown(store, [evidence.pool], _among(rows, shown, "pool")),
     }
     return {
         picture: found[picture.origin][picture.image_id]

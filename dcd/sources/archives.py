@@ -4,7 +4,7 @@ The one place where suffixes of archives are compared, in lower case.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -19,8 +19,9 @@ from dcd.sources.files import count_manifest
 from dcd.sources.objects import Object, object_uri
 from dcd.sources.parquet import Footer, open_parquet, read_footer
 from dcd.sources.parquet_cells import OTHER_IMAGE_COLUMNS
-from dcd.sources.passed_over import PassedOver, is_hidden, why_no_image
+from dcd.sources.passed_over import PassedOver, is_hidden, other_form, why_no_image
 from dcd.sources.records import LABEL_COLUMNS, Format, Shard
+from dcd.sources.tables import TEXT_TABLES
 from dcd.store.filesystems import Location
 from dcd.store.keys import digest, slug
 from dcd.store.requests import REQUESTS_AT_ONCE
@@ -32,9 +33,14 @@ ARCHIVES: dict[str, Format] = {
     ".tgz": "webdataset",
     ".tar.bz2": "webdataset",
     ".tar.xz": "webdataset",
+    ".tar.zst": "webdataset",
     ".parquet": "parquet",
-    ".csv": "manifest",
+    **dict.fromkeys(TEXT_TABLES, "manifest"),
 }
+READS_ARCHIVES = (
+    "archives are .tar, also as .gz, .bz2, .xz or .zst, .parquet, and manifests as .csv or .tsv, "
+    "also packed"
+)
 _HIVE = re.compile(r"(?:^|/)(\w+)=([^/]*)(?=/)")
 
 
@@ -50,7 +56,7 @@ def archives_among(
         raise DataError(
             f"{data.images}: matches {path}, of unknown format; "
             + ("name the folder of class folders" if images else "narrow the glob")
-            + f"; archives end in {', '.join(ARCHIVES)}"
+            + f"; {READS_ARCHIVES}{other_form([path])}"
         )
     for item in others:
         name = shown_name(item.path[len(root.path) + 1 :])
@@ -63,8 +69,13 @@ def lies_hidden(root: Location, item: Object) -> bool:
     return is_hidden(item.path[len(root.path) + 1 :])
 
 
-def archive_shards(root: Location, files: Sequence[Object], data: DataConfig) -> list[Shard]:
-    """One shard a file, or several a manifest; all files must be of one format."""
+def archive_shards(
+    root: Location, files: Sequence[Object], data: DataConfig, notes: list[str]
+) -> list[Shard]:
+    """One shard a file, or several a manifest; all files must be of one format.
+
+    `notes` gets what differs between the files.
+    """
     kinds = {archive_format(item.path) for item in files}
     if len(kinds) > 1:
         raise DataError(
@@ -88,6 +99,7 @@ def archive_shards(root: Location, files: Sequence[Object], data: DataConfig) ->
         if kinds == {"parquet"}:
             footers = list(threads.map(partial(read_footer, data=data), uris))
             _refuse_mixed_codes(uris, footers)
+            notes += _column_notes(uris, footers)
     return [
         Shard(
             shard_name(item.path[len(root.path) :]),
@@ -112,6 +124,27 @@ def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
         f"({n_bare} of {len(uris)} files have numbers alone): nothing tells which number means "
         "which name; write the names into all files, or give a `labels` table"
     )
+
+
+def _column_notes(uris: Sequence[str], footers: Sequence[Footer]) -> Iterator[str]:
+    """Tell which columns are taken for the labels, where the files do not all have the same one."""
+    found = [(uri, footer) for uri, footer in zip(uris, footers, strict=True) if footer.is_read]
+    both = [uri for uri, footer in found if footer.other_label_column]
+    if both:
+        one, other = LABEL_COLUMNS
+        yield (
+            f"{len(both):,} of {len(found):,} files, such as {both[0]}, have the columns {one} and "
+            f"{other}: {one} is taken; label_column names another"
+        )
+    of: dict[str | None, list[str]] = {}
+    for uri, footer in found:
+        of.setdefault(footer.label_column, []).append(uri)
+    if len(of) > 1:
+        told = ", ".join(
+            f"{len(files):,} {'none' if column is None else column} (such as {files[0]})"
+            for column, files in of.items()
+        )
+        yield f"the files have different label columns: {told}"
 
 
 def _manifest_shards(root: Location, data: DataConfig, item: Object) -> list[Shard]:

@@ -25,7 +25,7 @@ from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
 from dcd.sources.tables import open_table, refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import Location, locate
-from dcd.store.requests import Requests, listing_requests
+from dcd.store.requests import FOUND, MISSED, Requests, listing_requests
 from dcd.tables.labels import (
     LabelColumn,
     clean_id,
@@ -37,6 +37,8 @@ from dcd.tables.labels import (
 )
 
 _IMAGES_AT_ONCE = 32
+_NOT_REGULAR = "not a regular file"
+_NO_OBJECT = "no such object"
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,73 @@ def read_manifest(
     return _read_all(_manifest_entries(shard, data), None, wanted)
 
 
-def file_requests(shard: Shard) -> Requests:
+def file_requests(shard: Shard, data: DataConfig) -> Requests:
     """What reading one piece of files sends to an object store.
 
     A manifest counts as one read, whatever its size; a class folder is listed as far as the piece.
+    Where label files beside the images are read, every image counts as having one.
     """
     n_images = shard.n_images or 0
     if shard.format == "folder":
-        return listing_requests(n_images) + Requests(n_get=1) * n_images
+        numbered, looks = _is_numbered(shard)
+        n_files = n_images * (2 if numbered or data.label_column is not None else 1)
+        return looks + listing_requests(n_files) + Requests(n_get=1) * n_files
     return OPENED * 2 + Requests(n_get=2) + Requests(n_get=1, n_head=1) * n_images
 
 
-def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+def _is_numbered(shard: Shard) -> tuple[bool, Requests]:
+    """Whether img2dataset wrote a class folder, and what asking that sends."""
+    uri = shard.uri.rpartition("#")[0]
+    label = posixpath.basename(uri)
+    if not label.isdecimal():
+        return False, Requests()
+    root = locate(posixpath.dirname(uri))
+    found = is_img2dataset(root, label)
+    return found, FOUND if found else MISSED * 2
+
+
+def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]:
     """What `read_folder` or `read_manifest` would read, without touching the images."""
     folder = shard.format == "folder"
     for entry in _folder_entries(shard, data) if folder else _manifest_entries(shard, data):
+        image_id = short_id(entry.image_id)
+        if refused := _refused(entry):
+            yield Reject(image_id, "read", refused)
+            continue
         labelled = _labelled(entry, data.label_column)
-        if labelled.label_problem is None:  # else it becomes a reject when it is read
+        if labelled.label_problem is not None:
+            yield _unreadable_label(image_id, labelled.label_problem)
+        else:
             yield ListedImage(labelled.image_id, labelled.label, labelled.spelling)
+
+
+def absent_files(shard: Shard, data: DataConfig, at_most: int) -> Iterator[Reject | None]:
+    """Look for the files of a manifest's first rows: None for one that is there.
+
+    Raises StoreError if the store fails.
+    """
+    for entry in islice(_manifest_entries(shard, data), at_most):
+        location = entry.location
+        if location is None or _refused(entry):  # `list_files` tells these
+            continue
+        problem = None
+        try:
+            with explained(location.path, "read"):
+                problem = None if stat_object(location).is_regular else _NOT_REGULAR
+        except ObjectNotFound:
+            problem = _NO_OBJECT
+        yield Reject(short_id(entry.image_id), "read", problem) if problem else None
+
+
+def _refused(entry: _Entry) -> str | None:
+    """Why an image is none, as far as its name tells."""
+    if entry.location is None or entry.problem:
+        return entry.problem or "no location"
+    return REFUSED.get(suffix_of(entry.location.path))
+
+
+def _unreadable_label(image_id: str, problem: str) -> Reject:
+    return Reject(image_id, "label", f"unreadable label: {problem}"[:200])
 
 
 def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
@@ -110,7 +161,7 @@ def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
             label=None if numbered else class_name,
             spelling=None if numbered else spelling(shown_name(label), class_name),
             n_bytes=item.n_bytes,
-            problem=None if item.is_regular else "not a regular file",
+            problem=None if item.is_regular else _NOT_REGULAR,
             label_files=found.labels[item.path] if with_files else {},
         )
         for item in images[start : start + PIECE_IMAGES]
@@ -226,25 +277,24 @@ def _read_all(
 def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
     """Raises StoreError where the store fails; what is wrong with the image becomes a reject."""
     image_id = short_id(entry.image_id)
-    problem, n_bytes, location = entry.problem, entry.n_bytes, entry.location
+    n_bytes, location = entry.n_bytes, entry.location
+    problem = _refused(entry)
     if location is None or problem:
         return Reject(image_id, "read", problem or "no location")
-    if refused := REFUSED.get(suffix_of(location.path)):
-        return Reject(image_id, "read", refused)
     try:
         if n_bytes is None:
             with explained(location.path, "read"):
                 found = stat_object(location)
             n_bytes = found.n_bytes
-            problem = None if found.is_regular else "not a regular file"
+            problem = None if found.is_regular else _NOT_REGULAR
         if n_bytes > MAX_IMAGE_BYTES:
             problem = f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
         if problem:
             return Reject(image_id, "read", problem)
         data = read_range(location.path, location, 0, n_bytes)
     except ObjectNotFound:
-        return Reject(image_id, "read", "no such object")
+        return Reject(image_id, "read", _NO_OBJECT)
     entry = _labelled(entry, label_column)
     if entry.label_problem is not None:
-        return Reject(image_id, "label", f"unreadable label: {entry.label_problem}"[:200])
+        return _unreadable_label(image_id, entry.label_problem)
     return RawImage(image_id, data, entry.label, entry.spelling)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
+from dcd.images.formats import suffix_of
 from dcd.sources.archives import (
     archive_format,
     archive_shards,
@@ -26,9 +27,10 @@ from dcd.sources.class_folders import (
     is_img2dataset,
     refuse_hive,
 )
+from dcd.sources.lance import LANCE_SUFFIX, lance_shards
 from dcd.sources.objects import Object, find_objects, glob_objects, object_uri, stat_object
 from dcd.sources.parquet import LOOKED_INTO
-from dcd.sources.passed_over import PassedOver
+from dcd.sources.passed_over import PassedOver, other_form
 from dcd.sources.records import Shard
 from dcd.store.errors import explained
 from dcd.store.filesystems import Location, locate
@@ -40,10 +42,14 @@ _BRACES = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 
 @dataclass(frozen=True)
 class Listing:
-    """The shards of a source, sorted by name, and what beside them is no image."""
+    """The shards of a source, sorted by name, and what beside them is no image.
+
+    notes: what was guessed or differs between the files.
+    """
 
     shards: tuple[Shard, ...]
     passed_over: PassedOver
+    notes: tuple[str, ...] = ()
 
 
 def list_shards(data: DataConfig) -> list[Shard]:
@@ -62,22 +68,23 @@ def look_through(data: DataConfig) -> Listing:
     """
     uri = data.images
     passed_over = PassedOver()
+    notes: list[str] = []
     with explained(uri, "list"):
         try:
-            shards = _shards(data, passed_over)
+            shards = _shards(data, passed_over, notes)
         except FileNotFoundError as err:
             raise DataError(f"{uri}: no such file, folder or bucket{_meant_braces(uri)}") from err
     if not shards:
         found = f"; {passed_over}" if len(passed_over) else ""
         raise DataError(
             f"{uri}: no image source matches; give a file, a glob or a folder"
-            f"{_meant_braces(uri)}{found}"
+            f"{_meant_braces(uri)}{found}{other_form(passed_over.names)}"
         )
     shards.sort(key=lambda shard: shard.name)
     for one, other in pairwise(shards):
         if one.name == other.name:
             raise DataError(f"{one.uri} and {other.uri}: both make the shard name {one.name!r}")
-    return Listing(tuple(shards), passed_over)
+    return Listing(tuple(shards), passed_over, tuple(notes))
 
 
 def shard_listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
@@ -100,22 +107,27 @@ def shard_listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Request
     return found + LOOKED_INTO * (1 + n_files)  # the first one twice: is it a manifest?
 
 
-def _shards(data: DataConfig, passed_over: PassedOver) -> list[Shard]:
+def _shards(data: DataConfig, passed_over: PassedOver, notes: list[str]) -> list[Shard]:
     located = locate(data.images.rstrip("/"))
     fs, path = located.fs, located.path
+    if path.lower().endswith(LANCE_SUFFIX):
+        name = shard_name(posixpath.basename(path)[: -len(LANCE_SUFFIX)])
+        return lance_shards(located, data.images, name)
     if glob.has_magic(path) and not fs.exists(path):
         fixed = path[: min(path.find(char) for char in "*?[" if char in path)]
         root = Location(fs, posixpath.dirname(fixed + "x"))
         files = archives_among(root, glob_objects(located), data, passed_over)
-        return archive_shards(root, files, data)
+        return archive_shards(root, files, data, notes)
     if fs.isfile(path):
         root = Location(fs, posixpath.dirname(path))
         files = archives_among(root, [stat_object(located)], data, None)
-        return archive_shards(root, files, data)
-    return _folder_shards(located, data, passed_over)
+        return archive_shards(root, files, data, notes)
+    return _folder_shards(located, data, passed_over, notes)
 
 
-def _folder_shards(root: Location, data: DataConfig, passed_over: PassedOver) -> list[Shard]:
+def _folder_shards(
+    root: Location, data: DataConfig, passed_over: PassedOver, notes: list[str]
+) -> list[Shard]:
     """Tars go before Parquet files, which img2dataset writes beside them as metadata."""
     files = find_objects(root)
     visible = [item for item in files if not lies_hidden(root, item)]
@@ -136,8 +148,9 @@ def _folder_shards(root: Location, data: DataConfig, passed_over: PassedOver) ->
         passed_over.add("table", shown_name(item.path[len(root.path) + 1 :]))
     if archives:
         for item in found.images:
-            passed_over.add("other view", shown_name(item.path[len(root.path) + 1 :]))
-        return archive_shards(root, archives, data)
+            name = shown_name(item.path[len(root.path) + 1 :])
+            passed_over.add("loose image" if suffix_of(name) else "no image", name)
+        return archive_shards(root, archives, data, notes)
     refuse_hive(data.images, (label for label, _, _ in class_pieces(root, found.images)))
     return [
         _piece_shard(root, found, label, piece, part, data, passed_over)

@@ -3,7 +3,7 @@
 import io
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,23 +158,30 @@ def read_range(uri: str, located: Location, start: int, n_bytes: int) -> bytes:
 
 def _walk(root: str) -> Iterator[Object]:
     """Files below a local folder, through links too, but never into a folder they are in."""
+    within: dict[str, tuple[str, ...]] = {}  # the real folders on the way to each
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
-        above = os.path.realpath(folder) + "/"
+        here = os.path.realpath(folder) + "/"
+        above = (*within.pop(folder, ()), here)
         hidden = [name for name in subfolders if name.startswith(".")]
         for name in hidden:
             yield Object(os.path.join(folder, name) + "/", 0, "hidden", is_regular=False)
         subfolders[:] = [
             name
             for name in subfolders
-            if name not in hidden
-            and not above.startswith(os.path.realpath(os.path.join(folder, name)) + "/")
+            if name not in hidden and not _leads_back(os.path.join(folder, name), above)
         ]
+        within |= {os.path.join(folder, name): above for name in subfolders}
         for name in names:
             path = os.path.join(folder, name)
             try:
                 yield _local(path, os.stat(path))
             except OSError:  # a link that leads nowhere
                 yield Object(path, 0, "unreadable", is_regular=False)
+
+
+def _leads_back(folder: str, above: Sequence[str]) -> bool:
+    real = os.path.realpath(folder) + "/"
+    return any(one.startswith(real) for one in above)
 
 
 def _raise(err: OSError) -> None:

@@ -1,7 +1,6 @@
 """Parquet files with a column of encoded images, read row group by row group."""
 
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from dcd.sources.parquet_cells import (
     LabelForm,
     columns_of,
     image_parts,
+    label_columns,
     label_form,
     read_beside,
 )
@@ -28,22 +28,13 @@ from dcd.sources.records import (
     Shard,
     short_id,
 )
-from dcd.store.requests import Requests, footer_requests, total
+from dcd.store.requests import footer_requests
 from dcd.tables.labels import cleaned, id_column
 
 _BATCH_BYTES = 32 * 2**20
-_READ_BYTES = 4 * 2**20
-_PAGE_ROWS, _PAGE_BYTES = 1024, 2**20
+READ_BYTES = 4 * 2**20
 LOOKED_INTO = OPENED + footer_requests(0)  # `open_parquet` on S3, as `read_footer` does it
-_UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
-
-
-@dataclass(frozen=True)
-class ReadCost:
-    """What `read_parquet` fetches: bytes of the columns it needs, and requests where it is S3."""
-
-    n_bytes: int
-    requests: Requests
+UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
 
 
 @dataclass(frozen=True)
@@ -55,25 +46,36 @@ class _Damage:
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
-    """Raises an `_UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
-    return pq.ParquetFile(open_object(uri), pre_buffer=False, buffer_size=_READ_BYTES)
+    """Raises an `UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
+    return pq.ParquetFile(open_object(uri), pre_buffer=False, buffer_size=READ_BYTES)
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footer of a file of images tells; all None if the file is damaged."""
+    """What the footer of a file of images tells; all None if the file is damaged.
+
+    other_label_column: a second column that would be taken for the labels, if it were alone.
+    """
 
     n_rows: int | None = None
     labels: LabelForm | None = None
+    label_column: str | None = None
+    other_label_column: str | None = None
+
+    @property
+    def is_read(self) -> bool:
+        return self.n_rows is not None
 
 
 def read_footer(uri: str, data: DataConfig) -> Footer:
     """Raises StoreError if the store fails."""
     try:
         file = open_parquet(uri)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Footer()
-    return Footer(file.metadata.num_rows, label_form(file.schema_arrow, data))
+    schema = file.schema_arrow
+    columns = label_columns(schema, data)
+    return Footer(file.metadata.num_rows, label_form(schema, data), *columns[:2])
 
 
 def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
@@ -83,7 +85,7 @@ def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
     """
     try:
         file = open_parquet(shard.uri)
-    except _UNREADABLE as err:
+    except UNREADABLE as err:
         yield Reject(shard.name, "read", f"not a readable Parquet file: {err}"[:200])
         return
     columns = columns_of(file.schema_arrow, data, shard.uri)
@@ -98,56 +100,6 @@ def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
                 yield from _rows(batch, columns, shard, row)
                 row += batch.num_rows
         first_row += file.metadata.row_group(group).num_rows
-
-
-def reading_cost(uri: str, data: DataConfig) -> ReadCost:
-    """What `read_parquet` will fetch of a file, by its footer.
-
-    Raises DataError if the columns are not there, StoreError if the store fails.
-    """
-    try:
-        file = open_parquet(uri)
-    except _UNREADABLE:
-        return ReadCost(0, LOOKED_INTO)
-    names = set(columns_of(file.schema_arrow, data, uri).names())
-    groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
-    every = (group.column(n) for group in groups for n in range(group.num_columns))
-    chunks = [chunk for chunk in every if chunk.path_in_schema.partition(".")[0] in names]
-    footer_bytes = file.metadata.serialized_size
-    reads = Requests(n_get=sum(_reads(_pages(chunk)) for chunk in chunks))
-    return ReadCost(
-        sum(chunk.total_compressed_size for chunk in chunks) + footer_bytes,
-        total([OPENED, footer_requests(footer_bytes), reads]),
-    )
-
-
-def _pages(chunk: pq.ColumnChunkMetaData) -> list[int]:
-    """Bytes of the pages of a column in a row group, as Arrow writes them.
-
-    The footer knows the dictionary's page alone. The others end where a batch of 1,024 rows, of
-    large images many megabytes, goes beyond 1 MiB.
-    """
-    size, pages = chunk.total_compressed_size, []
-    if chunk.has_dictionary_page:
-        pages.append(max(0, chunk.data_page_offset - chunk.dictionary_page_offset))
-    left = size - sum(pages)
-    by_batch = size * _PAGE_ROWS // max(1, chunk.num_values)
-    page = max(_PAGE_BYTES, by_batch)
-    return [*pages, *[page] * (left // page), left % page]
-
-
-def _reads(pages: list[int]) -> int:
-    """Reads of Arrow's buffered stream: a page's header fills the buffer, a long page passes it."""
-    n_reads, buffered, left = 0, 0, sum(pages)
-    for page in pages:
-        if page and not buffered:
-            n_reads, buffered = n_reads + 1, min(_READ_BYTES, left)
-        if page > buffered:
-            n_reads += 1
-            missing = page - buffered
-            buffered = page if missing >= _READ_BYTES else min(buffered + _READ_BYTES, left)
-        buffered, left = buffered - page, left - page
-    return n_reads
 
 
 def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Iterator[RawImage]:
@@ -170,33 +122,80 @@ def fetch_parquet(shard: Shard, data: DataConfig, wanted: frozenset[str]) -> Ite
         first_row += n_rows
 
 
-def list_parquet(shard: Shard, data: DataConfig) -> Iterator[ListedImage]:
+def list_parquet(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]:
     """What `read_parquet` would read, from the id and label columns alone.
 
-    Stops at damage. Raises DataError if the columns are not there.
+    Ends at damage, with a reject. Raises DataError if the columns are not there.
     """
-    with suppress(*_UNREADABLE):
+    row = 0
+    try:
         file = open_parquet(shard.uri)
         columns = columns_of(file.schema_arrow, data, shard.uri)
-        row = 0
         for batch in file.iter_batches(columns=[*filter(None, (columns.id, columns.label))]):
             yield from _listed(batch, columns, shard.name, row)
             row += batch.num_rows
+    except UNREADABLE as err:
+        yield Reject(f"{shard.name}/{row}", "read", f"damaged Parquet file: {err}"[:200])
+
+
+def rows_without_bytes(shard: Shard, data: DataConfig, at_most: int) -> Iterator[Reject | None]:
+    """Look for the image of rows that hold no bytes, the first `at_most`: None for one that is.
+
+    Of groups of rows that all lack them, which the footer tells; they may name files. Raises
+    DataError if the columns are not there, StoreError if the store fails.
+    """
+    try:
+        file = open_parquet(shard.uri)
+        columns = columns_of(file.schema_arrow, data, shard.uri)
+        is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
+        leaf = f"{columns.image}.bytes" if is_struct else columns.image
+        first_row = 0
+        for group in range(file.num_row_groups):
+            n_rows = file.metadata.row_group(group).num_rows
+            if at_most <= 0:
+                return
+            if n_rows and _n_nulls(file.metadata.row_group(group), leaf) == n_rows:
+                part = file.read_row_group(group, columns.names(), use_threads=False)
+                for batch in part.slice(0, at_most).to_batches():
+                    for image in _rows(batch, columns, shard, first_row):
+                        yield image if isinstance(image, Reject) else None
+                at_most -= min(n_rows, at_most)
+            first_row += n_rows
+    except UNREADABLE:
+        return
+
+
+def _n_nulls(group: pq.RowGroupMetaData, leaf: str) -> int | None:
+    for number in range(group.num_columns):
+        chunk = group.column(number)
+        if chunk.path_in_schema == leaf:
+            return chunk.statistics.null_count if chunk.is_stats_set else None
+    return None
 
 
 def _listed(
     batch: pa.RecordBatch, columns: Columns, shard: str, first_row: int
-) -> Iterator[ListedImage]:
-    """The rows with an id and no unreadable label: others become rejects when they are read."""
+) -> Iterator[ListedImage | Reject]:
     ids = _ids(batch, columns, shard, first_row)
-    if columns.label is None:
-        yield from (ListedImage(i, None) for i in ids if i is not None)
-        return
-    labels = cleaned(batch.column(columns.label), columns.code_book)
+    labels = None
+    if columns.label is not None:
+        labels = cleaned(batch.column(columns.label), columns.code_book)
     for row, image_id in enumerate(ids):
-        label, reason = labels.row(row)
-        if image_id is not None and reason is None:
-            yield ListedImage(image_id, label, labels.spelling(row))
+        label, reason = (None, None) if labels is None else labels.row(row)
+        if image_id is None:
+            yield _without_id(shard, first_row + row, columns)
+        elif reason is not None:
+            yield _unreadable_label(image_id, reason)
+        else:
+            yield ListedImage(image_id, label, labels and labels.spelling(row))
+
+
+def _without_id(shard: str, row: int, columns: Columns) -> Reject:
+    return Reject(f"{shard}/{row}", "read", f"no id in column {columns.id!r}")
+
+
+def _unreadable_label(image_id: str, reason: str) -> Reject:
+    return Reject(short_id(image_id), "label", f"unreadable label: {reason}"[:200])
 
 
 def _ids(batch: pa.RecordBatch, columns: Columns, shard: str, first_row: int) -> list[str | None]:
@@ -241,7 +240,7 @@ def _batches(
     while True:
         try:
             batch = next(batches, None)
-        except _UNREADABLE as err:
+        except UNREADABLE as err:
             yield _Damage(meta.num_rows - n_read, f"damaged row group {group}: {err}"[:200])
             return
         if batch is None:
@@ -266,8 +265,7 @@ def _rows(
     for row in range(batch.num_rows) if only is None else only.tolist():
         image_id = ids[row]
         if image_id is None:
-            by_row = f"{shard.name}/{first_row + row}"
-            yield Reject(by_row, "read", f"no id in column {columns.id!r}")
+            yield _without_id(shard.name, first_row + row, columns)
             continue
         label, reason = (None, None) if labels is None else labels.row(row)
         data = _image_bytes(image[row], None if files is None else files[row], shard.uri)
@@ -276,7 +274,7 @@ def _rows(
         elif len(image_id) > MAX_ID_CHARS:
             yield Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
         elif reason is not None:
-            yield Reject(image_id, "label", f"unreadable label: {reason}"[:200])
+            yield _unreadable_label(image_id, reason)
         else:
             yield RawImage(image_id, data, label, labels and labels.spelling(row))
 

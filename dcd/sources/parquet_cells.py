@@ -13,7 +13,7 @@ from dcd.sources.records import LABEL_COLUMNS, MAX_IMAGE_BYTES
 from dcd.sources.tables import refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import locate
-from dcd.tables.labels import Names, class_names
+from dcd.tables.labels import Names, code_book, may_be_codes
 
 # The name that img2dataset gives its image column is the format it encoded to.
 OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
@@ -58,7 +58,7 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
         image=image,
         id=data.id_column if data.id_column in names else None,
         label=label,
-        code_book=None if label is None else _code_book(schema, label),
+        code_book=None if label is None else code_book(schema, label),
     )
     refuse_look_alikes(schema.names, found.names(), uri)
     if not _holds_bytes(schema.field(image).type):
@@ -76,8 +76,13 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
 
 def label_column(schema: pa.Schema, data: DataConfig) -> str | None:
     """The column that holds the labels; None if there is none."""
+    return next(iter(label_columns(schema, data)), None)
+
+
+def label_columns(schema: pa.Schema, data: DataConfig) -> list[str]:
+    """The columns that may hold the labels, the one that is taken first."""
     labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    return next((name for name in labels if name in schema.names), None)
+    return [name for name in labels if name in schema.names]
 
 
 def label_form(schema: pa.Schema, data: DataConfig) -> LabelForm | None:
@@ -85,9 +90,9 @@ def label_form(schema: pa.Schema, data: DataConfig) -> LabelForm | None:
     column = label_column(schema, data)
     if column is None:
         return None
-    if not pa.types.is_integer(schema.field(column).type):
+    if not may_be_codes(schema.field(column).type):
         return "text"
-    return "bare codes" if _code_book(schema, column) is None else "named codes"
+    return "bare codes" if code_book(schema, column) is None else "named codes"
 
 
 def image_parts(column: pa.Array) -> tuple[pa.Array, list[str | None] | None]:
@@ -127,11 +132,6 @@ def read_beside(table_uri: str, name: str) -> bytes:
         return read_range(uri, located, 0, found.n_bytes)
     except ObjectNotFound as err:
         raise ValueError(f"{says}, and no such file lies beside the table") from err
-
-
-def _code_book(schema: pa.Schema, column: str) -> Names | None:
-    is_code = pa.types.is_integer(schema.field(column).type)
-    return class_names(schema, column) if is_code else None
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

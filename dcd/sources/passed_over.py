@@ -4,6 +4,8 @@ One rule for folders, S3 listings, tars and the inbox: hidden files and folder m
 then the suffix decides; what is passed over is counted, with examples.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,8 +17,8 @@ Kind = Literal[
     "no image",
     "archive",
     "label file",
-    "lone label",
     "other view",
+    "loose image",
     "table",
 ]
 _N_EXAMPLES = 3
@@ -32,16 +34,30 @@ _IN_WORDS: dict[Kind, tuple[str, str]] = {
     "no image": ("file that is no image by its suffix", "files that are no images by their suffix"),
     "archive": ("archive that is not read here", "archives that are not read here"),
     "label file": ("label file beside an image", "label files beside images"),
-    "lone label": (
-        "label that does not follow the image of its key (a reject)",
-        "labels that do not follow the image of their key (rejects)",
-    ),
     "other view": (
         "picture beside the image of its key, without a label of its own",
         "pictures beside the image of their key, without labels of their own",
     ),
+    "loose image": ("image beside the archives", "images beside the archives"),
     "table": ("table without image bytes", "tables without image bytes"),
 }
+
+
+_OTHER_FORMS = tuple(
+    (re.compile(pattern, re.IGNORECASE), form)
+    for pattern, form in (
+        (
+            r"\.mds(\.\w+)?$",
+            "MosaicML's MDS, which is not read (its library, mosaicml-streaming 0.13.0, wants "
+            "numpy < 2.2); write its samples as WebDataset tars or Parquet",
+        ),
+        (r"(^|/)_versions/|\.lance$", "a Lance dataset, whose folder must end in .lance"),
+        (r"\.arrow$", "what `datasets` writes by save_to_disk; write it by to_parquet"),
+        (r"\.tfrecord", "TFRecord, which is not read; write WebDataset tars or Parquet"),
+        (r"\.(mdb|lmdb)$", "LMDB, which is not read; write WebDataset tars or Parquet"),
+        (r"\.(zip|rar|7z)$", "a packed folder; unpack it, or pack it as a tar"),
+    )
+)
 
 
 @dataclass
@@ -50,6 +66,11 @@ class PassedOver:
 
     counts: dict[Kind, int] = field(default_factory=dict)
     examples: dict[Kind, list[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The examples of all kinds."""
+        return [name for named in self.examples.values() for name in named]
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -81,6 +102,15 @@ def is_hidden(name: str) -> bool:
     """Whether a file, or a folder that it is in, is hidden: `.x`, AppleDouble's `._x`, __MACOSX."""
     parts = name.replace("\\", "/").split("/")
     return any((p.startswith(".") and p not in (".", "..")) or p == "__MACOSX" for p in parts)
+
+
+def other_form(names: Sequence[str]) -> str:
+    """A hint where files are of a form that is known and not read; "" where they are none."""
+    for name in names:
+        for pattern, form in _OTHER_FORMS:
+            if pattern.search(name):
+                return f"; looks like {form}"
+    return ""
 
 
 def why_no_image(name: str, n_bytes: int | None, *, by_suffix: bool) -> Kind | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["webdataset", "parquet", "folder", "manifest"]
+Format = Literal["webdataset", "parquet", "folder", "manifest", "lance"]
 MAX_IMAGE_BYTES = 128 * 2**20
 MAX_ID_CHARS = 1024
 LABEL_COLUMNS = ("weak_label", "label")

@@ -11,6 +11,7 @@ import pyarrow as pa
 from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.sources.files import list_files, read_folder, read_manifest
+from dcd.sources.lance import list_lance, read_lance
 from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
 from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import ListedImage, RawImage, Reject, Shard
@@ -61,9 +62,10 @@ def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> 
 
 def list_images(
     shard: Shard, data: DataConfig, passed_over: PassedOver | None = None
-) -> Iterator[ListedImage]:
+) -> Iterator[ListedImage | Reject]:
     """Yield the ids and labels of a shard's images; only of tars are all bytes read for it.
 
+    What is seen to be none without reading images is a reject, as `read_shard` makes it.
     `passed_over` gets the members of a tar that are no images. Raises DataError if the shard is
     gone or lacks its columns, StoreError if the store fails.
     """
@@ -72,11 +74,14 @@ def list_images(
             images = read_webdataset(shard, data, passed_over=passed_over)
             return (
                 ListedImage(image.image_id, image.weak_label, image.spelling)
-                for image in images
                 if isinstance(image, RawImage)
+                else image
+                for image in images
             )
         case "parquet":
             return list_parquet(shard, data)
+        case "lance":
+            return list_lance(shard, data)
         case _:
             return list_files(shard, data)
 
@@ -117,3 +122,5 @@ def _open(
             return read_folder(shard, data, wanted)
         case "manifest":
             return read_manifest(shard, data, wanted)
+        case "lance":
+            return read_lance(shard, data, wanted)

@@ -1,5 +1,6 @@
 """Describe a source of images: where it is, its listing into shards, fetching images by id."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,11 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import SPLITS, DataConfig, RunConfig
+from dcd.errors import DCDError
 from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, shards_from_table, shards_table
 from dcd.store import Store, keys
 
+log = logging.getLogger(__name__)
 _PASSED_OVER = "passed_over"
 
 
@@ -61,12 +64,35 @@ def fetch(store: Store, source: Source, rows: pa.Table) -> Mapping[str, bytes]:
 
 def fetch_each(store: Store, of: Sequence[Source], rows: pa.Table) -> Iterator[RawImage]:
     """Yield the images of `fetch_all` one by one, by shard: for more than memory holds."""
+    for source, shard, wanted in _by_shard(store, of, rows):
+        yield from fetch_images(shard, source.data, wanted)
+
+
+def _by_shard(
+    store: Store, of: Sequence[Source], rows: pa.Table
+) -> Iterator[tuple[Source, Shard, list[str]]]:
+    """Every shard that holds some of the rows, with their ids."""
     wanted_shards = set(rows["shard"].to_pylist())
     for source in of:
         shards = {s.name: s for s in shards_from_table(store.read_table(keys.shards(source.id)))}
         for name in sorted(wanted_shards & shards.keys()):
             wanted = rows.filter(pc.equal(rows["shard"], name))["image_id"].to_pylist()
-            yield from fetch_images(shards[name], source.data, wanted)
+            yield source, shards[name], wanted
+
+
+def fetch_shown(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:
+    """Fetch the pictures of a page, as `fetch_all`; what cannot be read any more is left out.
+
+    A page is made when all work is done, and must not fail for a picture.
+    """
+    found: dict[str, bytes] = {}
+    for source, shard, wanted in _by_shard(store, of, rows):
+        try:
+            for raw in fetch_images(shard, source.data, wanted):
+                found[raw.image_id] = raw.data
+        except (DCDError, OSError, pa.ArrowException) as err:
+            log.warning("%s: pictures of the report cannot be read: %s", shard.uri, err)
+    return found
 
 
 def list_source(store: Store, source: Source) -> list[Shard]:

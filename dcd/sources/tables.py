@@ -17,17 +17,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from dcd.errors import DataError, LabelError, ObjectNotFound
 from dcd.sources.objects import open_object
-from dcd.tables.labels import Names, class_names, clean_text
+from dcd.tables.labels import Names, clean_text, code_book
 
 _TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+TEXT_TABLES = tuple(
+    suffix + packed for suffix in _TEXT_SUFFIXES for packed in ("", *_COMPRESSED_SUFFIXES)
+)
 _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _MAX_HEADER_BYTES = 2**20
+_LATE_QUOTE = r"""^\s+"(?:[^"]|"")*"\s*$"""
 _READ_BYTES = 8 * 2**20
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
 READS = "Parquet, .csv or .tsv, the last two also as .gz, .bz2, .xz or .zst"
@@ -54,9 +59,7 @@ class TableFile:
 
     def code_book(self, column: str) -> Names | None:
         """The names of the codes that a column of whole numbers holds; None without any."""
-        if column not in self.names or not pa.types.is_integer(self.schema.field(column).type):
-            return None
-        return class_names(self.schema, column)
+        return code_book(self.schema, column) if column in self.names else None
 
     def read(self, columns: Collection[str]) -> pa.Table:
         """These columns, no others: views and large types as plain ones.
@@ -72,6 +75,8 @@ class TableFile:
             else:
                 with _text(self.uri) as stream:
                     table = pacsv.read_csv(stream, **self._options(wanted))
+        if self.separator is not None:
+            self._refuse_late_quotes(table)
         return table.select(wanted)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -81,7 +86,21 @@ class TableFile:
                 yield from pq.ParquetFile(open_object(self.uri)).iter_batches(use_threads=False)
                 return
             with _text(self.uri) as stream:
-                yield from pacsv.open_csv(stream, **self._options(self.names))
+                for batch in pacsv.open_csv(stream, **self._options(self.names)):
+                    self._refuse_late_quotes(batch)
+                    yield batch
+
+    def _refuse_late_quotes(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Raises DataError for a quote behind a space, which opens no quoted field."""
+        for name, column in zip(rows.schema.names, rows.columns, strict=True):
+            late = pc.match_substring_regex(column, _LATE_QUOTE)
+            if pc.any(late, min_count=0).as_py():
+                found = column.filter(late)
+                raise DataError(
+                    f"{_at(self.place, self.uri)}: {len(found):,} values of column {name!r}, such "
+                    f"as {found[0].as_py()!r}, have a space before the quote, which makes the "
+                    "quotes part of the value; remove the space"
+                )
 
     def _options(self, columns: Sequence[str]) -> dict[str, object]:
         return {
@@ -103,8 +122,13 @@ def open_table(uri: str, place: str) -> TableFile:
     text_separator = _by_name(uri)
     with _explained(uri, place, text_separator is not None):
         with io.BufferedReader(open_object(uri), 2**16) as raw:
-            is_parquet = raw.peek(4)[:4] == b"PAR1"
-        if is_parquet or text_separator is None:
+            start = raw.peek(4)[:4]
+        if start == b"PK\3\4":
+            raise DataError(
+                f"{_at(place, uri)}: is a ZIP file, as Excel's workbooks are; expected a table: "
+                f"{READS}"
+            )
+        if start == b"PAR1" or text_separator is None:
             return TableFile(uri, place, pq.ParquetFile(open_object(uri)).schema_arrow)
         return _text_table(uri, place, text_separator)
 
@@ -148,7 +172,8 @@ def _text_table(uri: str, place: str, separator: str) -> TableFile:
         if len(others) == 1:
             found = others[0]
             note = f"{uri} has a {_SEPARATORS[found]} between its columns, and is read so"
-    names = [clean_text(name) for name in next(csv.reader([header], delimiter=found))]
+    fields = next(csv.reader([header], delimiter=found, skipinitialspace=True))
+    names = [clean_text(name) for name in fields]
     schema = pa.schema([pa.field(name, pa.string()) for name in names])
     return TableFile(uri, place, schema, found, n_skipped, encoding, note)
 

@@ -6,6 +6,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
 
 from dcd.images.formats import is_image_name
 from dcd.sources.objects import OPENED, open_object
@@ -18,6 +21,7 @@ from dcd.tables.labels import clean_id
 _MAX_HEADER_BYTES = 2**20
 READ_BYTES = 8 * 2**20  # one range request
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 # What tarfile raises on malformed archives, beside its own errors (found by fuzzing).
 _MALFORMED = (
@@ -29,6 +33,7 @@ _MALFORMED = (
     RecursionError,
     zlib.error,
     lzma.LZMAError,
+    OSError,  # of Arrow, for damaged Zstandard; the store raises StoreError
 )
 
 
@@ -70,8 +75,12 @@ def members(shard: Shard, reading: Reading) -> Iterator[Member | Reject]:
     try:
         stream = io.BufferedReader(open_object(shard.uri), READ_BYTES)
         # Plain archives go without tarfile's stream layer: a third faster, and skipping is a seek.
-        mode = "r|*" if stream.peek(8).startswith(_COMPRESSED) else "r:"
-        with tarfile.open(fileobj=stream, mode=mode, tarinfo=_StrictTarInfo) as archive:
+        start = stream.peek(8)[:8]
+        mode = "r|*" if start.startswith(_COMPRESSED) else "r:"
+        archived: Any = stream
+        if start.startswith(_ZSTD):
+            archived, mode = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd"), "r|"
+        with tarfile.open(fileobj=archived, mode=mode, tarinfo=_StrictTarInfo) as archive:
             while (info := archive.next()) is not None:
                 archive.members = []  # pyright: ignore  # tarfile would keep every header
                 if info.size < 0:

@@ -155,7 +155,6 @@ def _without_image(sample: _Sample, reading: Reading) -> Iterator[Reject]:
         for suffix in sample.suffixes:
             reading.passed_over.add("no image", f"{sample.key}.{suffix}".rstrip("."))
         return
-    reading.passed_over.add("lone label", f"{sample.key}.{sample.suffixes[0]}")
     found = ", ".join(f".{suffix}" for suffix in sample.suffixes[:8])
     reason = f"no image among the members of its key: {found}"
     if sample.key in reading.unlabelled:

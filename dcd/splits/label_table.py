@@ -41,7 +41,7 @@ def read_label_table(
     `place` is the config section, for messages. `mode` is null where the table has no such
     column. Rows are sorted by image_id, then label. Raises DataError if the table cannot be read,
     ConfigError if `where` is no predicate over it, LabelError if columns, labels or ids are missing
-    or, unless `several_per_image`, an image stands in two rows.
+    or, unless `several_per_image`, an image stands in two rows that differ.
     """
     if data.labels is None:
         return None
@@ -73,10 +73,16 @@ def read_label_table(
     if "mode" in file.names:
         columns["mode"] = cleaned(table["mode"], file.code_book("mode")).column()
     rows = pa.table(columns, schema=_LABELS)
-    rows = rows.sort_by([("image_id", "ascending"), ("label", "ascending")])
-    if not several_per_image:
-        _refuse_repeats(rows, what)
     notes = [file.note] if file.note else []
+    if pc.count_distinct(rows["image_id"]).as_py() < rows.num_rows:
+        distinct = rows.group_by(_LABELS.names, use_threads=False).aggregate([]).cast(_LABELS)
+        n_again = rows.num_rows - distinct.num_rows
+        if n_again:
+            notes.append(f"{data.labels}: {n_again:,} rows repeat another whole row; passed over")
+        rows = distinct
+        if not several_per_image:
+            _refuse_repeats(rows, what)
+    rows = rows.sort_by([("image_id", "ascending"), ("label", "ascending")])
     notes += [f"{data.labels}: {note}" for note in spelling_notes(labels.spellings())]
     return LabelTable(rows, tuple(notes))
 

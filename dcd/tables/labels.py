@@ -109,11 +109,12 @@ def shown_name(text: str) -> str:
 def label_text(value: object, names: Names | None = None) -> str | None:
     """A value as a label; None for a missing one (null, NaN, blank, ClassLabel's -1).
 
-    names: of whole numbers that are codes. Raises ValueError, with the reason, for what is no
-    label: lists, objects, numbers without end, undecodable bytes, codes without a name.
+    names: of whole numbers that are codes, 1.0 too. Raises ValueError, with the reason, for what
+    is no label: lists, objects, numbers without end, undecodable bytes, codes without a name.
     """
-    if names is not None and isinstance(value, int) and not isinstance(value, bool):
-        return _named(value, names)
+    code = None if names is None else _code(value)
+    if names is not None and code is not None:
+        return _named(code, names)
     return _label(_text(value))
 
 
@@ -124,8 +125,9 @@ def spelling(value: object, label: str | None) -> str | None:
 
 
 def _shown(value: object, names: Names | None) -> str:
-    if names is not None and isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
+    code = None if names is None else _code(value)
+    if names is not None and code is not None and 0 <= code < len(names):
+        return names[code]
     try:
         return _text(value) or ""
     except ValueError:
@@ -188,6 +190,18 @@ def stand_as_cleaned(ids: pa.ChunkedArray, labels: pa.ChunkedArray) -> bool:
     distinct = pc.unique(labels).drop_null()
     is_code = pc.match_substring_regex(distinct, r"^-?[0-9]+$")
     return cleaned(distinct).column().equals(distinct) and not pc.any(is_code, min_count=0).as_py()
+
+
+def may_be_codes(kind: pa.DataType) -> bool:
+    """Whether a column may hold codes: whole numbers, or what pandas makes of them beside gaps."""
+    if isinstance(kind, pa.DictionaryType):
+        kind = kind.value_type
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def code_book(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """Return the names of the codes that a column of numbers holds; None where none are known."""
+    return class_names(schema, column) if may_be_codes(schema.field(column).type) else None
 
 
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
@@ -280,6 +294,13 @@ def _label(text: str | None) -> str | None:
         )
     label.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     return label or None
+
+
+def _code(value: object) -> int | None:
+    """A whole number as a code, of whatever type; None for what is none."""
+    if isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _named(code: int, names: Names) -> str | None:

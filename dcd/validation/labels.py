@@ -1,13 +1,29 @@
-"""Say what may be wrong with the labels of a run as a whole: twins, codes without names, truth."""
+"""Say what may be wrong with the labels of a run as a whole: twins, codes without names."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
-from dcd.config import PoolConfig
-from dcd.splits.label_table import LabelTable, read_true_labels
 from dcd.validation.inventory import Inventory
 from dcd.validation.problems import Note
+
+_NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?$")
+
+
+def label_notes(place: str, counts: Mapping[str, int]) -> Iterator[Note]:
+    """Tell of labels that look alike, and of numbers beside names. counts: images by label."""
+    yield from look_alikes(place, counts)
+    numbers = [label for label in counts if _is_number(label)]
+    if numbers and len(numbers) < len(counts):
+        names = [label for label in counts if not _is_number(label)]
+        yield Note(
+            place,
+            f"{sum(counts[label] for label in numbers):,} images have numbers for labels (such as "
+            f"{min(numbers)!r}), {sum(counts[label] for label in names):,} have names (such as "
+            f"{min(names)!r}): if the numbers are codes, nothing tells which name each means; give "
+            "the names everywhere",
+        )
 
 
 def look_alikes(place: str, counts: Mapping[str, int]) -> Iterator[Note]:
@@ -38,30 +54,6 @@ def code_hint(found: Set[str], known: Set[str]) -> str:
     )
 
 
-def true_label_notes(pool: PoolConfig, inventory: Inventory | None) -> list[Note]:
-    """Read the true labels as the report will, and tell what was cleaned or is missing.
-
-    Raises DataError or LabelError as `read_true_labels` does.
-    """
-    if pool.true_labels is None:
-        return []
-    place = "pool.true_labels"
-    truth: LabelTable = read_true_labels(pool.true_labels, place)
-    notes = [Note(place, told) for told in truth.notes]
-    if inventory is not None and inventory.complete:
-        known = set(truth.rows["image_id"].to_pylist()) & inventory.shard_of.keys()
-        n_unknown = len(inventory.shard_of) - len(known)
-        if n_unknown:
-            notes.append(
-                Note(
-                    place,
-                    f"{n_unknown:,} of {len(inventory.shard_of):,} pool images have no true label; "
-                    "label precision is reported only where every pick has one",
-                )
-            )
-    return notes
-
-
 def label_counts(inventory: Inventory) -> Counter[str]:
     """Count the images of a source by label."""
     return Counter(label for label in inventory.label_of.values() if label is not None)
@@ -73,4 +65,8 @@ def _folded(label: str) -> str:
 
 
 def _all_numbers(labels: Set[str]) -> bool:
-    return all(label.isdecimal() for label in labels)
+    return all(_is_number(label) for label in labels)
+
+
+def _is_number(label: str) -> bool:
+    return _NUMBER.match(label) is not None

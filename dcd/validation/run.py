@@ -5,18 +5,18 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from dcd.config import SPLITS, DataConfig, EncoderConfig, PoolConfig, RunConfig, Split
+from dcd.config import SPLITS, DataConfig, EncoderConfig, RunConfig, Split
 from dcd.encoders import backends, encoder, weights
-from dcd.errors import DataError, LabelError
+from dcd.errors import DataError
 from dcd.sources.source import source_of
-from dcd.splits.label_map import classes_of, none_in_common, read_pool_table
 from dcd.store import Store
 from dcd.training.user_model import load_start
 from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
-from dcd.validation.labels import label_counts, look_alikes, true_label_notes
+from dcd.validation.labels import label_notes
 from dcd.validation.lpips import lpips_problems
+from dcd.validation.pool import pool_labels, true_label_notes
 from dcd.validation.problems import Findings, Note, Problem, noting
-from dcd.validation.splits import no_common_id, overlaps, read_members, unknown_labels, wrong_ids
+from dcd.validation.splits import overlaps, read_members, unknown_labels, wrong_ids
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 _EXTRAS = {"ray": "prefect_ray", "dask": "prefect_dask"}
@@ -49,16 +49,16 @@ def examine(config: RunConfig) -> Findings:
                 notes.append(Note("training.start", start.words))
     inventories = _inventories(config, problems, notes)
     problems += lpips_problems(config, config.selections(), inventories)
-    pool_labels: set[str] | None = None
+    labels: set[str] | None = None
     with noting(problems, "pool"):
-        pool_labels = _pool_labels(config.pool, inventories.get(config.pool.images), notes)
+        labels = pool_labels(config.pool, inventories.get(config.pool.images), notes)
     with noting(problems, "pool.true_labels"):
-        notes += true_label_notes(config.pool, inventories.get(config.pool.images))
+        notes += true_label_notes(config.pool, inventories.get(config.pool.images), labels)
     views: dict[View, int] = {}
     for seed in config.seeds:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
-        found = _split_problems(view, inventories, pool_labels, notes)
+        found = _split_problems(view, inventories, labels, notes)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
@@ -125,41 +125,13 @@ def _inventories(
                     (notes if isinstance(told, Note) else problems).append(told)  # pyright: ignore
             if inventory.complete and not inventory.shard_of:
                 raise DataError(f"{images}: holds no readable image; check the path")
+            if inventory.n_looked_for and inventory.n_absent == inventory.n_looked_for:
+                raise DataError(
+                    f"{images}: of {inventory.n_looked_for:,} files that its rows name and that "
+                    "were looked for, none can be read; check where they lie"
+                )
             found[images] = inventory
     return found
-
-
-def _pool_labels(
-    pool: PoolConfig, inventory: Inventory | None, notes: list[Note]
-) -> set[str] | None:
-    """All labels that pool images carry; None where that is not known.
-
-    Raises LabelError if there are none, and as `read_pool_labels` does.
-    """
-    found = read_pool_table(pool)
-    table = None if found is None else found.rows
-    notes += [Note("pool", told) for told in (() if found is None else found.notes)]
-    if inventory is None or not inventory.complete:
-        return None
-    if pool.labels is None or table is None:
-        labels = {label for label in inventory.label_of.values() if label is not None}
-        if not labels:
-            raise LabelError("none of its images has a label; give pool.labels or label_column")
-        notes += look_alikes("pool.images", label_counts(inventory))
-        if table is None:
-            return labels
-        classes = classes_of(labels, table)
-        if not classes:
-            raise none_in_common(pool, labels, table)
-        return classes
-    rows = zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True)
-    counts = Counter(label for image_id, label in rows if image_id in inventory.shard_of)
-    notes += look_alikes("pool.labels", counts)
-    labels = set(counts)
-    if not labels:
-        problem = no_common_id("pool", pool, table["image_id"][0].as_py(), inventory)
-        raise LabelError(f"{problem.place}: {problem.message}")
-    return labels
 
 
 def _view(config: RunConfig, seed: int) -> View:
@@ -182,6 +154,6 @@ def _split_problems(
                 problems += wrong_ids(members)
                 notes += [Note(f"{split}.labels", told) for told in members.notes]
                 if split == "train":
-                    notes += look_alikes("train", Counter(members.label_of.values()))
+                    notes += label_notes("train", Counter(members.label_of.values()))
                 splits.append(members)
     return [*problems, *overlaps(splits), *unknown_labels(splits, pool_labels)]

@@ -16,6 +16,7 @@ from flows.cli import (
     deploy,
     errors,
     estimate,
+    exif,
     failures,
     index,
     lpips,
@@ -48,6 +49,7 @@ def main() -> None:
 
 app.add_typer(champions.app)
 app.add_typer(errors.app)
+app.command()(exif.exif)
 app.command()(pool.embed)
 app.add_typer(estimate.app)
 app.command()(compare.compare)

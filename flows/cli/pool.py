@@ -41,8 +41,9 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
 
         passed_over = passed_over_in(Store(loaded.store), embedded.source)
     typer.echo(f"{embedded.source.id}: {summary(embedded)}")
-    if passed_over:
-        typer.echo(passed_over)
+    for told in (passed_over, embedded.cleaned):
+        if told:
+            typer.echo(told)
     if json_file is not None:
         counts = {
             "pool": embedded.source.id,

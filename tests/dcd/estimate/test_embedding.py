@@ -10,10 +10,10 @@ from dcd.config import DataConfig, IndexConfig
 from dcd.embeddings.embed import ShardStats
 from dcd.estimate.embedding import Pool, embedding_cost
 from dcd.estimate.indexing import indexing_cost, selecting_cost
+from dcd.estimate.parquet_cost import ReadCost
 from dcd.estimate.pool_sample import PoolSample
 from dcd.estimate.pool_state import PlannedIndex, PlannedShard
 from dcd.index.plan import IndexPlan, Sources
-from dcd.sources.parquet import ReadCost
 from dcd.sources.records import Format, Shard
 from dcd.store.requests import Requests, total
 from dcd.tables import schemas

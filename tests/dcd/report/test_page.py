@@ -111,6 +111,12 @@ def test_pictures_that_are_missing_or_broken_are_placeholders():
     assert failures.count("no picture") == 2
 
 
+def test_pictures_that_are_gone_are_counted(page: str):
+    assert "could not be read any more" not in page
+    found = render(record(n_failures=3), noise(8, broken=["failure-000", "failure-001"]))
+    assert "2 pictures could not be read any more" in found
+
+
 def test_a_pick_with_the_name_of_a_failure_shows_its_own_picture():
     """Class folders that number their files give the same ids in the pool and in the failures."""
     made = record(n_failures=1, n_picks=1)

@@ -238,7 +238,7 @@ def test_fetching_reads_only_the_row_groups_that_hold_the_images(
     if with_ids:
         columns["image_id"] = [f"id-{n}" for n in range(400)]
     path = write(tmp_path / "s.parquet", columns, row_group_size=20, compression="none")
-    monkeypatch.setattr(parquet, "_READ_BYTES", 64 * 1024)
+    monkeypatch.setattr(parquet, "READ_BYTES", 64 * 1024)
     data = DataConfig(images=str(path))  # pyright: ignore
     (shard,) = list_shards(data)
     names = [f"id-{n}" if with_ids else f"s/{n}" for n in (399, 5, 7)]

@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import DataConfig
+from dcd.estimate import parquet_cost
+from dcd.estimate.parquet_cost import reading_cost
 from dcd.sources import parquet, tar_members
-from dcd.sources.parquet import read_parquet, reading_cost
+from dcd.sources.files import file_requests
+from dcd.sources.parquet import read_parquet
 from dcd.sources.records import Shard
 from dcd.sources.tar_members import reading_requests
 from dcd.sources.webdataset import read_webdataset
@@ -40,7 +43,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (parquet, tar_members):
         monkeypatch.setattr(module, "open_object", Reads)
     # A 64th of the real sizes, and files of a 64th of the size of real ones.
-    monkeypatch.setattr(parquet, "_READ_BYTES", 2**16)
+    monkeypatch.setattr(parquet, "READ_BYTES", 2**16)
+    monkeypatch.setattr(parquet_cost, "READ_BYTES", 2**16)
     monkeypatch.setattr(tar_members, "READ_BYTES", 2**17)
 
 
@@ -88,3 +92,14 @@ def test_the_reads_of_a_tar_are_told_by_its_size(tmp_path: Path, image_bytes: in
     images = read_webdataset(Shard("a", str(path), "webdataset", None, "1"), DATA)
     assert sum(1 for _ in images) == n_images
     assert reading_requests(path.stat().st_size).n_get == Reads.n
+
+
+def test_label_files_beside_images_are_reads_too(tmp_path: Path):
+    (tmp_path / "00000").mkdir()
+    plain = Shard("a", f"{tmp_path}/cat#00000", "folder", 10, "1")
+    assert file_requests(plain, DATA).n_get == 10
+    assert file_requests(plain, DataConfig(images="x", label_column="txt")).n_get == 20
+    numbered = Shard("a", f"{tmp_path}/00000#00000", "folder", 10, "1")
+    assert (file_requests(numbered, DATA).n_get, file_requests(numbered, DATA).n_head) == (10, 2)
+    (tmp_path / "00000_stats.json").write_text("{}")
+    assert (file_requests(numbered, DATA).n_get, file_requests(numbered, DATA).n_head) == (20, 1)

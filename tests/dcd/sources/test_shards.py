@@ -1,5 +1,6 @@
 """Listing sources as shards, locally and on S3; the shards table; fetching by id."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -215,3 +216,43 @@ def test_folder_markers_of_s3_consoles_are_no_images(tmp_path: Path, s3_url: str
         assert found.passed_over.counts == {"folder marker": 4, "no image": 1}
         (image,) = read_shard(found.shards[0], source(uri))
         assert image == RawImage("cat/1.png", b"x", "cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("shard.00000.mds.zstd", "MosaicML's MDS"),
+        ("_versions/1.manifest", "a Lance dataset"),
+        ("data-00000-of-00001.arrow", "what `datasets` writes"),
+        ("x.tfrecord-00000-of-00001", "TFRecord"),
+        ("data.mdb", "LMDB"),
+        ("cats.zip", "a packed folder"),
+    ],
+)
+def test_forms_that_are_not_read_are_named(tmp_path: Path, name: str, form: str):
+    path = tmp_path / "pool" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    for images in (tmp_path / "pool", path):
+        with pytest.raises(DataError, match=f"looks like {form}"):
+            list_shards(source(str(images)))
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "m.csv.gz", "M.CSV"])
+def test_manifests_have_the_suffixes_of_tables(tmp_path: Path, name: str):
+    text = b"uri\tlabel\na.png\tcat\n"
+    if "csv" in name.lower():
+        text = text.replace(b"\t", b",")
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    (shard,) = list_shards(source(str(tmp_path / name)))
+    assert (shard.format, shard.n_images) == ("manifest", 1)
+
+
+def test_links_back_into_a_folder_above_are_not_followed(tmp_path: Path):
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    (tmp_path / "real" / "cat" / "a.png").write_bytes(b"x")
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "cat").symlink_to(tmp_path / "real" / "cat")
+    (tmp_path / "real" / "cat" / "loop").symlink_to(tmp_path / "pool")
+    (shard,) = list_shards(source(str(tmp_path / "pool")))
+    assert shard.n_images == 1

@@ -119,3 +119,23 @@ def test_a_row_may_name_a_file_beside_its_table(tmp_path: Path):
     assert [image.data for image in found[:2]] == [b"a picture"] * 2
     assert "'gone.png', and no such file lies beside the table" in found[2].reason
     assert all("does not lie beside the table" in image.reason for image in found[3:])
+
+
+@pytest.mark.parametrize("value", [' "cat"', '\t"cat, ""tabby"""  '])
+def test_a_quote_behind_a_space_is_refused_at_every_door(tmp_path: Path, value: str):
+    path = tmp_path / "t.csv"
+    path.write_text(f"uri|label\na.png|dog\nb.png|{value}\n")
+    message = r"1 values of column 'label', such as .*cat.*remove the space"
+    with pytest.raises(DataError, match=message):
+        open_table(str(path), "p").read(["label"])
+    with pytest.raises(DataError, match=message):
+        list_shards(DataConfig(images=str(path)))
+    path.write_text('uri|label\na.png|7" disc\nb.png| cat "x"\nc.png|"a ""b"""\n')
+    found = open_table(str(path), "p").read(["label"])
+    assert found["label"].to_pylist() == ['7" disc', ' cat "x"', 'a "b"']
+
+
+def test_a_workbook_is_named(tmp_path: Path):
+    (tmp_path / "t.csv").write_bytes(b"PK\3\4" + bytes(20))
+    with pytest.raises(DataError, match="is a ZIP file, as Excel's workbooks are"):
+        open_table(str(tmp_path / "t.csv"), "p")

@@ -10,7 +10,7 @@ from dcd.sources.source import source_of, sources
 from dcd.sources.tables import open_table
 from dcd.splits import gather as gathering
 from dcd.splits.gather import gather
-from dcd.splits.label_table import read_labels
+from dcd.splits.label_table import read_label_table, read_labels
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
@@ -85,6 +85,18 @@ def test_faulty_labels_are_refused_with_their_place(tmp_path, columns, message):
     with pytest.raises(LabelError, match=message) as refused:
         read_labels(data, "error_sample")
     assert "error_sample" in str(refused.value)
+
+
+def test_a_whole_row_that_stands_twice_counts_once_and_is_told(tmp_path):
+    rows = {"image_id": ["b", "a", "a", "a"], "label": ["dog", "cat", "cat", " cat"]}
+    data = DataConfig(images="i", labels=labels(tmp_path, **rows))
+    found = read_label_table(data, "error_sample")
+    assert found is not None
+    assert found.rows["image_id"].to_pylist() == ["a", "b"]
+    assert "2 rows repeat another whole row; passed over" in found.notes[0]
+    uri = labels(tmp_path, **rows, mode=["x", "x", "y", "x"])
+    with pytest.raises(LabelError, match="lists 1 images twice or more, 0 of them under different"):
+        read_label_table(DataConfig(images="i", labels=uri), "error_sample")
 
 
 def test_a_pool_image_may_have_several_labels(tmp_path):

@@ -1,3 +1,6 @@
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from dcd.config import load_config
 from dcd.validation.labels import code_hint, look_alikes
 from dcd.validation.run import examine
 from tests.case import png, write_case
+
+FILES = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @pytest.fixture
@@ -45,10 +50,112 @@ def test_true_labels_of_any_type_are_read_before_a_run(case: Path, tmp_path: Pat
     problems, _ = told(case, "pool", true_labels=str(tmp_path / "t.parquet"))
     assert "pool.true_labels" in problems
     assert "the label is a list" in problems
-    pq.write_table(pa.table({"image_id": ids[:70], "label": range(70)}), tmp_path / "t.parquet")
+    truth = pa.table({"image_id": [*ids[:70], "gone"], "label": ["red"] * 71})
+    pq.write_table(truth, tmp_path / "t.parquet")
     problems, notes = told(case, "pool", true_labels=str(tmp_path / "t.parquet"))
     assert problems == ""
     assert "2 of 72 pool images have no true label" in notes
+    assert "1 of its images are not in the pool" in notes
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ({"image_id": ["x", "y"], "label": ["red", "blue"]}, "no image_id in"),
+        ({"image_id": ["p000", "p001"], "label": [0, 1]}, "those are names: nothing tells"),
+    ],
+)
+def test_true_labels_that_fit_nothing_are_refused(
+    case: Path, tmp_path: Path, truth: dict[str, list[object]], message: str
+):
+    pq.write_table(pa.table(truth), tmp_path / "t.parquet")
+    problems, _ = told(case, "pool", true_labels=str(tmp_path / "t.parquet"))
+    assert message in problems
+
+
+def images_table(path: Path, label: str, rows: list[tuple[object, object]], **more: object) -> None:
+    rng = np.random.default_rng(len(path.name))
+    ids, labels = zip(*rows, strict=True)
+    columns = {"image_id": ids, "image": [png(rng, "red", dark=False) for _ in rows], label: labels}
+    pq.write_table(pa.table(columns | more), path)
+
+
+def test_images_without_label_and_rejects_are_counted(case: Path, tmp_path: Path):
+    rows: list[tuple[object, object]] = [("a", None), (None, "red"), ("b", "red")]
+    images_table(tmp_path / "pool-8.parquet", "weak_label", rows)
+    problems, notes = told(case, "pool")
+    assert problems == ""
+    assert "1 of 74 images have no label, such as 'a'" in notes
+    assert "1 is a reject: 1: no id in column … (such as 'pool-8/1')" in notes
+
+
+def test_files_with_other_label_columns_are_told(case: Path, tmp_path: Path):
+    images_table(tmp_path / "pool-8.parquet", "label", [("a", "red"), ("b", "0")])
+    _, notes = told(case, "pool")
+    assert "different label columns: " in notes
+    assert f"1 label (such as {tmp_path / 'pool-8.parquet'})" in notes
+    assert "1 images have numbers for labels (such as '0'), 73 have names" in notes
+    images_table(tmp_path / "pool-8.parquet", "label", [("a", "red")], weak_label=["blue"])
+    _, notes = told(case, "pool")
+    assert "have the columns weak_label and label: weak_label is taken" in notes
+
+
+def test_codes_that_pandas_made_floats_go_by_their_names(case: Path, tmp_path: Path):
+    path = tmp_path / "pool-8.parquet"
+    images_table(path, "weak_label", [("a", 0.0), ("b", 1.0), ("c", None)])
+    assert "bare numbers, those of" in told(case, "pool")[0]
+    names = {
+        "info": {"features": {"weak_label": {"names": ["red", "green"], "_type": "ClassLabel"}}}
+    }
+    table = pq.read_table(path).replace_schema_metadata({"huggingface": json.dumps(names)})
+    pq.write_table(table, path)
+    problems, notes = told(case, "pool")
+    assert problems == ""
+    assert "numbers" not in notes
+
+
+def test_files_that_rows_name_are_looked_for(case: Path, tmp_path: Path):
+    (tmp_path / "here.png").write_bytes(png(np.random.default_rng(0), "red", dark=False))
+    (tmp_path / "m.csv").write_text("uri,label\nhere.png,red\ngone.png,red\n")
+    _, notes = told(case, "pool", images=str(tmp_path / "m.csv"))
+    assert "1 is a reject: 1: no such object (such as 'gone.png') (of 2 files looked" in notes
+    (tmp_path / "m.csv").write_text("uri,label\ngone.png,red\n")
+    problems, _ = told(case, "pool", images=str(tmp_path / "m.csv"))
+    assert "of 1 files that its rows name and that were looked for, none can be read" in problems
+    image = pa.array([{"bytes": None, "path": "gone.png"}] * 2, FILES)
+    pq.write_table(pa.table({"image": image, "label": ["red", "red"]}), tmp_path / "f.parquet")
+    problems, _ = told(case, "pool", images=str(tmp_path / "f.parquet"))
+    assert "of 2 files that its rows name and that were looked for, none can be read" in problems
+
+
+def test_of_large_tars_the_first_images_are_looked_into(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "tars").mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        with tarfile.open(tmp_path / "tars" / f"{n}.tar", "w") as archive:
+            for k, data in enumerate([png(rng, "red", dark=False), b" red"] * 3):
+                info = tarfile.TarInfo(f"{k // 2}.{'png' if k % 2 == 0 else 'cls'}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    size = (tmp_path / "tars" / "0.tar").stat().st_size
+    monkeypatch.setattr("dcd.validation.inventory.MAX_TAR_BYTES", size)
+    monkeypatch.setattr("dcd.validation.inventory.SAMPLED_IMAGES", 2)
+    _, notes = told(case, "pool", images=str(tmp_path / "tars"))
+    assert "1 of 6 shards were, with 11 images (among them the first 2 of 4 more tars" in notes
+    assert "' red' (11) is the label 'red'" in notes
+
+
+def test_what_a_map_or_a_table_does_not_pair_is_counted(case: Path, tmp_path: Path):
+    (tmp_path / "map.csv").write_text("weak_label,label\nred,red\ngreen,green\nrose,red\n")
+    _, notes = told(case, "pool", label_map=str(tmp_path / "map.csv"))
+    assert "does not name 1 of the pool's 3 weak labels (24 images), such as 'blue'" in notes
+    assert "1 of its 3 weak labels stand on no image of the pool, such as 'rose'" in notes
+    (tmp_path / "l.csv").write_text("image_id,label\np000,red\nx,red\n")
+    _, notes = told(case, "pool", label_map=None, labels=str(tmp_path / "l.csv"))
+    assert "1 of 2 image ids in" in notes
+    assert "71 of 72 images are not in" in notes
 
 
 @pytest.mark.parametrize("same", [True, False])
