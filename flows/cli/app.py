@@ -16,7 +16,6 @@ from flows.cli import (
     deploy,
     errors,
     estimate,
-    exif,
     failures,
     index,
     lpips,
@@ -49,7 +48,6 @@ def main() -> None:
 
 app.add_typer(champions.app)
 app.add_typer(errors.app)
-app.command()(exif.exif)
 app.command()(pool.embed)
 app.add_typer(estimate.app)
 app.command()(compare.compare)
@@ -60,6 +58,7 @@ app.command()(index.cost)
 app.add_typer(lpips.app)
 app.command()(select.select)
 app.command()(select.neighbors)
+app.command()(select.exif)
 app.command()(deploy.deploy)
 app.add_typer(cache.app, name="cache")
 app.command()(serve.serve)

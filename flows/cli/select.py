@@ -1,4 +1,4 @@
-"""The commands that choose images: `dcd select` and `dcd neighbors`."""
+"""The commands that choose images or look at them: `dcd select`, `dcd neighbors`, `dcd exif`."""
 
 import json
 from dataclasses import asdict
@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dcd.config import load_config
-from dcd.errors import DataError
+from dcd.config import SPLITS, load_config
+from dcd.errors import ConfigError, DataError
 from flows.cli.console import ConfigPath, JsonPath, Verbose, check, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -101,3 +101,37 @@ def _summary(selected: "list[MethodSelection]") -> Table:
             "yes" if info.reused else "no",
         )
     return table
+
+
+def exif(
+    config: ConfigPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    of: Annotated[
+        str, typer.Option("--of", help="The data set: pool, train, error_sample, …")
+    ] = "error_sample",
+    seed: Annotated[int | None, typer.Option(help="For {seed}; default: the first.")] = None,
+) -> None:
+    """Write the EXIF of a data set's images as a table that `labels` and `where` can use.
+
+    Columns: image_id, label, captured, camera, latitude, longitude.
+    """
+    with explained():
+        loaded = load_config(config)
+        if of not in ("pool", *SPLITS):
+            raise ConfigError([f"--of: {of!r} is none of pool, {', '.join(SPLITS)}"])
+        at = loaded.seeds[0] if seed is None else seed
+        data = loaded.pool
+        for split in SPLITS:
+            data = loaded.dataset(split, at) if split == of else data
+        if data is None:
+            raise ConfigError([f"--of: the config has no {of}"])
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from dcd.splits.capture_table import capture_table
+
+        found = capture_table(data, of)
+        written = pa.BufferOutputStream()
+        pq.write_table(found.rows, written)
+        output.write_bytes(written.getvalue())
+    typer.echo(f"{output}: {found.words()}")
