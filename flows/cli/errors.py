@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from flows.cli.console import StoreUrl, explained
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from dcd.failures.answers import Answers
     from dcd.failures.collect import ErrorCollection
     from dcd.training.saved_models import SavedModel
@@ -75,7 +76,7 @@ def errors(
 class _Counter:
     """Shows how many images have been asked about."""
 
-    def __init__(self, status: Status):
+    def __init__(self, status: "Status"):
         self._status = status
         self._n = 0
 
