@@ -1,9 +1,12 @@
 """Every door through which a label comes in gives the same label for the same value."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import re
 import tarfile
 import tempfile
 import unicodedata
@@ -21,8 +24,8 @@ from hypothesis import strategies as st
 
 from dcd.config import DataConfig, PoolConfig
 from dcd.errors import LabelError
+from dcd.failures import intake
 from dcd.failures.answers import read_classes
-from dcd.failures.intake import find_files
 from dcd.failures.registry import read_registry
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
@@ -171,7 +174,11 @@ def images_door(kind: pa.DataType) -> Door:
     return door
 
 
-def tar_door(suffix: str, content: Callable[[str], bytes]) -> Door:
+def zstd(data: bytes) -> bytes:
+    return pa.Codec("zstd").compress(data, asbytes=True)
+
+
+def tar_door(suffix: str, content: Callable[[str], bytes], **more: str) -> Door:
     def door(folder: Path, values: Sequence[str]) -> Labels:
         with tarfile.open(folder / "pool.tar", "w") as archive:
             for name, value in zip(names(len(values)), values, strict=True):
@@ -179,18 +186,72 @@ def tar_door(suffix: str, content: Callable[[str], bytes]) -> Door:
                     info = tarfile.TarInfo(member)
                     info.size = len(data)
                     archive.addfile(info, io.BytesIO(data))
-        return source_labels(str(folder / "pool.tar"))
+        return source_labels(str(folder / "pool.tar"), **more)
 
     return door
 
 
-def manifest_door(folder: Path, values: Sequence[str]) -> Labels:
-    rows = []
-    for name, value in zip(names(len(values)), values, strict=True):
-        (folder / f"{name}.png").write_bytes(IMAGE)
-        rows.append((f"{name}.png", name, value))
-    (folder / "m.csv").write_text(csv_text(("uri", "image_id", "label"), rows), newline="")
-    return source_labels(str(folder / "m.csv"))
+def manifest_door(suffix: str) -> Door:
+    def door(folder: Path, values: Sequence[str]) -> Labels:
+        ids = names(len(values))
+        for name in ids:
+            (folder / f"{name}.png").write_bytes(IMAGE)
+        rows = [(f"{name}.png", name, value) for name, value in zip(ids, values, strict=True)]
+        path = folder / f"m{suffix}"
+        if suffix == ".parquet":
+            uris = [f"{name}.png" for name in ids]
+            table = {"uri": uris, "image_id": ids, "label": pa.array(values, pa.string())}
+            pq.write_table(pa.table(table), path)
+        else:
+            separator = "\t" if "tsv" in suffix else ","
+            text = csv_text(("uri", "image_id", "label"), rows, separator).encode()
+            path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+        return source_labels(str(path))
+
+    return door
+
+
+def beside_door(suffix: str, content: Callable[[str], bytes]) -> Door:
+    """Label files beside the images of a class folder, named by `label_column`."""
+
+    def door(folder: Path, values: Sequence[str]) -> Labels:
+        (folder / "pool" / "a class").mkdir(parents=True)
+        for name, value in zip(names(len(values)), values, strict=True):
+            (folder / "pool" / "a class" / f"{name}.png").write_bytes(IMAGE)
+            (folder / "pool" / "a class" / f"{name}.{suffix}").write_bytes(content(value))
+        column = "label" if suffix == "json" else suffix
+        found = source_labels(str(folder / "pool"), label_column=column)
+        # Where the file is blank the folder's name stands.
+        return [None if label == "a class" else label for label in found]
+
+    return door
+
+
+def lance_door(folder: Path, values: Sequence[str]) -> Labels:
+    lance = pytest.importorskip("lance")
+    table = image_table(pa.array(values, pa.string()))
+    lance.write_dataset(table, str(folder / "p.lance"))
+    return source_labels(str(folder / "p.lance"))
+
+
+def inbox_door(folder: Path, values: Sequence[str]) -> Labels:
+    """A Parquet file in the inbox of failures."""
+    (folder / "inbox").mkdir()
+    pq.write_table(image_table(pa.array(values, pa.string())), folder / "inbox" / "f.parquet")
+    registry = read_registry(Store(str(folder / "store")))
+    (file,) = intake.find_files(str(folder / "inbox"), registry)
+    found = {i.image_id: i.weak_label for i in intake._images(file) if isinstance(i, RawImage)}
+    return [found[name] for name in names(len(values))]
+
+
+def floats_with_names(folder: Path, values: Sequence[str]) -> Labels:
+    """Codes as pandas writes them where some are missing, and their names."""
+    path = code_book(folder, values)
+    table = pq.read_table(path)
+    floats = table["label"].cast(pa.float64())
+    at = table.column_names.index("label")
+    pq.write_table(table.set_column(at, "label", floats), path)
+    return source_labels(str(path))
 
 
 def map_door(folder: Path, values: Sequence[str]) -> Labels:
@@ -200,6 +261,22 @@ def map_door(folder: Path, values: Sequence[str]) -> Labels:
     assert found is not None
     by_name = {row["label"]: row["weak_label"] for row in found.to_pylist()}
     return [by_name[name] for name in names(len(values))]
+
+
+def map_labels_door(folder: Path, values: Sequence[str]) -> Labels:
+    rows = list(zip(names(len(values)), values, strict=True))
+    (folder / "map.csv").write_text(csv_text(("weak_label", "label"), rows), newline="")
+    found = read_label_map(PoolConfig(images="i", label_map=str(folder / "map.csv")))
+    assert found is not None
+    by_name = {row["weak_label"]: row["label"] for row in found.to_pylist()}
+    return [by_name[name] for name in names(len(values))]
+
+
+def truth_csv_door(folder: Path, values: Sequence[str]) -> Labels:
+    rows = list(zip(names(len(values)), values, strict=True))
+    (folder / "t.tsv").write_text(csv_text(("image_id", "label"), rows, "\t"), newline="")
+    found = read_true_labels(str(folder / "t.tsv"), "pool.true_labels")
+    return found.rows["label"].to_pylist()
 
 
 def truth_door(folder: Path, values: Sequence[str]) -> Labels:
@@ -212,6 +289,10 @@ TABLES: dict[str, Door] = {
     "csv": csv_door(".csv", ",", bytes, b""),
     "csv with a byte order mark": csv_door(".CSV", ",", bytes, b"\xef\xbb\xbf"),
     "tsv.gz": csv_door(".tsv.gz", "\t", gzip.compress, b""),
+    "csv.bz2": csv_door(".csv.bz2", ",", bz2.compress, b""),
+    "csv.xz": csv_door(".csv.xz", ",", lzma.compress, b""),
+    "csv.zst": csv_door(".csv.zst", ",", zstd, b""),
+    "csv in UTF-16": csv_door(".csv", ",", lambda data: data.decode().encode("utf-16"), b""),
     "semicolons": csv_door(".csv", ";", bytes, b""),
     "parquet": parquet_door(pa.string()),
     "large text": parquet_door(pa.large_string()),
@@ -220,17 +301,30 @@ TABLES: dict[str, Door] = {
     "categories": parquet_door(pa.dictionary(pa.int32(), pa.string())),
     "code book": lambda folder, values: table_labels(code_book(folder, values)),
     "true labels": truth_door,
+    "true labels as text": truth_csv_door,
     "label map": map_door,
+    "label map's labels": map_labels_door,
 }
 SOURCES: dict[str, Door] = {
     "json in a tar": tar_door("json", lambda value: json.dumps({"label": value}).encode()),
     "cls in a tar": tar_door("cls", lambda value: f"{value}\r\n".encode()),
     "txt in a tar": tar_door("txt", lambda value: b"\xef\xbb\xbf" + value.encode()),
+    "bare json in a tar": tar_door("json", lambda value: json.dumps(value).encode()),
+    "a member of the tar": tar_door("target", str.encode, label_column="target"),
+    "txt beside images": beside_door("txt", str.encode),
+    "json beside images": beside_door("json", lambda v: json.dumps({"label": v}).encode()),
     "images in parquet": images_door(pa.string()),
+    "images in parquet, large text": images_door(pa.large_string()),
+    "images in parquet, bytes": images_door(pa.binary()),
     "images in parquet, categories": images_door(pa.dictionary(pa.int32(), pa.string())),
     "images in parquet, views": images_door(pa.string_view()),
     "code book": lambda folder, values: source_labels(str(code_book(folder, values))),
-    "manifest": manifest_door,
+    "code book of floats": floats_with_names,
+    "manifest": manifest_door(".csv"),
+    "manifest, packed": manifest_door(".tsv.gz"),
+    "manifest in parquet": manifest_door(".parquet"),
+    "lance": lance_door,
+    "inbox": inbox_door,
 }
 
 
@@ -243,6 +337,46 @@ def check(values: Sequence[str], expected: Labels) -> None:
     for name, door in TABLES.items() if there else ():  # an empty table is refused
         with tempfile.TemporaryDirectory() as folder:
             assert door(Path(folder), [v for v, _ in there]) == [e for _, e in there], name
+    check_names([(v, e) for v, e in zip(values, expected, strict=True) if may_be_a_folder(v)])
+    check_class_lists(there)
+
+
+def may_be_a_folder(text: str) -> bool:
+    """Whether a text can be the name of a folder that is not hidden, nor one of Hive's."""
+    fits = 0 < len(text.encode()) <= 200 and not text.startswith(".") and text != "__MACOSX"
+    return fits and not set(text) & set("/\\\0") and not re.match(r"\w+=", text)
+
+
+def check_names(pairs: Sequence[tuple[str, str | None]]) -> None:
+    """Class folders and the inbox give the expected labels for folders of these names."""
+    named = {text: (f"i{n:03d}.png", label) for n, (text, label) in enumerate(dict(pairs).items())}
+    if not named:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for text, (name, _) in named.items():
+            (Path(folder) / "pool" / text).mkdir(parents=True)
+            (Path(folder) / "pool" / text / name).write_bytes(IMAGE)
+        data = DataConfig(images=f"{folder}/pool")
+        read = [i for s in list_shards(data) for i in read_shard(s, data)]
+        found = {i.image_id[-8:]: i.weak_label for i in read if isinstance(i, RawImage)}
+        assert found == dict(named.values())
+        registry = read_registry(Store(f"{folder}/store"))
+        files = intake.find_files(f"{folder}/pool", registry)
+        assert {file.image_id[-8:]: file.label for file in files} == dict(named.values())
+
+
+def check_class_lists(pairs: Sequence[tuple[str, str | None]]) -> None:
+    """Lists of class names give the expected ones."""
+    distinct = {label: text for text, label in pairs}
+    lines = {label: text for label, text in distinct.items() if len(text.splitlines()) == 1}
+    with tempfile.TemporaryDirectory() as folder:
+        if len(distinct) >= 2:
+            (Path(folder) / "c.json").write_text(json.dumps(list(distinct.values())))
+            assert list(read_classes(Path(folder) / "c.json")) == list(distinct)
+        if len(lines) >= 2:
+            text = "\n".join(lines.values())
+            (Path(folder) / "c.txt").write_text(text, encoding="utf-8", newline="")
+            assert list(read_classes(Path(folder) / "c.txt")) == list(lines)
 
 
 def test_labels_as_people_write_them():
@@ -250,7 +384,7 @@ def test_labels_as_people_write_them():
     check([text for text, _ in WRITTEN], [label for _, label in WRITTEN])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.lists(
         st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12),
@@ -262,7 +396,7 @@ def test_every_door_gives_the_same_label_for_the_same_text(values: list[str]):
     check(values, [meant(value) for value in values])
 
 
-@pytest.mark.parametrize("name", [n for n in TABLES if n not in ("true labels", "label map")])
+@pytest.mark.parametrize("name", [n for n in TABLES if not n.startswith(("true", "label map"))])
 def test_a_blank_label_in_a_table_is_refused(name: str, tmp_path: Path):
     with pytest.raises(LabelError, match=r"train\.labels: .* has 2 rows without label"):
         TABLES[name](tmp_path, ["cat", " ", "dog", ""])
@@ -327,7 +461,7 @@ def test_class_folders_and_the_inbox_clean_their_names_alike(tmp_path: Path):
     images = [image for shard in list_shards(data) for image in read_shard(shard, data)]
     assert sorted(i.weak_label for i in images if isinstance(i, RawImage)) == expected  # pyright: ignore
     registry = read_registry(Store(str(tmp_path / "store")))
-    files = find_files(str(tmp_path / "pool"), registry)
+    files = intake.find_files(str(tmp_path / "pool"), registry)
     assert sorted(file.label for file in files) == expected  # pyright: ignore
 
 
