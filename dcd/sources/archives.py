@@ -127,7 +127,7 @@ def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
 
 
 def _column_notes(uris: Sequence[str], footers: Sequence[Footer]) -> Iterator[str]:
-    """Tell which columns are taken for the labels, where the files do not all have the same one."""
+    """Tell of rows without image, and of files that do not have the labels in the same column."""
     found = [(uri, footer) for uri, footer in zip(uris, footers, strict=True) if footer.is_read]
     both = [uri for uri, footer in found if footer.other_label_column]
     if both:
@@ -135,6 +135,13 @@ def _column_notes(uris: Sequence[str], footers: Sequence[Footer]) -> Iterator[st
         yield (
             f"{len(both):,} of {len(found):,} files, such as {both[0]}, have the columns {one} and "
             f"{other}: {one} is taken; label_column names another"
+        )
+    n_lacking = sum(footer.n_without_bytes for _, footer in found)
+    if n_lacking:
+        n_rows = sum(footer.n_rows or 0 for _, footer in found)
+        yield (
+            f"{n_lacking:,} of {n_rows:,} rows hold no image bytes: those that name a file beside "
+            "their table are read from it, others are rejects"
         )
     of: dict[str | None, list[str]] = {}
     for uri, footer in found:

@@ -148,7 +148,7 @@ def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     label = posixpath.basename(uri)
     root = Location(folder.fs, posixpath.dirname(folder.path)) if label else folder
     below = len(root.path) + 1
-    found = images_among(root, find_objects(folder), data.label_column)
+    found = images_among(root, find_objects(folder, root), data.label_column)
     images = [item for item in found.images if label or "/" not in item.path[below:]]
     numbered = bool(label) and is_img2dataset(root, label)
     with_files = numbered or data.label_column is not None

@@ -44,14 +44,15 @@ def stat_object(located: Location) -> Object:
     return _remote(located, located.path, located.fs.info(located.path))
 
 
-def find_objects(folder: Location) -> list[Object]:
-    """All files below a folder, sorted by path; links are followed.
+def find_objects(folder: Location, root: Location | None = None) -> list[Object]:
+    """All files below a folder, sorted by path; links are followed, but none back into `root`.
 
+    root: of the source that the folder belongs to, so that its parts hold what the whole does.
     A hidden local folder is one entry that ends in a slash: what it holds is not looked at. So do
     the empty objects by which S3 consoles mark folders.
     """
     if is_local(folder):
-        found = list(_walk(folder.path))
+        found = list(_walk(folder.path, (root or folder).path))
     else:
         entries: Any = folder.fs.find(folder.path, detail=True)
         found = [_remote(folder, path, entry) for path, entry in entries.items()]
@@ -156,10 +157,11 @@ def read_range(uri: str, located: Location, start: int, n_bytes: int) -> bytes:
     return data
 
 
-def _walk(root: str) -> Iterator[Object]:
+def _walk(start: str, root: str) -> Iterator[Object]:
     """Files below a local folder, through links too, but never into a folder they are in."""
-    within: dict[str, tuple[str, ...]] = {}  # the real folders on the way to each
-    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
+    # The real folders on the way to each.
+    within = {start: (os.path.realpath(root) + "/",)}
+    for folder, subfolders, names in os.walk(start, onerror=_raise, followlinks=True):
         here = os.path.realpath(folder) + "/"
         above = (*within.pop(folder, ()), here)
         hidden = [name for name in subfolders if name.startswith(".")]

@@ -61,6 +61,7 @@ class Footer:
     labels: LabelForm | None = None
     label_column: str | None = None
     other_label_column: str | None = None
+    n_without_bytes: int = 0
 
     @property
     def is_read(self) -> bool:
@@ -74,8 +75,14 @@ def read_footer(uri: str, data: DataConfig) -> Footer:
     except UNREADABLE:
         return Footer()
     schema = file.schema_arrow
-    columns = label_columns(schema, data)
-    return Footer(file.metadata.num_rows, label_form(schema, data), *columns[:2])
+    labels = [*label_columns(schema, data), None, None]
+    return Footer(
+        file.metadata.num_rows,
+        label_form(schema, data),
+        labels[0],
+        labels[1],
+        _n_without_bytes(file, data.image_column),
+    )
 
 
 def read_parquet(shard: Shard, data: DataConfig) -> Iterator[RawImage | Reject]:
@@ -163,6 +170,16 @@ def rows_without_bytes(shard: Shard, data: DataConfig, at_most: int) -> Iterator
             first_row += n_rows
     except UNREADABLE:
         return
+
+
+def _n_without_bytes(file: pq.ParquetFile, image: str) -> int:
+    """Rows without image bytes, as far as the footer tells."""
+    schema = file.schema_arrow
+    if image not in schema.names:
+        return 0
+    leaf = f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image
+    groups = (file.metadata.row_group(n) for n in range(file.num_row_groups))
+    return sum(_n_nulls(group, leaf) or 0 for group in groups)
 
 
 def _n_nulls(group: pq.RowGroupMetaData, leaf: str) -> int | None:

@@ -124,7 +124,8 @@ def test_files_that_rows_name_are_looked_for(case: Path, tmp_path: Path):
     assert "of 1 files that its rows name and that were looked for, none can be read" in problems
     image = pa.array([{"bytes": None, "path": "gone.png"}] * 2, FILES)
     pq.write_table(pa.table({"image": image, "label": ["red", "red"]}), tmp_path / "f.parquet")
-    problems, _ = told(case, "pool", images=str(tmp_path / "f.parquet"))
+    problems, notes = told(case, "pool", images=str(tmp_path / "f.parquet"))
+    assert "2 of 2 rows hold no image bytes" in notes
     assert "of 2 files that its rows name and that were looked for, none can be read" in problems
 
 
