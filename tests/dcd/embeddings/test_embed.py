@@ -14,14 +14,23 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dcd.config import EncoderConfig
+from dcd.config import DataConfig, EncoderConfig
 from dcd.embeddings import embed
-from dcd.embeddings.embed import ShardStats, embed_images, publish, published
+from dcd.embeddings.embed import (
+    ShardStats,
+    embed_images,
+    embed_shard,
+    publish,
+    published,
+    respelled_words,
+)
 from dcd.encoders.encoder import Encoder, load_encoder
 from dcd.errors import CountMismatch
 from dcd.images.decode import decode
 from dcd.images.preprocess import to_input
+from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Reject, Shard
+from dcd.sources.source import source_of
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.threads import cores
@@ -271,3 +280,21 @@ def test_counts_that_do_not_reconcile_publish_nothing(encoder: Encoder, tmp_path
     with pytest.raises(CountMismatch, match="5 images read, but 4 embedded"):
         publish(store, "pool", "enc", _shard(), lost)
     assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_labels_that_are_written_otherwise_are_counted(tmp_path: Path) -> None:
+    for label in ("cat", " cat", "dog"):
+        (tmp_path / "pool" / label).mkdir(parents=True)
+        for n in range(2):
+            (tmp_path / "pool" / label / f"{n}.png").write_bytes(_png(n))
+    source = source_of(DataConfig(images=str(tmp_path / "pool")))
+    store = Store(str(tmp_path / "store"))
+    config = EncoderConfig(model="test_resnet", weights="random", input_size=32)
+    name = load_encoder(config).encoder_id
+    shards = list_shards(source.data)
+    done = [embed_shard(store, source, shard, config, name) for shard in shards]
+    assert sorted(outcome.n_respelled for outcome in done) == [0, 0, 2]
+    words = respelled_words(2, (way for outcome in done for way in outcome.respelled))
+    assert words == "labels of 2 images were cleaned: ' cat' is 'cat' (2)"
+    again = [embed_shard(store, source, shard, config, name) for shard in shards]
+    assert all(outcome.reused and outcome.n_respelled == 0 for outcome in again)

@@ -66,3 +66,15 @@ def test_a_picture_that_is_none_is_explained(dcd, config, tmp_path, content):
     assert result.exit_code == 1
     assert "page.jpg" in result.output
     assert not (tmp_path / "sheet.html").exists()
+
+
+def test_exif_writes_a_table_for_where(dcd, config, tmp_path):
+    table = tmp_path / "taken.parquet"
+    result = dcd("exif", config, "--of", "test", "-o", table)
+    assert result.exit_code == 0, result.output
+    assert "of 24 images 0 a time, 0 a camera, 0 a position" in result.output
+    assert pq.read_table(table).column_names[:3] == ["image_id", "label", "captured"]
+    result = dcd("exif", config, "--of", "tset", "-o", tmp_path / "none.parquet")
+    assert result.exit_code == 2
+    assert "'tset' is none of pool, train, test" in result.output
+    assert not (tmp_path / "none.parquet").exists()
