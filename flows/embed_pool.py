@@ -1,13 +1,14 @@
 """Run `embed-pool`: every image of a source becomes a vector, shard by shard, exactly once."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect import flow
 
 from dcd.config import EmbedConfig
 from dcd.embeddings.batches import Batch, batched, max_tasks
-from dcd.embeddings.embed import respelled_words
+from dcd.embeddings.embed import ShardOutcome, respelled_words
 from dcd.errors import EmbeddingFailed
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
@@ -83,24 +84,36 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     if failed:
         raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))
 
-    result = EmbeddedSource(
+    seconds = time.monotonic() - start
+    result = _embedded_source(source, encoder_id, shards, done, seconds)
+    progress.finished(source.id, summary(result))
+    return result
+
+
+def _embedded_source(
+    source: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    done: Sequence[ShardOutcome],
+    seconds: float,
+) -> EmbeddedSource:
+    fresh = [outcome for outcome in done if not outcome.reused]
+    return EmbeddedSource(
         source,
         encoder_id,
         tuple(shards),
         sum(d.stats.n_images for d in done),
         sum(d.stats.n_embedded for d in done),
         sum(d.stats.n_rejected for d in done),
-        sum(d.reused for d in done),
+        len(done) - len(fresh),
         tuple(d.stats.shard for d in done if d.stats.n_rejected),
-        time.monotonic() - start,
-        sum(d.stats.n_images for d in done if not d.reused),
+        seconds,
+        sum(d.stats.n_images for d in fresh),
         sum(d.n_bytes for d in done),
         respelled_words(
             sum(d.n_respelled for d in done), (way for d in done for way in d.respelled)
         ),
     )
-    progress.finished(source.id, summary(result))
-    return result
 
 
 def summary(embedded: EmbeddedSource) -> str:

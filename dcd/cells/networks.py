@@ -58,12 +58,12 @@ class FullTraining:
 
 
 def starting_head(train: pa.Table, config: TrainingConfig, seed: int) -> LinearHead:
-    """The failing model's head without the images of train that are held out as val."""
+    """Return the failing model's head without the images of train that are held out as val."""
     return failing_head(_without_val(train, config, seed), config)
 
 
 def probing_head(store: Store, data: TrainingData, config: TrainingConfig, seed: int) -> LinearHead:
-    """A head fitted to train, without val, and all pool images of a selection, weighing alike."""
+    """Fit a head to train, without val, and all pool images of a selection, weighing alike."""
     tables = {**data.tables, "train": _without_val(data.tables["train"], config, seed)}
     pool, _ = by_source(data.picks)
     weights = pa.array(np.ones(pool.num_rows, np.float32))
@@ -174,7 +174,7 @@ class _Images:
     is_aimed: np.ndarray
 
     def staged(self, shown: Mapping[str, LabelledImages]) -> StagedData:
-        """What two stages are trained on; in the first one all images of the pool weigh alike."""
+        """Collect what two stages are trained on; in the first all pool images weigh alike."""
         pool, aimed = (np.flatnonzero(rows) for rows in (self.is_pool, self.is_aimed))
         of_split = self.of_split
         return StagedData(

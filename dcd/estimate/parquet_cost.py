@@ -22,7 +22,7 @@ class ReadCost:
 
 
 def reading_cost(uri: str, data: DataConfig) -> ReadCost:
-    """What `read_parquet` will fetch of a file, by its footer.
+    """Count what `read_parquet` will fetch of a file, by its footer.
 
     Raises DataError if the columns are not there, StoreError if the store fails.
     """

@@ -47,7 +47,7 @@ _HIVE = re.compile(r"(?:^|/)(\w+)=([^/]*)(?=/)")
 def archives_among(
     root: Location, files: Sequence[Object], data: DataConfig, passed_over: PassedOver | None
 ) -> list[Object]:
-    """The archives that a URI names. Raises DataError for images, or if there is no archive."""
+    """Return the archives that a URI names. Raises DataError for images, or if there is none."""
     archives = [item for item in files if archive_format(item.path) and not lies_hidden(root, item)]
     others = [item for item in files if item not in archives]
     images = [item for item in others if is_image_name(item.path)]
@@ -72,7 +72,7 @@ def lies_hidden(root: Location, item: Object) -> bool:
 def archive_shards(
     root: Location, files: Sequence[Object], data: DataConfig, notes: list[str]
 ) -> list[Shard]:
-    """One shard a file, or several a manifest; all files must be of one format.
+    """Make one shard of a file, or several of a manifest; all files must be of one format.
 
     `notes` gets what differs between the files.
     """
@@ -213,7 +213,7 @@ def archive_format(path: str) -> Format | None:
 
 
 def shard_name(relative: str) -> str:
-    """A path segment that depends on this path alone; altered names get a digest of the path."""
+    """Make a path segment of this path alone; altered names get a digest of the path."""
     stem = relative.lstrip("/")
     stem = stem[: len(stem) - len(archive_suffix(stem) or "")]
     safe = slug(stem)

@@ -58,7 +58,7 @@ class _Entry:
 def read_folder(
     shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
 ) -> Iterator[RawImage | Reject]:
-    """The images of one piece of a class folder.
+    """Yield the images of one piece of a class folder.
 
     The label is the folder's name, or what the label files beside an image say: see
     `class_folders`.
@@ -69,12 +69,12 @@ def read_folder(
 def read_manifest(
     shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
 ) -> Iterator[RawImage | Reject]:
-    """The images that one piece of a manifest names; a relative URI counts from its folder."""
+    """Yield the images of one piece of a manifest; a relative URI counts from its folder."""
     return _read_all(_manifest_entries(shard, data), None, wanted)
 
 
 def file_requests(shard: Shard, data: DataConfig) -> Requests:
-    """What reading one piece of files sends to an object store.
+    """Count what reading one piece of files sends to an object store.
 
     A manifest counts as one read, whatever its size; a class folder is listed as far as the piece.
     Where label files beside the images are read, every image counts as having one.
@@ -99,7 +99,7 @@ def _is_numbered(shard: Shard) -> tuple[bool, Requests]:
 
 
 def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]:
-    """What `read_folder` or `read_manifest` would read, without touching the images."""
+    """List what `read_folder` or `read_manifest` would read, without touching the images."""
     folder = shard.format == "folder"
     for entry in _folder_entries(shard, data) if folder else _manifest_entries(shard, data):
         image_id = short_id(entry.image_id)
@@ -177,7 +177,7 @@ def _manifest_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
 
 
 def count_manifest(uri: str, data: DataConfig) -> int:
-    """Rows of a manifest. Raises DataError if it is damaged or has no uri column."""
+    """Count the rows of a manifest. Raises DataError if it is damaged or has no uri column."""
     return sum(1 for _ in _manifest_rows(uri, data))
 
 

@@ -37,7 +37,7 @@ _BLOBS = ("lance.blob", "lance-encoding:blob")
 
 
 def lance_shards(root: Location, uri: str, name: str) -> list[Shard]:
-    """One shard a fragment. Raises DataError without the library or if it cannot be opened."""
+    """Make one shard of a fragment. Raises DataError without the library or if it does not open."""
     dataset = _opened(uri)
     shards = []
     for fragment in dataset.get_fragments():
@@ -53,7 +53,7 @@ def lance_shards(root: Location, uri: str, name: str) -> list[Shard]:
 def read_lance(
     shard: Shard, data: DataConfig, wanted: frozenset[str] | None = None
 ) -> Iterator[RawImage | Reject]:
-    """The images of a fragment in the order of its rows; with `wanted`, only these ids.
+    """Yield the images of a fragment in the order of its rows; with `wanted`, only these ids.
 
     Raises DataError if the columns are not there, StoreUnavailable if it cannot be read.
     """
@@ -74,7 +74,7 @@ def read_lance(
 
 
 def list_lance(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]:
-    """What `read_lance` would read, from the id and label columns alone."""
+    """List what `read_lance` would read, from the id and label columns alone."""
     _, fragment, columns = _fragment(shard, data)
     for batch in _batches(fragment, [*filter(None, (columns.id, columns.label))], shard.uri):
         rows = _Rows(batch, columns, shard.name)
@@ -97,7 +97,7 @@ class _Rows:
             self._labels = cleaned(batch.column(columns.label), columns.code_book)
 
     def fault(self, row: int) -> Reject | None:
-        """Why a row is no image, as far as its id and label tell."""
+        """Tell why a row is no image, as far as its id and label tell."""
         image_id = self.ids[row]
         reason = None if self._labels is None else self._labels.row(row)[1]
         if image_id is None:
@@ -109,7 +109,7 @@ class _Rows:
         return None
 
     def label(self, row: int) -> tuple[str | None, str | None]:
-        """A row's label, and how the dataset writes it where cleaning changed that."""
+        """Return a row's label, and how the dataset writes it where cleaning changed that."""
         if self._labels is None:
             return None, None
         return self._labels.row(row)[0], self._labels.spelling(row)

@@ -53,12 +53,12 @@ class Listing:
 
 
 def list_shards(data: DataConfig) -> list[Shard]:
-    """The shards of `data.images`, sorted by name. Raises what `look_through` raises."""
+    """List the shards of `data.images`, sorted by name. Raises what `look_through` raises."""
     return list(look_through(data).shards)
 
 
 def look_through(data: DataConfig) -> Listing:
-    """The shards of `data.images`, and a tally of the files that are passed over.
+    """List the shards of `data.images`, and count the files that are passed over.
 
     A file or glob gives one shard a file (tar, Parquet), a manifest (CSV, or Parquet with a
     column `uri` and no image bytes) one for every 10,000 rows. A folder gives its tars, else its
@@ -88,7 +88,7 @@ def look_through(data: DataConfig) -> Listing:
 
 
 def shard_listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Requests:
-    """What `list_shards` sends for the shards it has found, where they are on an object store.
+    """Count what `list_shards` sends for these shards, where they are on an object store.
 
     Files that lie beside them without being of the source are not known, and not counted.
     """

@@ -33,19 +33,19 @@ def is_local(located: Location) -> bool:
 
 
 def object_uri(located: Location, path: str) -> str:
-    """The URI that `locate` takes back to `path`; local paths stay plain."""
+    """Return the URI that `locate` takes back to `path`; local paths stay plain."""
     return path if is_local(located) else str(located.fs.unstrip_protocol(path))
 
 
 def stat_object(located: Location) -> Object:
-    """Raises FileNotFoundError if there is nothing; links are followed."""
+    """Look at an object. Raises FileNotFoundError if there is nothing; links are followed."""
     if is_local(located):
         return _local(located.path, os.stat(located.path))
     return _remote(located, located.path, located.fs.info(located.path))
 
 
 def find_objects(folder: Location, root: Location | None = None) -> list[Object]:
-    """All files below a folder, sorted by path; links are followed, but none back into `root`.
+    """Find all files below a folder, sorted by path; links are followed, none back into `root`.
 
     root: of the source that the folder belongs to, so that its parts hold what the whole does.
     A hidden local folder is one entry that ends in a slash: what it holds is not looked at. So do
@@ -60,7 +60,7 @@ def find_objects(folder: Location, root: Location | None = None) -> list[Object]
 
 
 def glob_objects(pattern: Location) -> list[Object]:
-    """The files that match, sorted by path; folders are left out."""
+    """Find the files that match, sorted by path; folders are left out."""
     if is_local(pattern):
         paths: Any = pattern.fs.glob(pattern.path)
         found = [_local(path, os.stat(path)) for path in paths if not os.path.isdir(path)]
@@ -75,7 +75,7 @@ def glob_objects(pattern: Location) -> list[Object]:
 
 
 def open_object(uri: str) -> io.RawIOBase:
-    """Unbuffered and seekable; wrap it in `io.BufferedReader` for small reads.
+    """Open an object, unbuffered and seekable; wrap it in `io.BufferedReader` for small reads.
 
     Raises ObjectNotFound, DataError if it is a pipe or a device, or another StoreError.
     """
@@ -140,7 +140,7 @@ class RangedFile(io.RawIOBase):
 
 
 def read_range(uri: str, located: Location, start: int, n_bytes: int) -> bytes:
-    """Exactly these bytes. Raises ObjectNotFound or another StoreError.
+    """Read exactly these bytes. Raises ObjectNotFound or another StoreError.
 
     A short answer raises too: a cut connection must not look like a truncated image.
     """

@@ -41,7 +41,10 @@ class Columns:
 
 
 def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
-    """Raises DataError if a column is not there or cannot hold what it should."""
+    """Find the columns that are read.
+
+    Raises DataError if one is missing or cannot hold what it should.
+    """
     names = set(schema.names)
     image = data.image_column
     if image not in names and image == _DEFAULT_IMAGE:
@@ -75,18 +78,18 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
 
 
 def label_column(schema: pa.Schema, data: DataConfig) -> str | None:
-    """The column that holds the labels; None if there is none."""
+    """Find the column that holds the labels; None if there is none."""
     return next(iter(label_columns(schema, data)), None)
 
 
 def label_columns(schema: pa.Schema, data: DataConfig) -> list[str]:
-    """The columns that may hold the labels, the one that is taken first."""
+    """Return the columns that may hold the labels, the one that is taken first."""
     labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
     return [name for name in labels if name in schema.names]
 
 
 def label_form(schema: pa.Schema, data: DataConfig) -> LabelForm | None:
-    """How a file tells its labels; None without a label column."""
+    """Tell how a file tells its labels; None without a label column."""
     column = label_column(schema, data)
     if column is None:
         return None
@@ -96,7 +99,7 @@ def label_form(schema: pa.Schema, data: DataConfig) -> LabelForm | None:
 
 
 def image_parts(column: pa.Array) -> tuple[pa.Array, list[str | None] | None]:
-    """The image bytes of a column, and the file names beside them, where it has such.
+    """Return the image bytes of a column, and the file names beside them, where it has such.
 
     `field` ignores the struct's own validity; a null struct has null bytes all the same.
     """
@@ -107,7 +110,7 @@ def image_parts(column: pa.Array) -> tuple[pa.Array, list[str | None] | None]:
 
 
 def read_beside(table_uri: str, name: str) -> bytes:
-    """The bytes of the file that a row names, if it lies in the table's folder or below.
+    """Read the bytes of the file that a row names, if it lies in the table's folder or below.
 
     Raises ValueError with the reason if it does not or is too large, StoreError if the store fails.
     """

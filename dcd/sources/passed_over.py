@@ -99,13 +99,15 @@ class PassedOver:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file, or a folder that it is in, is hidden: `.x`, AppleDouble's `._x`, __MACOSX."""
+    """Tell whether a file, or a folder that it is in, is hidden: `.x`, AppleDouble's `._x`,
+    __MACOSX.
+    """
     parts = name.replace("\\", "/").split("/")
     return any((p.startswith(".") and p not in (".", "..")) or p == "__MACOSX" for p in parts)
 
 
 def other_form(names: Sequence[str]) -> str:
-    """A hint where files are of a form that is known and not read; "" where they are none."""
+    """Give a hint where files are of a form that is known and not read; "" where they are none."""
     for name in names:
         for pattern, form in _OTHER_FORMS:
             if pattern.search(name):
@@ -114,7 +116,7 @@ def other_form(names: Sequence[str]) -> str:
 
 
 def why_no_image(name: str, n_bytes: int | None, *, by_suffix: bool) -> Kind | None:
-    """Why a file is no image; None where it is one. `name` counts from the root of its source.
+    """Tell why a file is no image; None where it is one. `name` counts from the root of its source.
 
     by_suffix: False where a name without any suffix may be an image too, as in a class folder.
     n_bytes: None where the size is not known.

@@ -105,5 +105,5 @@ def list_source(store: Store, source: Source) -> list[Shard]:
 
 
 def passed_over_in(store: Store, source: Source) -> str:
-    """What the last `list_source` passed over as no images, in words; "" for nothing."""
+    """Say what the last `list_source` passed over as no images, in words; "" for nothing."""
     return store.read_metadata(keys.shards(source.id)).get(_PASSED_OVER, "")

@@ -58,11 +58,11 @@ class TableFile:
         return self.schema.names
 
     def code_book(self, column: str) -> Names | None:
-        """The names of the codes that a column of whole numbers holds; None without any."""
+        """Return the names of the codes that a column of whole numbers holds; None without any."""
         return code_book(self.schema, column) if column in self.names else None
 
     def read(self, columns: Collection[str]) -> pa.Table:
-        """These columns, no others: views and large types as plain ones.
+        """Read these columns, no others: views and large types as plain ones.
 
         Raises LabelError if another column has the same name but for case, DataError if the file
         is damaged.
@@ -80,7 +80,7 @@ class TableFile:
         return table.select(wanted)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All columns, a few thousand rows at a time. Raises as `read`."""
+        """Yield all columns, a few thousand rows at a time. Raises as `read`."""
         with _explained(self.uri, self.place, self.separator is not None):
             if self.separator is None:
                 yield from pq.ParquetFile(open_object(self.uri)).iter_batches(use_threads=False)
@@ -134,7 +134,7 @@ def open_table(uri: str, place: str) -> TableFile:
 
 
 def refuse_look_alikes(names: Sequence[str], asked: Collection[str], what: str) -> None:
-    """Raises LabelError if a column that is asked for has a twin: the same name but for case."""
+    """Raise LabelError if a column that is asked for has a twin: the same name but for case."""
     for name in sorted(set(asked)):
         twins = [other for other in names if other.casefold() == name.casefold()]
         if len(twins) > 1:

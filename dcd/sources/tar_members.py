@@ -62,12 +62,12 @@ class Reading:
 
 
 def reading_requests(n_bytes: int) -> Requests:
-    """What reading a whole tar of this size sends to an object store."""
+    """Count what reading a whole tar of this size sends to an object store."""
     return OPENED + Requests(n_get=-(-n_bytes // READ_BYTES))
 
 
 def members(shard: Shard, reading: Reading) -> Iterator[Member | Reject]:
-    """Regular files, each read at most once; whatever else the archive holds becomes a reject.
+    """Yield regular files, each read at most once; what else the archive holds becomes a reject.
 
     Raises StoreError when the store fails: that is no fault of the archive.
     """

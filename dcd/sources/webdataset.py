@@ -49,7 +49,7 @@ def read_webdataset(
     wanted: frozenset[str] | None = None,
     passed_over: PassedOver | None = None,
 ) -> Iterator[RawImage | Reject]:
-    """The images of a tar in its order; with `wanted`, only these ids are read into memory.
+    """Yield the images of a tar in its order; with `wanted`, only these ids are read into memory.
 
     Labels come from the sample's `.json` (`label_column`, else weak_label or label), else its
     `.cls` or `.txt`, or from the member that `label_column` names; those with the image's own stem
@@ -78,7 +78,7 @@ def read_webdataset(
 
 
 def bytes_in_tar(image: RawImage) -> int:
-    """A header and whole blocks for the image, and as a rule two blocks for its label.
+    """Reckon a header and whole blocks for the image, and as a rule two blocks for its label.
 
     Some writers add a kilobyte a member, which is little beside a photograph.
     """

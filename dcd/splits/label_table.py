@@ -36,7 +36,7 @@ class LabelTable:
 def read_label_table(
     data: DataConfig, place: str, *, several_per_image: bool = False
 ) -> LabelTable | None:
-    """The rows (image_id, label, mode) of a data set's labels table; None if it names none.
+    """Read the rows (image_id, label, mode) of a data set's labels table; None if it names none.
 
     `place` is the config section, for messages. `mode` is null where the table has no such
     column. Rows are sorted by image_id, then label. Raises DataError if the table cannot be read,
@@ -90,7 +90,7 @@ def read_label_table(
 def read_labels(
     data: DataConfig, place: str, *, several_per_image: bool = False
 ) -> pa.Table | None:
-    """The rows of `read_label_table`."""
+    """Read the rows of `read_label_table`."""
     found = read_label_table(data, place, several_per_image=several_per_image)
     return None if found is None else found.rows
 
@@ -108,7 +108,7 @@ def read_true_labels(uri: str, place: str) -> LabelTable:
 
 
 def read_truth(pool: PoolConfig) -> pa.Table | None:
-    """The rows of the pool's true labels, as `read_true_labels`; None if it names none."""
+    """Read the rows of the pool's true labels, as `read_true_labels`; None if it names none."""
     if pool.true_labels is None:
         return None
     return read_true_labels(pool.true_labels, "pool.true_labels").rows
@@ -117,7 +117,7 @@ def read_truth(pool: PoolConfig) -> pa.Table | None:
 def read_pairs(
     uri: str, names: tuple[str, str], place: str, *, may_lack_labels: bool = False
 ) -> LabelTable:
-    """The two columns of a table of labels, each pair once, sorted.
+    """Read the two columns of a table of labels, each pair once, sorted.
 
     A column named image_id holds ids, others labels. Rows without a label are refused or, with
     `may_lack_labels`, left out and counted in the notes. Raises DataError, LabelError.

@@ -51,29 +51,29 @@ class LabelColumn:
     reasons: list[str | None]
 
     def column(self) -> pa.Array:
-        """The labels of all rows: string, null where there is none."""
+        """Return the labels of all rows: string, null where there is none."""
         values = pa.array(self.labels, pa.string())
         return values.take(pa.array(self.codes, mask=self.codes < 0))
 
     def row(self, number: int) -> tuple[str | None, str | None]:
-        """The label of a row, and why it was refused."""
+        """Return the label of a row, and why it was refused."""
         code = self.codes[number]
         return (None, None) if code < 0 else (self.labels[code], self.reasons[code])
 
     def spelling(self, number: int) -> str | None:
-        """How a row writes its label, where cleaning changed that."""
+        """Tell how a row writes its label, where cleaning changed that."""
         code = self.codes[number]
         label = None if code < 0 else self.labels[code]
         return None if label is None or self.found[code] == label else self.found[code]
 
     def faults(self) -> Counter[str]:
-        """How many rows were refused, by reason."""
+        """Count the rows that were refused, by reason."""
         return Counter(
             {why: n for why, n in self._counted(self.reasons).items() if why is not None}
         )
 
     def spellings(self) -> dict[str, Counter[str]]:
-        """Of every label that is not written as itself everywhere: its spellings with counts."""
+        """Count the spellings of every label that is not written as itself everywhere."""
         counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.found))
         ways: dict[str, Counter[str]] = {}
         for found, label, n in zip(self.found, self.labels, counts.tolist(), strict=True):
@@ -90,24 +90,24 @@ class LabelColumn:
 
 
 def clean_text(text: str) -> str:
-    """`text` in NFC, without byte order marks, trimmed. The one cleaning of labels and ids."""
+    """Clean labels and ids, here alone: `text` in NFC, without byte order marks, trimmed."""
     if text.isascii():
         return text.strip(_EDGES)
     return unicodedata.normalize("NFC", text.replace(_BYTE_ORDER_MARK, "")).strip(_EDGES)
 
 
 def clean_id(text: str) -> str:
-    """A file's name or an id as `clean_text`; undecodable bytes become backslash escapes."""
+    """Clean a file's name or an id as `clean_text`; undecodable bytes become backslash escapes."""
     return clean_text(shown_name(text))
 
 
 def shown_name(text: str) -> str:
-    """A file's name as it is written, for counts of spellings: valid Unicode, not cleaned."""
+    """Return a file's name as it is written, for counts of spellings: valid Unicode."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def label_text(value: object, names: Names | None = None) -> str | None:
-    """A value as a label; None for a missing one (null, NaN, blank, ClassLabel's -1).
+    """Turn a value into a label; None for a missing one (null, NaN, blank, ClassLabel's -1).
 
     names: of whole numbers that are codes, 1.0 too. Raises ValueError, with the reason, for what
     is no label: lists, objects, numbers without end, undecodable bytes, codes without a name.
@@ -135,7 +135,7 @@ def _shown(value: object, names: Names | None) -> str:
 
 
 def id_text(value: object) -> str | None:
-    """A value as an id; None for a missing one. Raises ValueError for lists and objects."""
+    """Turn a value into an id; None for a missing one. Raises ValueError for lists and objects."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     text = _text(value)
@@ -143,7 +143,7 @@ def id_text(value: object) -> str | None:
 
 
 def cleaned(column: pa.Array | pa.ChunkedArray, names: Names | None = None) -> LabelColumn:
-    """A column of any type as labels, each distinct value by `label_text`."""
+    """Turn a column of any type into labels, each distinct value by `label_text`."""
     values, codes = _distinct(column)
     labels: list[str | None] = []
     reasons: list[str | None] = []
@@ -160,7 +160,7 @@ def cleaned(column: pa.Array | pa.ChunkedArray, names: Names | None = None) -> L
 
 
 def id_column(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column of any type as ids: string, null where there is none. The same as `id_text`.
+    """Turn a column of any type into ids: string, null where there is none. The same as `id_text`.
 
     Raises ValueError if its type holds no ids.
     """
@@ -193,7 +193,7 @@ def stand_as_cleaned(ids: pa.ChunkedArray, labels: pa.ChunkedArray) -> bool:
 
 
 def may_be_codes(kind: pa.DataType) -> bool:
-    """Whether a column may hold codes: whole numbers, or what pandas makes of them beside gaps."""
+    """Tell whether a column may hold codes: whole numbers, or what pandas makes of gaps in them."""
     if isinstance(kind, pa.DictionaryType):
         kind = kind.value_type
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
@@ -205,7 +205,7 @@ def code_book(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
 
 
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
-    """The names that Hugging Face's `datasets` keeps beside the codes of a ClassLabel column.
+    """Read the names that `datasets` of Hugging Face keeps beside the codes of a ClassLabel.
 
     They stand in the schema's metadata, `huggingface` → info.features.COLUMN.names.
     """
@@ -232,7 +232,7 @@ def join_spellings(
 
 
 def spelling_notes(ways: Mapping[str, Mapping[str, int]], at_most: int = 5) -> list[str]:
-    """One sentence a label that is written in other ways than its own, the most frequent first."""
+    """Note every label that is written in other ways than its own, the most frequent first."""
     told = []
     ordered = sorted(ways.items(), key=lambda way: (-sum(way[1].values()), way[0]))
     for label, counts in ordered[:at_most]:

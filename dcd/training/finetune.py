@@ -141,6 +141,8 @@ def finetune(
     if checkpoint:
         resume(run, checkpoint, identity)
     clock = Clock(schedule, run.step)
+
+    # Longer than other functions, so that the whole loop stands in one place.
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
 
     with _own_random_state():

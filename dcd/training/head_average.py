@@ -21,6 +21,8 @@ def average_heads(heads: Mapping[str, LinearHead], shares: Mapping[str, float]) 
     """Average heads with the weights Σ share · head.
 
     shares: by the heads' names, their sum being 1.
+
+    shares: by the heads' names, their sum being 1.
     """
     used = [(share, heads[name]) for name, share in shares.items() if share]
     weight = sum(share * head.weight for share, head in used)

@@ -24,7 +24,7 @@ View = tuple[tuple[Split, DataConfig], ...]
 
 
 def validate(config: RunConfig) -> list[Problem]:
-    """The problems that `examine` finds; [] if a run can start."""
+    """Return the problems that `examine` finds; [] if a run can start."""
     return list(examine(config).problems)
 
 
