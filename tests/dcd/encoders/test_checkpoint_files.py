@@ -5,8 +5,10 @@ import collections
 import datetime
 import io
 import pathlib
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from dcd.config import EncoderConfig, StartConfig
@@ -156,3 +160,28 @@ def test_several_cells_may_read_checkpoints_at_once(tmp_path: Path):
     with ThreadPoolExecutor(8) as threads:
         read = list(threads.map(read_document, [str(path)] * 32))
     assert len(read) == 32
+
+
+@pytest.mark.parametrize(
+    "data", [b"red\ngreen\nblue\n", b"", b"{}", b"\x80\x02", b"PK\3\4", bytes(64)]
+)
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, data: bytes):
+    (tmp_path / "c").write_bytes(data)
+    with pytest.raises(EncoderError, match=r"weights|tensors"):
+        fitted_weights(str(tmp_path / "c"), WANTED)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_checkpoints_raise_nothing_else(data: st.DataObject):
+    sink = io.BytesIO()
+    small = {"state_dict": {"fc.bias": torch.zeros(3)}, "epoch": 3}
+    torch.save(small, sink, _use_new_zipfile_serialization=data.draw(st.booleans()))
+    damaged = bytearray(sink.getvalue())
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+        file.flush()
+        with suppress(EncoderError):
+            read_document(file.name)

@@ -519,3 +519,21 @@ def test_ids_are_the_same_in_images_and_tables(tmp_path: Path, ids: pa.Array, ex
     pq.write_table(table.rename_columns(["image_id", "image", "label"]), tmp_path / "p.parquet")
     truth = read_true_labels(str(tmp_path / "t.parquet"), "pool.true_labels")
     assert truth.rows["image_id"].to_pylist() == sorted(expected)
+
+
+def test_the_code_books_of_two_files_may_stand_in_another_order(tmp_path: Path):
+    for name, order in (("a", ["cat", "dog", "fox"]), ("b", ["dog", "fox", "cat"])):
+        (tmp_path / name).mkdir()
+        code_book(tmp_path / name, order)
+        (tmp_path / name / "named.parquet").rename(tmp_path / f"{name}.parquet")
+    data = DataConfig(images=str(tmp_path / "*.parquet"))
+    read = [i.weak_label for s in list_shards(data) for i in read_shard(s, data)]  # pyright: ignore
+    assert read == ["cat", "dog", "fox", "dog", "fox", "cat"]
+
+
+def test_true_labels_of_whole_numbers_are_the_text_that_other_doors_give(tmp_path: Path):
+    for kind in (pa.int64(), pa.uint8(), pa.float32(), pa.string()):
+        column = pa.array([2, 0, 1]).cast(kind)
+        pq.write_table(pa.table({"image_id": ["a", "b", "c"], "label": column}), tmp_path / "t")
+        truth = read_true_labels(str(tmp_path / "t"), "pool.true_labels")
+        assert truth.rows["label"].to_pylist() == ["2", "0", "1"]

@@ -1,5 +1,6 @@
 """Every fault that a config or its data can have is found before work starts, with its place."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 import yaml
 
 from dcd.config import load_config
 from dcd.validation.problems import Problem
-from dcd.validation.run import validate
+from dcd.validation.run import examine, validate
 from tests.case import LABELS, png, write_case
 
 
@@ -159,6 +162,28 @@ def test_an_encoder_that_is_not_there(case):
 def test_a_checkpoint_that_is_not_there(case, tmp_path):
     found = problems(edit(case, "encoder", checkpoint=str(tmp_path / "no.safetensors")))
     assert "no.safetensors" in found["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("no.pth", "no.pth"),
+        ("classes.txt", "weights"),
+        ("here.pth", "tensors taken"),
+    ],
+)
+def test_the_start_of_training_is_opened(case, tmp_path, model, message):
+    (tmp_path / "classes.txt").write_text("red\ngreen\nblue\n")
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "here.pth")
+    start = {"model": str(tmp_path / model), "architecture": "test_resnet", "input_size": 32}
+    document = yaml.safe_load(case.read_text())
+    document["training"] = {"mode": "full", "start": start | {"classes": list(LABELS)}}
+    case.write_text(yaml.safe_dump(document))
+    found = examine(load_config(case))
+    told = [*found.problems, *found.notes] if model == "here.pth" else found.problems
+    words = [one.message for one in told if one.place == "training.start"]
+    assert re.search(message, " ".join(words))
+    assert bool(found.problems) == (model != "here.pth")
 
 
 def test_a_store_that_cannot_be_written(case, tmp_path):
