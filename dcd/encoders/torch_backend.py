@@ -14,7 +14,7 @@ from dcd.images.preprocess import Preprocess
 _N_LANES = 3  # batches on their way to the GPU, on it, and back
 
 
-class _Normalised(nn.Module):
+class _PixelNetwork(nn.Module):
     """(B, S, S, 3) uint8 → the network's output in float32, normalisation included."""
 
     mean: Tensor
@@ -35,7 +35,7 @@ class _Normalised(nn.Module):
 
 def embed_eagerly(network: nn.Module, preprocess: Preprocess, use_bf16: bool, device: str) -> Embed:
     """Map (B, S, S, 3) uint8 to (B, D) float32, thread-safe; where nothing compiles it."""
-    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
+    model = _channels_last(_PixelNetwork(network, preprocess, use_bf16).eval().to(device))
 
     def embed(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -58,7 +58,7 @@ def compiled_on_cuda(
 ) -> Callable[[Tensor], Tensor]:
     """Map (B, S, S, 3) uint8 to (B, D) float32, both on the GPU; compiled anew for each B."""
     device = torch.device("cuda", torch.cuda.current_device())
-    model = _channels_last(_Normalised(network, preprocess, use_bf16).eval().to(device))
+    model = _channels_last(_PixelNetwork(network, preprocess, use_bf16).eval().to(device))
     return torch.compile(model, dynamic=False)
 
 
