@@ -76,12 +76,23 @@ class StoreError(DCDError):
     """The object store refused a request or cannot be reached."""
 
 
-class ObjectNotFound(StoreError):
+class ObjectFault(StoreError):
+    """One object is missing or damaged; `uri` names it where it is an object of a store."""
+
+    def __init__(self, message: str, uri: str | None = None):
+        super().__init__(message, uri)
+        self.message, self.uri = message, uri
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ObjectNotFound(ObjectFault):
     """There is no object under this key."""
 
 
-class ObjectUnreadable(StoreError):
-    """The object is there, but it is not in the form that it should have."""
+class ObjectUnreadable(ObjectFault):
+    """The object is there, but it is not what was written, or not in the form it should have."""
 
 
 class StoreRefused(StoreError):

@@ -5,11 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dcd.errors import CountMismatch, DataError, EncoderMismatch
+from dcd.errors import DataError, EncoderMismatch
 from dcd.store import Store, keys
-from dcd.store.errors import explained
 from dcd.store.requests import (
     FOUND,
     METADATA_READ,
@@ -60,7 +58,7 @@ def find_embedded(
 def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
     """Yield `schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
 
-    Raises CountMismatch if rows are missing, DataError for vectors that are not finite.
+    Raises ObjectUnreadable if rows are missing or vectors are not finite.
     """
     for shard in shards:
         schema = schemas.embeddings(shard.dim)
@@ -68,7 +66,7 @@ def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordB
         n_rows = 0
         for batch in _batches(store, shard, schema.names):
             rows = schemas.conform(pa.table(batch), schema, uri)
-            _refuse_non_finite(rows, uri)
+            refuse_not_finite(store, shard.key, rows)
             n_rows += rows.num_rows
             yield from (
                 rows.append_column("shard", pa.repeat(shard.name, rows.num_rows))
@@ -76,10 +74,8 @@ def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordB
                 .to_batches()
             )
         if n_rows != shard.n_embedded:
-            raise CountMismatch(
-                f"{uri}: {n_rows} rows, its metadata announces {shard.n_embedded}; delete it and "
-                "embed the shard again"
-            )
+            announced = f"{n_rows} rows, its metadata announces {shard.n_embedded}"
+            raise store.damaged(shard.key, announced)
 
 
 def row_requests(n_bytes: int) -> Requests:
@@ -102,8 +98,7 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
     key = keys.embeddings(pool, encoder_id, name)
     if not store.exists(key):
         raise DataError(f"{store.uri(key)}: shard {name} is not embedded; embed the pool first")
-    with explained(store.uri(key), "read"):
-        schema = pq.read_schema(store.path(key), filesystem=store.arrow())
+    schema = store.read_schema(key)
     metadata = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
     found = metadata.get("encoder_id")
     if found != encoder_id:
@@ -116,18 +111,13 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
 
 
 def _batches(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    with (
-        explained(store.uri(shard.key), "read"),
-        store.arrow().open_input_file(store.path(shard.key)) as source,
-        pq.ParquetFile(source) as file,
-    ):
+    with store.open_parquet(shard.key) as file:
         yield from file.iter_batches(_READ_BATCH_ROWS, columns=list(columns), use_threads=False)
 
 
-def _refuse_non_finite(rows: pa.Table, uri: str) -> None:
+def refuse_not_finite(store: Store, key: str, rows: pa.Table) -> None:
+    """Raise ObjectUnreadable if a vector of an object holds NaN or infinite numbers."""
     bad = not_finite(rows)
     if len(bad):
-        raise DataError(
-            f"{uri}: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
-            f"{bad[0].as_py()!r}; delete it and embed the shard again"
-        )
+        why = f"{len(bad)} vectors hold NaN or infinite numbers, such as {bad[0].as_py()!r}'s"
+        raise store.damaged(key, why)

@@ -79,7 +79,7 @@ def note_failures(
     store: Store, source_id: str, encoder_id: str, failed: Sequence[FailedShard]
 ) -> None:
     """Note which shards the latest run could not embed; an empty list clears earlier notes."""
-    document = json.dumps([asdict(f) for f in failed], indent=1)
+    document = json.dumps({"failed": [asdict(f) for f in failed]}, indent=1)
     store.write_bytes(keys.failed_shards(source_id, encoder_id), document.encode())
 
 
@@ -88,7 +88,12 @@ def noted_failures(store: Store, source_id: str, encoder_id: str) -> list[Failed
     key = keys.failed_shards(source_id, encoder_id)
     if not store.exists(key):
         return []
-    return [FailedShard(**row) for row in json.loads(store.read_bytes(key))]
+    try:
+        found = store.read_json(key)
+        rows = found["failed"] if isinstance(found, dict) else found  # a bare list: older versions
+        return [FailedShard(**row) for row in rows]
+    except (KeyError, TypeError) as err:
+        raise store.damaged(key, f"names no failed shards ({err!r})") from err
 
 
 def shard_states(store: Store, source_id: str, encoder_id: str) -> list[ShardState]:
@@ -211,8 +216,7 @@ def _faults(store: Store, source_id: str, encoder_id: str, stats: ShardStats) ->
     faults = []
     if table.num_rows + rejects.num_rows != stats.n_images:
         faults.append(
-            f"{table.num_rows} embeddings + {rejects.num_rows} rejects, "
-            f"but {stats.n_images} images; delete its embeddings and embed again"
+            f"{table.num_rows} embeddings + {rejects.num_rows} rejects, but {stats.n_images} images"
         )
     n_ids = pc.count_distinct(table["image_id"]).as_py()
     if n_ids != table.num_rows:

@@ -18,7 +18,7 @@ from dcd.estimate.pool_state import PlannedShard
 from dcd.estimate.synthetic_rows import table_bytes
 from dcd.sources import listing, tar_members
 from dcd.sources.files import file_requests
-from dcd.store.object_store import as_parquet
+from dcd.store.parquet import as_parquet
 from dcd.store.requests import Requests, listing_requests, total, writing_requests
 from dcd.tables import schemas
 

@@ -29,7 +29,7 @@ from dcd.index.plan import Sources
 from dcd.index.quantizers import code_bytes_of, n_parameters
 from dcd.index.work import IndexFiles
 from dcd.store import keys
-from dcd.store.object_store import as_parquet
+from dcd.store.parquet import as_parquet
 from dcd.tables.rows import with_column
 from dcd.tables.vectors import embedding_matrix
 

@@ -7,7 +7,7 @@ bound beyond which each takes as much as the one before.
 import numpy as np
 import pyarrow as pa
 
-from dcd.store.object_store import as_parquet
+from dcd.store.parquet import as_parquet
 from dcd.tables import schemas
 from dcd.tables.vectors import vector_lists
 

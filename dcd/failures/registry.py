@@ -8,6 +8,7 @@ a picture that stands in two batches the first counts.
 """
 
 import json
+import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import DataConfig
-from dcd.errors import ObjectNotFound
+from dcd.errors import ObjectNotFound, ObjectUnreadable, SchemaMismatch
 from dcd.sources.source import Source
 from dcd.store import Store, keys
 from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content
 
+log = logging.getLogger(__name__)
 SOURCE_ID = "failures"
 _MAX_LOOSE_OBJECTS = 32  # more than this are gathered in a view
 _MAX_REMINDER = timedelta(days=1)
@@ -56,6 +58,15 @@ class Coverage:
     run_id: str
     batches: tuple[str, ...]
     finished: str
+
+
+@dataclass(frozen=True)
+class Announced:
+    """Which failures were announced last (`Pending.id`), how often, and when."""
+
+    id: str
+    times: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,8 @@ def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str])
 def coverages(store: Store, name: str) -> list[Coverage]:
     """Return what the finished runs of a name covered, the oldest first."""
     found = store.keys_under(keys.covered_failures(name))
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        documents = [json.loads(data) for data in requests.map(store.read_bytes, found)]
-    every = [Coverage(d["run_id"], tuple(d["batches"]), d["finished"]) for d in documents]
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
+        every = list(readers.map(lambda key: _coverage(store, key), found))
     return sorted(every, key=lambda coverage: coverage.finished)
 
 
@@ -121,25 +131,40 @@ def due(store: Store, name: str, waiting: Pending, remind_after: timedelta) -> b
     """Tell whether waiting failures are to be announced: not yet done, or the reminder is due."""
     if not waiting.batches:
         return False
-    try:
-        last = json.loads(store.read_bytes(keys.announced_failures(name)))
-    except ObjectNotFound:
+    last = _last_announced(store, name)
+    if last is None or last.id != waiting.id:
         return True
-    if last["id"] != waiting.id:
-        return True
-    wait = min(remind_after * 2 ** (last["times"] - 1), _MAX_REMINDER)
-    return datetime.now(UTC) >= datetime.fromisoformat(last["at"]) + wait
+    wait = min(remind_after * 2 ** (last.times - 1), _MAX_REMINDER)
+    return datetime.now(UTC) >= last.at + wait
 
 
 def note_announced(store: Store, name: str, waiting: Pending) -> None:
     """Note that waiting failures were announced, and how often."""
-    key = keys.announced_failures(name)
-    times = 1
-    if store.exists(key):
-        last = json.loads(store.read_bytes(key))
-        times = last["times"] + 1 if last["id"] == waiting.id else 1
+    last = _last_announced(store, name)
+    times = last.times + 1 if last is not None and last.id == waiting.id else 1
     noted = {"id": waiting.id, "times": times, "at": datetime.now(UTC).isoformat()}
-    store.write_bytes(key, json.dumps(noted).encode())
+    store.write_bytes(keys.announced_failures(name), json.dumps(noted).encode())
+
+
+def _coverage(store: Store, key: str) -> Coverage:
+    document = store.read_json(key)
+    try:
+        return Coverage(document["run_id"], tuple(document["batches"]), document["finished"])
+    except (KeyError, TypeError) as err:
+        raise store.damaged(key, f"names no covered batches ({err!r})") from err
+
+
+def _last_announced(store: Store, name: str) -> Announced | None:
+    """What was announced last; None if nothing was, or its note is damaged: told once more."""
+    key = keys.announced_failures(name)
+    try:
+        found = store.read_json(key)
+        return Announced(found["id"], int(found["times"]), datetime.fromisoformat(found["at"]))
+    except ObjectNotFound:
+        return None
+    except (ObjectUnreadable, KeyError, TypeError, ValueError) as err:
+        log.warning("%s: not read, so its failures are announced again (%s)", store.uri(key), err)
+        return None
 
 
 def _first_of_each(failures: pa.Table) -> pa.Table:
@@ -160,6 +185,10 @@ def _read_log(store: Store, prefix: str, view_key: str, schema: pa.Schema) -> pa
     try:
         view = schemas.conform(store.read_table(view_key), full, store.uri(view_key))
     except ObjectNotFound:
+        view = full.empty_table()
+    except (ObjectUnreadable, SchemaMismatch) as err:
+        log.warning("%s: not read, and made again from its objects (%s)", view_key, err)
+        store.delete(view_key)
         view = full.empty_table()
     view = view.filter(pc.is_in(view["object"], value_set=pa.array(names)))
     loose = sorted(set(names) - set(view["object"].to_pylist()))

@@ -9,7 +9,6 @@ can leave a mixture. Conditional writes would let the first one stand instead, b
 object store has them, or keeps its word about them under a race.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from dcd.config import FrozenModel
-from dcd.errors import ChampionChanged, DataError, ObjectNotFound, ObjectUnreadable
+from dcd.errors import ChampionChanged, DataError, ObjectNotFound
 from dcd.store import Store, keys
 
 _MODEL_FILES = (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG)
@@ -175,8 +174,8 @@ def classes_of(store: Store, prefix: str) -> tuple[str, ...]:
     """Return the classes of a saved model. Raises DataError if its config names none."""
     key = f"{prefix}/{keys.MODEL_CONFIG}"
     try:
-        return tuple(json.loads(store.read_bytes(key))["label_names"])
-    except (ValueError, KeyError, TypeError) as err:
+        return tuple(store.read_json(key)["label_names"])
+    except (KeyError, TypeError) as err:
         raise DataError(f"{store.uri(key)}: names no classes (label_names): {err}") from err
 
 
@@ -212,7 +211,8 @@ def _read(store: Store, key: str) -> Champion:
     except ObjectNotFound as err:
         raise DataError(f"{store.uri(key)}: no such object; the history was altered") from err
     except ValidationError as err:
-        raise ObjectUnreadable(
-            f"{store.uri(key)}: not a champion's record ({err.error_count()} faults, first: "
-            f"{err.errors()[0]['loc']}: {err.errors()[0]['msg']}); restore it from champions/"
+        raise store.damaged(
+            key,
+            f"not a champion's record ({err.error_count()} faults, first: "
+            f"{err.errors()[0]['loc']}: {err.errors()[0]['msg']})",
         ) from err

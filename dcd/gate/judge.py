@@ -7,7 +7,6 @@ candidate S chances; the seeds share images, so they cannot count as independent
 5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -153,7 +152,7 @@ def champion_predictions(
 
 
 def _is_head_on(store: Store, champion: Champion, encoder_id: str) -> bool:
-    card = json.loads(store.read_bytes(champion.card))
+    card = store.read_json(champion.card)
     mode = card["config"]["training"]["mode"]
     return mode == "head" and card["lineage"]["encoder_id"] == encoder_id
 

@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import ValidationError
 
 from dcd.config import FrozenModel
-from dcd.errors import ObjectUnreadable
 from dcd.gate.decision import Decision
 from dcd.store import Store, keys
 
@@ -85,6 +84,4 @@ def read_record(store: Store, run_id: str) -> GateRecord | None:
     try:
         return GateRecord.model_validate_json(store.read_bytes(key))
     except ValidationError as err:
-        raise ObjectUnreadable(
-            f"{store.uri(key)}: not a gate's record ({err.error_count()} faults); run it again"
-        ) from err
+        raise store.damaged(key, f"not a gate's record ({err.error_count()} faults)") from err

@@ -60,10 +60,14 @@ class IndexInfo:
 
 def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> IndexInfo:
     """Read the counts of a finished index. Raises StoreError if there is none."""
-    found = json.loads(store.read_bytes(info_key(pool, encoder_id, index_id)))
-    found["lists"] = {label: ListInfo(**info) for label, info in found["lists"].items()}
-    found["segments"] = tuple(found["segments"])
-    return IndexInfo(**found)
+    key = info_key(pool, encoder_id, index_id)
+    found = store.read_json(key)
+    try:
+        found["lists"] = {label: ListInfo(**info) for label, info in found["lists"].items()}
+        found["segments"] = tuple(found["segments"])
+        return IndexInfo(**found)
+    except (KeyError, TypeError, AttributeError) as err:
+        raise store.damaged(key, f"does not describe an index ({err!r})") from err
 
 
 def index_ids(store: Store, pool: str, encoder_id: str) -> list[str]:

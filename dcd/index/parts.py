@@ -33,6 +33,7 @@ WRITING = {
     },
     "use_dictionary": ["weak_label", "shard"],
     "write_statistics": ["weak_label"],
+    "write_page_checksum": True,
 }
 
 

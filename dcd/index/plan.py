@@ -1,6 +1,5 @@
 """Decide before a row is read whether an index is there, is appended to, or is built."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -97,8 +96,13 @@ def plan_index(
 
 
 def read_sources(store: Store, prefix: str) -> Sources:
-    found = json.loads(store.read_bytes(keys.index_sources(prefix)))
-    return Sources(found["recipe"], tuple((name, identity) for name, identity in found["shards"]))
+    key = keys.index_sources(prefix)
+    try:
+        found = store.read_json(key)
+        shards = tuple((name, identity) for name, identity in found["shards"])
+        return Sources(found["recipe"], shards)
+    except (KeyError, TypeError, ValueError) as err:
+        raise store.damaged(key, f"does not say what the index was made of ({err!r})") from err
 
 
 def _bases(

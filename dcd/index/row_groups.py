@@ -1,6 +1,7 @@
 """Find where a label's rows are in an index's files, and read whole row groups, no more."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ import pyarrow.parquet as pq
 from dcd.index.parts import RUNS
 from dcd.index.quantizers import Codec
 from dcd.store import Store
-from dcd.store.errors import explained
 from dcd.store.requests import FOUND, Requests, column_requests, footer_requests
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
@@ -61,20 +61,20 @@ class Reader:
         self._codec = codec
         self._part: str | None = None
         self._file: pq.ParquetFile | None = None
+        self._opened = ExitStack()
 
     def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close(force=True)
+        self._opened.close()
 
     def read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
         """Read the columns of `schemas.clustered` that are asked for."""
         stored = list(columns)
         if self._codec is not None:
             stored = ["code" if name == "embedding" else name for name in columns]
-        with explained(self._store.uri(group.part), "read"):
+        with self._store.reading(group.part):
             # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
             table = self._open(group.part).read_row_group(group.number, stored, use_threads=False)
         if "embedding" not in columns:
@@ -97,14 +97,16 @@ class Reader:
         return with_column(table, name, lists, kind)
 
     def footer(self, part: str) -> pq.FileMetaData:
-        with explained(self._store.uri(part), "read"):
+        with self._store.reading(part):
             return self._open(part).metadata
 
     def _open(self, part: str) -> pq.ParquetFile:
         if part != self._part or self._file is None:
-            self.__exit__()
-            source = self._store.arrow().open_input_file(self._store.path(part))
-            self._part, self._file = part, pq.ParquetFile(source, pre_buffer=True)
+            self._opened.close()
+            self._part, self._file = (
+                part,
+                self._opened.enter_context(self._store.open_parquet(part)),
+            )
         return self._file
 
 

@@ -97,7 +97,9 @@ def write_comparison(
         summary_table(summaries),
         metadata=described,
     )
-    store.write_bytes(keys.comparison_parts(comparison_id), json.dumps(list(parts)).encode())
+    store.write_bytes(
+        keys.comparison_parts(comparison_id), json.dumps({"parts": list(parts)}, indent=1).encode()
+    )
     write("config.json", config.model_dump_json(indent=2).encode())
     rows = [s.summary for s in summaries]
     write("trade_off.svg", comparison_figures.trade_off(rows).encode())

@@ -1,6 +1,5 @@
 """Find what is finished in a store: runs that have a report, comparisons that have a table."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,4 +38,4 @@ def last_config(store: Store) -> RunConfig:
     if not runs:
         raise DataError(f"{store.url}: holds no finished run; give the config with --config")
     key = keys.run_config(runs[0].run_id)
-    return parse_config(json.loads(store.read_bytes(key)), store.uri(key))
+    return parse_config(store.read_json(key), store.uri(key))

@@ -4,14 +4,13 @@ Only cells, selections, indexes and splits are ever let go: they are made again 
 labels where they are asked for again. Embeddings, runs, comparisons, champions and failures stay.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from dcd.errors import DataError, ObjectNotFound, ObjectUnreadable
+from dcd.errors import DataError, ObjectNotFound
 from dcd.runs.finished import finished
 from dcd.store import Store, StoredObject, keys
 from dcd.store.parts import FOLDERS, part_of, says_done
@@ -149,19 +148,14 @@ def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
 
 def _parts_of(store: Store, key: str) -> set[str] | None:
     try:
-        found = json.loads(store.read_bytes(key))
+        found = store.read_json(key)
     except ObjectNotFound:
         return None
-    except ValueError as err:
-        raise ObjectUnreadable(f"{store.uri(key)}: not JSON ({err}); {_MEND}") from err
+    if isinstance(found, dict):  # a bare list, as earlier versions wrote it
+        found = found.get("parts")
     if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
-        raise ObjectUnreadable(
-            f"{store.uri(key)}: expected a list of keys, found {found!r:.80}; {_MEND}"
-        )
+        raise store.damaged(key, f"expected a list of keys, found {found!r:.80}")
     return set(found)
-
-
-_MEND = "run it again, which writes it anew"
 
 
 def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> set[str]:
@@ -171,12 +165,9 @@ def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> s
         if part.kind == keys.INDEXES and part.key in wanted and _is_whole(part):
             key = says_done(part.key)
             try:
-                names = json.loads(store.read_bytes(key))["segments"]
-            except (ValueError, KeyError, TypeError) as err:
-                raise ObjectUnreadable(
-                    f"{store.uri(key)}: names no segments ({err!r}); delete the folder, and the "
-                    "index is built again"
-                ) from err
+                names = store.read_json(key)["segments"]
+            except (KeyError, TypeError) as err:
+                raise store.damaged(key, f"names no segments ({err!r})") from err
             _, pool, encoder_id, _ = part.key.split("/")
             segments |= {keys.index(pool, encoder_id, name) for name in names}
     return segments

@@ -1,6 +1,5 @@
 """Collect what a store holds for people to look at: runs, champions, failures and refusals."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +69,7 @@ class BatchView:
 
 def view_run(store: Store, entry: RunEntry) -> RunView:
     """Read one run by its card. Raises StoreError if it has none."""
-    card = json.loads(store.read_bytes(keys.run_card(entry.run_id)))
+    card = store.read_json(keys.run_card(entry.run_id))
     record = read_record(store, entry.run_id)
     now = champions.current(store)
     promoted = now is not None and now.run_id == entry.run_id

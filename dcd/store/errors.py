@@ -81,19 +81,17 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     if code in _NO_BUCKET:
         return StoreError(f"{uri}: there is no such bucket; create it or mend the URL")
     if isinstance(err, FileNotFoundError):
-        return ObjectNotFound(f"{uri}: no such object")
+        return ObjectNotFound(f"{uri}: no such object", uri)
     if is_transient(err):
         return StoreUnavailable(
-            f"{uri}: the store cannot be reached or is busy ({_brief(err)}); try again, or check "
+            f"{uri}: the store cannot be reached or is busy ({brief(err)}); try again, or check "
             "AWS_ENDPOINT_URL_S3"
         )
     if isinstance(err, FileExistsError | NotADirectoryError):
         return StoreError(f"{uri}: a file stands where a folder is needed; remove or rename it")
     if isinstance(err, pa.ArrowInvalid):
-        return ObjectUnreadable(
-            f"{uri}: is no readable Parquet object ({_brief(err)}); delete it and run again"
-        )
-    return StoreError(f"{uri}: cannot {right} it: {_brief(err)}")
+        return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
+    return StoreError(f"{uri}: cannot {right} it: {brief(err)}")
 
 
 def _is_unsigned(uri: str) -> bool:
@@ -131,6 +129,12 @@ def _is_interruption(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _BUSY_ERRNO
 
 
-def _brief(err: Exception) -> str:
+def is_answer(err: BaseException) -> bool:
+    """Tell whether a server or the operating system said this, not the reader of a format."""
+    return bool(_answer(err)[0]) or (isinstance(err, OSError) and err.errno is not None)
+
+
+def brief(err: BaseException) -> str:
+    """Return what an error says, on one line of at most 200 characters."""
     text = " ".join(str(err).split()) or type(err).__name__
     return text if len(text) <= 200 else f"{text[:197]}…"

@@ -25,6 +25,7 @@ COMPARISONS = "comparisons"
 CHAMPION_CHANGES = "champions"
 RESULTS = "results"
 PROBES = ".probe"
+DAMAGED = "damaged"  # what was set aside: for people to look at, nothing reads it
 
 # What makes a run and a comparison whole: written last.
 RUN_LAST = "report.html"

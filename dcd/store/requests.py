@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dcd.store.parquet import WHOLE_BYTES
+
 REQUESTS_AT_ONCE = 16  # of one piece of work: they share the latency of an object store
 
 
@@ -59,8 +61,10 @@ def writing_requests(n_bytes: int) -> Requests:
 
 
 def table_requests(n_bytes: int) -> Requests:
-    """Count what `read_table` sends: Arrow's datasets look three times where a file is."""
-    return Requests(n_head=3) + footer_requests(0) + column_requests(n_bytes)
+    """Count what `read_table` sends: one read, or a footer and what the columns take."""
+    if n_bytes <= WHOLE_BYTES:
+        return Requests(n_head=1, n_get=1)
+    return Requests(n_head=1) + footer_requests(0) + column_requests(n_bytes)
 
 
 def footer_requests(n_bytes: int) -> Requests:

@@ -148,7 +148,7 @@ def test_selecting_reads_the_failing_labels_once_a_seed_and_selection():
     assert found.bytes_read == pytest.approx(6 * 250 * 2 * DIM, rel=0.2)
     assert found.store_requests is not None
     assert found.store_requests.n_put == 0
-    assert found.store_requests.n_get == 6 * 4  # of the directory, and of one row group
+    assert found.store_requests.n_get == 6 * 3  # the directory, and a footer and one row group
     unknown = selecting_cost(of, index, [None], 1)
     assert unknown.n_rows == 0
     assert "not known" in unknown.note

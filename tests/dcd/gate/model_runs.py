@@ -8,8 +8,12 @@ import json
 import sys
 from itertools import count
 
+import numpy as np
+from safetensors.numpy import save
+
 from dcd.gate.champions import Champion, current, promote
 from dcd.store import Store, keys
+from dcd.store.checksums import sealed
 
 CLASSES = ("cat", "dog")
 _WEIGHTS_BYTES = 300_000
@@ -26,8 +30,9 @@ def write_run(store: Store, run_id: str, seed: int = 0, classes: tuple[str, ...]
 
 
 def weights(run_id: str) -> bytes:
-    """Bytes that only this run has, all of them needed."""
-    return (run_id.encode() * _WEIGHTS_BYTES)[:_WEIGHTS_BYTES]
+    """A model's file that only this run has, all of its bytes needed, as the store holds it."""
+    numbers = np.frombuffer((run_id.encode() * _WEIGHTS_BYTES)[:_WEIGHTS_BYTES], np.uint8)
+    return sealed(keys.MODEL_WEIGHTS, save({"weights": numbers}))
 
 
 def promoted(store: Store, run_id: str, seed: int = 0) -> Champion:

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.errors import SchemaMismatch
-from dcd.store.object_store import as_parquet
+from dcd.store.parquet import as_parquet
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
 

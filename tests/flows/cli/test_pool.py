@@ -78,7 +78,7 @@ def test_a_config_of_the_pool_alone_redoes_exactly_what_failed(config: Path, tmp
     assert {key: after[key] for key in before} == before
     assert [key.rpartition("/")[2] for key in after.keys() - before.keys()] == ["pool-2.parquet"]
     encoder_id = counts["encoder_id"]
-    assert json.loads(store.read_bytes(keys.failed_shards("colours", encoder_id))) == []
+    assert store.read_json(keys.failed_shards("colours", encoder_id)) == {"failed": []}
 
 
 def test_a_typo_in_a_config_of_the_pool_alone_is_explained(tmp_path: Path):

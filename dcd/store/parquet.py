@@ -1,0 +1,133 @@
+"""Write and read Parquet so that no damaged byte is taken for a value.
+
+Every page carries its checksum, as Parquet foresees it; `dcd.store.checksums` adds one of the
+footer and one of all before it. An object of moderate size is fetched and checked whole; of a
+larger one its footer and the pages that are read.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dcd.store.checksums import (
+    ChecksumMismatch,
+    check_footer,
+    check_parquet,
+    compare,
+    data_checksum,
+    footer_bytes,
+    sealed,
+)
+
+COMPRESSION = "zstd"
+WHOLE_BYTES = 2**25  # up to this size an object is fetched in one read and checked whole
+_TAIL_BYTES = 2**16  # holds most footers
+_PIECE_BYTES = 2**23
+UNREADABLE = (
+    pa.ArrowInvalid,
+    pa.ArrowNotImplementedError,
+    pa.ArrowTypeError,
+    pa.ArrowKeyError,
+    UnicodeDecodeError,
+)
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    """Return the bytes that `Store.write_table` publishes."""
+    return sealed(".parquet", encoded(table))
+
+
+def encoded(table: pa.Table) -> bytes:
+    """Return a table as Parquet, whose pages carry checksums.
+
+    Vectors without a dictionary, which no two of their numbers share: a tenth smaller, and read
+    four times as fast.
+    """
+    sink = pa.BufferOutputStream()
+    shared = [field.name for field in table.schema if not pa.types.is_fixed_size_list(field.type)]
+    pq.write_table(
+        table,
+        sink,
+        compression=COMPRESSION,
+        use_dictionary=shared,  # pyright: ignore[reportArgumentType] - the stub knows bool alone
+        write_page_checksum=True,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def read(source: pa.NativeFile, columns: list[str] | None = None) -> pa.Table:
+    """Read a whole object, or some of its columns, in their order.
+
+    Raises ChecksumMismatch or UNREADABLE where it is damaged or has no such columns.
+    """
+    size = source.size()
+    if size <= WHOLE_BYTES:
+        data = source.read_at(size, 0)
+        check_parquet(data)
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            return _columns(file, columns)
+    with opened(source) as file:
+        return _columns(file, columns)
+
+
+@contextmanager
+def opened(source: pa.NativeFile) -> Iterator[pq.ParquetFile]:
+    """Open an object whose footer is whole; pages are checked as they are read."""
+    footer = pq.read_metadata(pa.BufferReader(_tail(source)))
+    # Not closed before its source: a column that is still being read ahead needs both.
+    yield pq.ParquetFile(source, metadata=footer, pre_buffer=True, page_checksum_verification=True)
+
+
+def schema_of(source: pa.NativeFile) -> pa.Schema:
+    """Read the schema, with its metadata."""
+    return pq.read_schema(pa.BufferReader(_tail(source)))
+
+
+def check(source: pa.NativeFile) -> bool:
+    """Check every byte of an object, a piece at a time; False where it has no checksum.
+
+    One without is decoded instead. Raises ChecksumMismatch or UNREADABLE.
+    """
+    tail = _tail(source)
+    kept = data_checksum(tail)
+    if kept is None:
+        with opened(source) as file:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)
+        return False
+    crc, left = 0, source.size() - footer_bytes(tail)
+    source.seek(0)
+    while left:
+        piece = source.read(min(_PIECE_BYTES, left))
+        crc, left = zlib.crc32(piece, crc), left - len(piece)
+    compare(kept, crc)
+    return True
+
+
+def _tail(source: pa.NativeFile) -> bytes:
+    """The end of an object, with its whole footer, which is checked."""
+    size = source.size()
+    tail = source.read_at(min(size, _TAIL_BYTES), max(0, size - _TAIL_BYTES))
+    wanted = footer_bytes(tail)
+    if len(tail) < wanted <= size:
+        tail = source.read_at(wanted, size - wanted)
+    check_footer(tail)
+    return tail
+
+
+def _columns(file: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    if columns is None:
+        table = file.read()
+    else:
+        missing = sorted(set(columns) - set(file.schema_arrow.names))
+        if missing:
+            raise ChecksumMismatch(
+                f"has no column {', '.join(missing)}, but {', '.join(file.schema_arrow.names)}"
+            )
+        table = file.read(columns).select(columns)
+    if table.num_rows != file.metadata.num_rows:
+        raise ChecksumMismatch(f"{table.num_rows} rows, {file.metadata.num_rows} announced")
+    return table
