@@ -1,9 +1,13 @@
 """Run `build-index`: the pool is embedded where it is not yet, then clustered by label."""
 
+from functools import partial
+
 from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index.info import IndexInfo
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
 from flows.deployment.attend import attend
 from flows.embed_pool import embed_pool
 from tasks.stages import cluster_pool
@@ -13,6 +17,11 @@ from tasks.stages import cluster_pool
 def build_index(config: BuildIndexConfig) -> IndexInfo:
     """Index all embedded images; new shards are appended, `compact` rewrites the whole."""
     attend()
+    return healed(Store(config.store), partial(run_stages, config))
+
+
+def run_stages(config: BuildIndexConfig, mended: tuple[Mended, ...]) -> IndexInfo:
+    """Embed and cluster once."""
     embedding = EmbedConfig(**{name: getattr(config, name) for name in EmbedConfig.model_fields})
     embedded = embed_pool(embedding)
     return cluster_pool(

@@ -6,6 +6,7 @@ images added. A cell that is in the store is not trained again, whichever compar
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from prefect import flow
 
@@ -15,6 +16,8 @@ from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
 from dcd.splits.label_table import read_truth
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
 from dcd.training.user_model import start_digest
 from flows import stages
 from flows.deployment.attend import attend
@@ -41,8 +44,13 @@ class PlannedArm:
 def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
     attend()
+    read_truth(config.base.pool)  # what the report reads at the end fails now if it fails
+    return healed(Store(config.base.store), partial(run_stages, config))
+
+
+def run_stages(config: ComparisonConfig, mended: tuple[Mended, ...]) -> ComparisonInfo:
+    """Run every stage once."""
     base = config.run()
-    read_truth(base.pool)  # what the report reads at the end fails now if it fails
     embedded = stages.embed_sources(base)
     index = stages.index_pool(base, embedded)
     splits = stages.gather_splits(base, embedded)
@@ -117,6 +125,8 @@ def train(base: RunConfig, planned: list[PlannedArm]) -> list[ArmCell]:
     """Train and evaluate all cells."""
     progress.started("train", len(planned), "models")
     futures = [run_cell.submit(base.store, one.plan) for one in planned]
+    for future in futures:  # all of them: what is done once more must not meet them
+        future.wait()
     cells = [
         ArmCell(one.arm, future.result(), one.selection_id)
         for one, future in zip(planned, futures, strict=True)

@@ -3,11 +3,15 @@
 Singla, Chegini, Moayeri, Feizi: Data-Centric Debugging, arXiv 2211.09859.
 """
 
+from functools import partial
+
 from prefect import flow
 
 from dcd.config import RunConfig, RunnerConfig
 from dcd.runs.run import RunInfo
 from dcd.splits.label_table import read_truth
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
 from flows import stages
 from flows.deployment.attend import attend
 from flows.runners import runner_of
@@ -23,9 +27,14 @@ def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     attend()
     read_truth(config.pool)  # what the report reads at the end fails now if it fails
+    return healed(Store(config.store), partial(run_stages, config))
+
+
+def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
+    """Run every stage once. mended: what was set aside in this run so far."""
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
     selections = stages.select_images(config, index, splits)
     trained = stages.train_cells(config, index, splits, selections)
-    return stages.report(config, embedded, index, splits, selections, trained)
+    return stages.report(config, embedded, index, splits, selections, trained, mended)

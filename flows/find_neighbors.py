@@ -6,6 +6,8 @@ from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.neighbors import Similar, look_up
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
 from flows.embed_pool import embed_pool
 from flows.stages import index_pool
 
@@ -15,6 +17,10 @@ def find_neighbors(
     config: RunConfig, pictures: Mapping[str, bytes], labels: tuple[str, ...], k: int
 ) -> Similar:
     """Embed the pool if it is not, cluster it by label, and search it for the pictures."""
-    embedded = embed_pool(config.embedding())
-    index = index_pool(config, {embedded.source.id: embedded})
-    return look_up(config.store, config.encoder, embedded.source, index.info, pictures, labels, k)
+
+    def search(mended: tuple[Mended, ...]) -> Similar:
+        embedded = embed_pool(config.embedding())
+        found = index_pool(config, {embedded.source.id: embedded}).info
+        return look_up(config.store, config.encoder, embedded.source, found, pictures, labels, k)
+
+    return healed(Store(config.store), search)

@@ -1,11 +1,14 @@
 """Run `select-images`: from the pool to the tables of picks, without training."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.selection.select import SelectionInfo
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
 from flows import stages
 
 
@@ -21,6 +24,11 @@ class MethodSelection:
 @flow(name="select-images", flow_run_name="select {config.name}")
 def select_images(config: RunConfig) -> list[MethodSelection]:
     """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
+    return healed(Store(config.store), partial(run_stages, config))
+
+
+def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSelection]:
+    """Run every stage once."""
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)

@@ -16,6 +16,7 @@ from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
 from dcd.store import keys
+from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
 from flows.embed_pool import EmbeddedSource, embed_pool
 from tasks import progress, reuse
@@ -193,6 +194,8 @@ def train_cells(
     ]
     progress.started("train", len(plans), "models")
     futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
+    for future in futures:  # all of them: what is done once more must not meet them
+        future.wait()
     cells = tuple(reuse.result_of(future) for future in futures)
     n_reused = tell_trained(cells)
     count = StageCount(
@@ -219,6 +222,7 @@ def report(
     splits: SeedSplits,
     selections: SeedSelections,
     trained: TrainedCells,
+    mended: Sequence[Mended] = (),
 ) -> RunInfo:
     """Write the run with its report, pass the gate, and note the failures that it covered."""
     pool = embedded[source_of(config.pool).id]
@@ -240,6 +244,7 @@ def report(
             trained.count,
         ),
         parts=trained.parts,
+        mended=tuple(one.why for one in mended),
     )
     run = write_run(config.store, config, evidence)
     if registry.SOURCE_ID in embedded:

@@ -14,6 +14,7 @@ from prefect import Task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.futures import PrefectFuture
+from prefect.results import ResultRecordMetadata
 from prefect.serializers import JSONSerializer
 from pydantic import TypeAdapter
 
@@ -27,6 +28,7 @@ from tasks.result_keys import ResultKey
 
 T = TypeVar("T", bound=Task[Any, Any])
 _RECORDS = {"Batch": Batch, "CellInfo": CellInfo}
+_DIGEST = "digest"  # of all else that a result says
 _SERIALIZER = JSONSerializer(
     object_encoder="tasks.reuse.encode", object_decoder="tasks.reuse.decode"
 )
@@ -92,11 +94,18 @@ def as_reused(record: Any) -> Any:
 
 
 def is_ours(store: Store, key: str) -> bool:
-    """Tell whether a kept result is there and is plain JSON that this module wrote."""
+    """Tell whether a kept result is there, plain JSON that this module wrote, and undamaged."""
     try:
-        metadata = json.loads(store.read_bytes(key))["metadata"]
-        return metadata["serializer"] == json.loads(_SERIALIZER.model_dump_json())
-    except (DCDError, ValueError, KeyError, TypeError):
+        data = store.read_bytes(key)
+        document = json.loads(data)
+        metadata = document["metadata"]
+        if metadata["serializer"] != json.loads(_SERIALIZER.model_dump_json()):
+            return False
+        ResultRecordMetadata.model_validate(metadata)
+        fields = json.loads(document["result"])
+        kept = fields.pop(_DIGEST)
+        return kept == keys.digest(fields) and fields["record"] in _RECORDS
+    except (DCDError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -113,7 +122,8 @@ def encode(record: object) -> dict[str, Any]:
     name = type(record).__name__
     if _RECORDS.get(name) is not type(record):
         raise TypeError(f"{name} is not kept as a task result")
-    return {"record": name, **asdict(record)}  # type: ignore[call-overload]
+    fields = {"record": name, **asdict(record)}  # type: ignore[call-overload]
+    return {**fields, _DIGEST: keys.digest(fields)}
 
 
 def decode(document: dict[str, Any]) -> Any:
@@ -121,7 +131,8 @@ def decode(document: dict[str, Any]) -> Any:
     record = _RECORDS.get(str(document.get("record")))
     if record is None:
         return document
-    fields = {name: value for name, value in document.items() if name != "record"}
+    told = ("record", _DIGEST)
+    fields = {name: value for name, value in document.items() if name not in told}
     return TypeAdapter(record).validate_python(fields)
 
 

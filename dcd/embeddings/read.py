@@ -17,7 +17,7 @@ from dcd.store.requests import (
     footer_requests,
 )
 from dcd.tables import schemas
-from dcd.tables.vectors import not_finite
+from dcd.tables.vectors import why_not_finite
 
 _READ_BATCH_ROWS = 8192
 SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
@@ -66,7 +66,8 @@ def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordB
         n_rows = 0
         for batch in _batches(store, shard, schema.names):
             rows = schemas.conform(pa.table(batch), schema, uri)
-            refuse_not_finite(store, shard.key, rows)
+            if why := why_not_finite(rows):
+                raise store.damaged(shard.key, why)
             n_rows += rows.num_rows
             yield from (
                 rows.append_column("shard", pa.repeat(shard.name, rows.num_rows))
@@ -113,11 +114,3 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
 def _batches(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with store.open_parquet(shard.key) as file:
         yield from file.iter_batches(_READ_BATCH_ROWS, columns=list(columns), use_threads=False)
-
-
-def refuse_not_finite(store: Store, key: str, rows: pa.Table) -> None:
-    """Raise ObjectUnreadable if a vector of an object holds NaN or infinite numbers."""
-    bad = not_finite(rows)
-    if len(bad):
-        why = f"{len(bad)} vectors hold NaN or infinite numbers, such as {bad[0].as_py()!r}'s"
-        raise store.damaged(key, why)

@@ -203,6 +203,8 @@ def _check_files(store: Store, prefix: str, card: str) -> None:
             f"{store.uri(missing[0])}: no such object; a champion needs the model and the card of "
             "a finished run: run it again, or name another run or seed"
         )
+    for key in (*(f"{prefix}/{name}" for name in _MODEL_FILES), card):
+        store.check(key)
 
 
 def _read(store: Store, key: str) -> Champion:

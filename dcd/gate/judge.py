@@ -97,8 +97,24 @@ def judge(
 def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> GateOutcome:
     """Promote what passed, if the policy says so and the champion is still the one compared with.
 
-    The run's model, card and gate.json are in the store already.
+    The run's model, card, gate.json and report are in the store already.
     """
+    planned = foreseen(store, config, run_id, record)
+    now = champions.current(store)
+    if not planned.promoted or record.seed is None:
+        return planned
+    if now is not None and (now.run_id, now.seed) == (run_id, record.seed):
+        return planned
+    try:
+        champions.promote(store, run_id, record.seed, record.reasons, record.champion)
+    except ChampionChanged:
+        beaten = "the champion was changed meanwhile; run again to compare with the new one"
+        return GateOutcome(record.model_copy(update={"obstacle": beaten}), promoted=False)
+    return planned
+
+
+def foreseen(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> GateOutcome:
+    """Say what `settle` will do if nobody changes the champion before it does."""
     now = champions.current(store)
     if now is not None and (now.run_id, now.seed) == (run_id, record.seed):
         return GateOutcome(record, promoted=True)
@@ -110,11 +126,6 @@ def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> 
     if champions.was_rolled_back(store, run_id, record.seed):
         undone = "it was rolled back before; `dcd promote` makes it the champion again"
         return GateOutcome(record.model_copy(update={"obstacle": undone}), promoted=False)
-    try:
-        champions.promote(store, run_id, record.seed, record.reasons, record.champion)
-    except ChampionChanged:
-        beaten = "the champion was changed meanwhile; run again to compare with the new one"
-        return GateOutcome(record.model_copy(update={"obstacle": beaten}), promoted=False)
     return GateOutcome(record, promoted=True)
 
 

@@ -23,7 +23,7 @@ from dcd.index.row_groups import read_pieces
 from dcd.store import Store
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
-from dcd.tables.vectors import not_finite
+from dcd.tables.vectors import why_not_finite
 from dcd.threads import one_blas_thread
 
 _QUERY_BLOCK = 256  # failures of a label searched at once: bounds memory
@@ -229,12 +229,8 @@ def _check(index: IndexInfo, failures: pa.Table) -> None:
             f"failures: vectors of {dim} numbers, the index {index.index_id} of pool {index.pool} "
             f"has {index.dim}; embed both with one encoder"
         )
-    bad = not_finite(failures)
-    if len(bad):
-        raise DataError(
-            f"failures: {len(bad)} vectors hold NaN or infinite numbers, such as that of image "
-            f"{bad[0].as_py()!r}; embed them again"
-        )
+    if why := why_not_finite(failures):
+        raise DataError(f"failures: {why}; embed them again")
     absent = sorted(set(failures["label"].to_pylist()) - set(index.label_counts))
     if absent:
         raise LabelError(

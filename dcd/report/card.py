@@ -26,6 +26,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "config": record.config.model_dump(mode="json"),
             "licences": licences(record.config),
             "verdict": verdict(record),
+            "made_again": record.mended,
             "chosen": list(record.chosen),
             "gate": gate.model_dump(mode="json"),
             "metrics": metrics_json(record.metrics),

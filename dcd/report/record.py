@@ -85,6 +85,7 @@ class RunRecord:
     rejects: `shard` beside schemas.REJECTS. created: UTC. gate: None before it was asked.
     curve: `seed` beside schemas.CURVE, of `selected`; None where no model was chosen between two.
     chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
+    mended: the objects of the store that were found damaged or missing and were made again.
     """
 
     run_id: str
@@ -101,3 +102,4 @@ class RunRecord:
     curve: pa.Table | None = None
     chosen: tuple[str, ...] = ()
     since: Since | None = None
+    mended: tuple[str, ...] = ()

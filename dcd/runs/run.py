@@ -15,7 +15,7 @@ from dcd.cells.cell import CellInfo
 from dcd.config import RunConfig, Split
 from dcd.evaluation.summary import MethodSummary, summary_rows
 from dcd.failures.registry import read_registry
-from dcd.gate.judge import judge, settle
+from dcd.gate.judge import foreseen, judge, settle
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
@@ -40,6 +40,7 @@ class Evidence:
     """What the stages of a run made. `rejects` names (source id, shard) pairs that have some.
 
     parts: the cells, selections, indexes and splits of the store that the run is a view of.
+    mended: in words, the objects that were found damaged or missing and were made again.
     """
 
     pool: Source
@@ -52,23 +53,30 @@ class Evidence:
     cells: tuple[CellInfo, ...]
     stages: tuple[StageCount, ...]
     parts: tuple[str, ...]
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A written run: where its report is and what it says; `gate`: promoted or not, and why."""
+    """A written run: where its report is and what it says; `gate`: promoted or not, and why.
+
+    mended: as in `Evidence`.
+    """
 
     run_id: str
     report: str
     verdict: tuple[str, ...]
     rows: tuple[MethodSummary, ...]
     gate: tuple[str, ...]
+    mended: tuple[str, ...] = ()
 
 
 def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     """Collect metrics, predictions, picks, models and lineage below runs/{run_id}; pass the gate.
 
-    Model and card are there before the champion is replaced; the report goes last.
+    All of it is there before the champion is replaced, so that nothing can fail afterwards. The
+    report says what the gate will do; it is written anew in the rare case that another champion
+    came in between.
     """
     run_id = f"{config.name}-{keys.digest(config, [cell.id for cell in evidence.cells])}"
     record = collect(store, config, evidence, run_id)
@@ -98,17 +106,25 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     store.write_bytes(keys.run_gate(run_id), gate_json.encode())
     store.write_bytes(keys.run_card(run_id), card_json(record, judged).encode())
     store.write_bytes(keys.run_card_text(run_id), card_markdown(record, judged).encode())
+    planned = foreseen(store, config, run_id, judged)
+    _write_report(store, evidence, replace(record, gate=planned))
     gated = settle(store, config, run_id, judged)
     record = replace(record, gate=gated)
-    page = render(record, lambda shown: _image_bytes(store, evidence, record, shown))
-    store.write_bytes(keys.run_report(run_id), page.encode())
+    if gated != planned:
+        _write_report(store, evidence, record)
     return RunInfo(
         run_id,
         store.uri(keys.run_report(run_id)),
         verdict(record),
         summary_rows(record.predictions, record.metrics),
         gated.sentences,
+        evidence.mended,
     )
+
+
+def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
+    page = render(record, lambda shown: _image_bytes(store, evidence, record, shown))
+    store.write_bytes(keys.run_report(record.run_id), page.encode())
 
 
 def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) -> RunRecord:
@@ -144,6 +160,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         stages=evidence.stages,
         curve=_curve(store, evidence),
         chosen=_chosen(store, evidence),
+        mended=evidence.mended,
     )
 
 
@@ -247,7 +264,7 @@ def _among(rows: pa.Table, shown: Collection[Picture], origin: str) -> pa.Table:
 
 
 def _copy_model(store: Store, cell: CellInfo, run_id: str) -> None:
-    prefix = keys.cell_model(cell.id)
-    for key in store.keys_under(prefix):
-        target = f"{keys.run_model(run_id, cell.seed)}/{key.removeprefix(prefix)}"
-        store.write_bytes(target, store.read_bytes(key))
+    """Copy a cell's model, which is read whole and checked; raises ObjectFault where it is not."""
+    for name in (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG):
+        data = store.read_bytes(keys.cell_model(cell.id, name))
+        store.write_bytes(f"{keys.run_model(run_id, cell.seed)}/{name}", data)

@@ -1,15 +1,19 @@
 """Compare a run with the champion's: figures then and now, new failures, new picks."""
 
+import logging
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import Split
-from dcd.errors import CountMismatch, DataError, ObjectNotFound
+from dcd.errors import CountMismatch, DataError, ObjectNotFound, ObjectUnreadable
 from dcd.evaluation.stats import over_seeds
 from dcd.evaluation.summary import difference, outcomes
 from dcd.gate import champions
 from dcd.report.record import Change, RunRecord, Since
 from dcd.store import Store, keys
+
+log = logging.getLogger(__name__)
 
 
 def since_champion(store: Store, record: RunRecord, picks: pa.Table) -> Since | None:
@@ -25,6 +29,9 @@ def since_champion(store: Store, record: RunRecord, picks: pa.Table) -> Since | 
         old_failures = store.read_table(keys.run_table(champion.run_id, "error_sample"))
         old_picks = store.read_table(keys.run_table(champion.run_id, "debug_train"), ["image_id"])
     except ObjectNotFound:  # somebody deleted the run; its model may live on
+        return None
+    except ObjectUnreadable as err:
+        log.warning("no comparison with the champion's run: %s", err)
         return None
     splits: tuple[Split, Split] = ("debug_heldout", "test")
     new = _not_in(record.error_sample["image_id"], old_failures["image_id"])

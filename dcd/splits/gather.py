@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from dcd.errors import DataError, LabelError
 from dcd.store import Store, keys
 from dcd.tables import schemas
+from dcd.tables.vectors import why_not_finite
 
 _IDS_AT_ONCE = 2**21  # bounds memory: about 200 MB
 
@@ -35,12 +36,12 @@ def gather(
     every = list(shard_names)
     read = (keys.embeddings(source_id, encoder_id, shard) for shard in every)
     if labels is None:
-        parts = [_with_shard(store.read_table(key), s) for s, key in zip(every, read, strict=True)]
+        parts = [_with_shard(_rows_of(store, key), s) for s, key in zip(every, read, strict=True)]
     else:
         ids = ((shard, _ids(store, key)) for shard, key in zip(every, read, strict=True))
         parts = [
             _with_shard(
-                store.read_table(keys.embeddings(source_id, encoder_id, shard)), shard
+                _rows_of(store, keys.embeddings(source_id, encoder_id, shard)), shard
             ).filter(mask)
             for shard, mask in _labelled_rows(ids, labels["image_id"])
         ]
@@ -72,6 +73,14 @@ def gather(
 
 def _ids(store: Store, key: str) -> pa.Array:
     return store.read_table(key, ["image_id"])["image_id"].combine_chunks()
+
+
+def _rows_of(store: Store, key: str) -> pa.Table:
+    """A shard's embeddings. Raises ObjectUnreadable if they are damaged or not finite."""
+    rows = store.read_table(key)
+    if why := why_not_finite(rows):
+        raise store.damaged(key, why)
+    return rows
 
 
 def _with_shard(part: pa.Table, shard: str) -> pa.Table:

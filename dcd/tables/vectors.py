@@ -73,7 +73,10 @@ def unit_vectors(table: pa.Table) -> np.ndarray:
     return unit_length(embedding_matrix(table))
 
 
-def not_finite(table: pa.Table) -> pa.ChunkedArray:
-    """Return the ids of the rows whose embedding holds NaN or infinite numbers."""
+def why_not_finite(table: pa.Table) -> str | None:
+    """Say which rows have an embedding that holds NaN or infinite numbers; None if none has."""
     finite = np.isfinite(embedding_matrix(table)).all(axis=1)
-    return table["image_id"].filter(pa.array(~finite))
+    bad = table["image_id"].filter(pa.array(~finite))
+    if not len(bad):
+        return None
+    return f"{len(bad)} vectors hold NaN or infinite numbers, such as that of {bad[0].as_py()!r}"
