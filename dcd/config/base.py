@@ -16,6 +16,10 @@ class FrozenModel(BaseModel):
     )
 
 
+# Of a run, a comparison or a pool: a folder of the store, a part of a URL and of a file's name.
+NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$"
+
+
 def _without_credentials(uri: str) -> str:
     _, scheme, rest = uri.partition("://")
     if scheme and "@" in rest.split("/", 1)[0]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from dcd.config.base import FrozenModel
+from dcd.config.base import NAME_PATTERN, FrozenModel
 from dcd.config.encoder import EncoderConfig
 from dcd.config.run import BASELINES, Baseline, CompareConfig, RunConfig
 from dcd.config.selection import SelectionConfig
@@ -15,9 +15,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 class ComparisonConfig(FrozenModel):
     """One `compare` run. Every arm trains the model of `base`; encoders only search."""
 
-    name: str = Field(
-        default="comparison", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of its id."
-    )
+    name: str = Field(default="comparison", pattern=NAME_PATTERN, description="Prefix of its id.")
     base: RunConfig = Field(
         description="The run: data, model, training and seeds; in YAML also the path of its config."
     )

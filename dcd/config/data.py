@@ -2,12 +2,13 @@
 
 from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from dcd.config.base import FrozenModel, Uri
+from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout", "not_like_this"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_TAKEN_NAMES = ("failures",)  # of the registered failures
 UNJUDGED_SPLITS: tuple[Split, ...] = ("train", "not_like_this")  # no accuracy is measured on them
 
 
@@ -54,7 +55,7 @@ class PoolConfig(DataConfig):
 
     name: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9._-]+$",
+        pattern=NAME_PATTERN,
         description="Name in the store; default: from `images`.",
     )
     label_map: Uri | None = Field(
@@ -67,6 +68,13 @@ class PoolConfig(DataConfig):
         description="Table image_id, label with true labels, where known. Only used to report "
         "label precision; no selector sees it.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_taken(cls, name: str | None) -> str | None:
+        if name is not None and name.casefold() in _TAKEN_NAMES:
+            raise ValueError("is the name of dcd's own image source; give the pool another one")
+        return name
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from dcd.config.base import FrozenModel, Uri
+from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 from dcd.config.data import DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
 from dcd.config.index import IndexConfig
@@ -112,9 +112,7 @@ class BuildIndexConfig(EmbedConfig):
 class RunConfig(FrozenModel):
     """One `debug-model` run: the whole loop."""
 
-    name: str = Field(
-        default="run", pattern=r"^[A-Za-z0-9._-]+$", description="Prefix of the run id."
-    )
+    name: str = Field(default="run", pattern=NAME_PATTERN, description="Prefix of the run id.")
     store: Uri = Field(description="Folder or s3://bucket/prefix for everything derived.")
     pool: PoolConfig
     train: DataConfig

@@ -18,7 +18,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from dcd.config import FrozenModel
-from dcd.errors import ChampionChanged, DataError, ObjectNotFound
+from dcd.errors import ChampionChanged, DataError, ObjectNotFound, ObjectUnreadable
 from dcd.store import Store, keys
 
 _MODEL_FILES = (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG)
@@ -54,8 +54,53 @@ class HistoryRow:
 
 
 def current(store: Store) -> Champion | None:
-    """Return the champion, or None. Raises ObjectUnreadable if champion.json is no champion."""
-    return _read(store, keys.CHAMPION) if store.exists(keys.CHAMPION) else None
+    """Return the champion, or None.
+
+    Raises ObjectUnreadable if champion.json is damaged, or lost: several changes are noted, so
+    there was one. It names the newest whole note; nothing is put in force by itself.
+    """
+    if store.exists(keys.CHAMPION):
+        try:
+            return _read(store, keys.CHAMPION)
+        except ObjectUnreadable as err:
+            raise ObjectUnreadable(f"{err}. {_newest_in_words(store)}", err.uri) from err
+    if len(store.keys_under(keys.CHAMPION_CHANGES)) < 2:  # one alone: its promotion was cut off
+        return None
+    lost = store.damaged(keys.CHAMPION, "no such object, but changes of the champion are noted")
+    raise ObjectUnreadable(f"{lost}. {_newest_in_words(store)}", lost.uri)
+
+
+def newest_note(store: Store) -> Champion | None:
+    """Return the latest noted change that can be read; None if there is none."""
+    for key in reversed(store.keys_under(keys.CHAMPION_CHANGES)):
+        try:
+            return _read(store, key)
+        except (ObjectUnreadable, DataError):
+            continue
+    return None
+
+
+def mend(store: Store) -> Champion:
+    """Put the newest whole note in force, where champion.json is damaged or lost.
+
+    Raises DataError if there is none, or what it points at is gone or damaged.
+    """
+    note = newest_note(store)
+    if note is None:
+        raise DataError(f"{store.uri(keys.CHAMPION_CHANGES)}: no whole note of a champion there")
+    _check_files(store, note.model, note.card)
+    store.write_bytes(keys.CHAMPION, note.model_dump_json(indent=2).encode())
+    return note
+
+
+def _newest_in_words(store: Store) -> str:
+    note = newest_note(store)
+    if note is None:
+        return f"No note below {keys.CHAMPION_CHANGES}/ is whole"
+    return (
+        f"The newest whole note is {keys.champion_change(note.id)}: {note.run_id}, seed "
+        f"{note.seed}, since {note.at:%Y-%m-%d %H:%M} UTC; `dcd champions --mend` puts it in force"
+    )
 
 
 def promote(

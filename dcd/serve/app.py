@@ -5,18 +5,21 @@ session, no request to anywhere else. It knows no users: bind it to the loopback
 that asks for a password in front of it.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcd.errors import DCDError, ObjectNotFound
 from dcd.failures.registry import read_registry
@@ -25,6 +28,8 @@ from dcd.report.page import page_environment, style_sheet
 from dcd.runs.finished import list_runs
 from dcd.serve import browse
 from dcd.store import Store, keys
+
+log = logging.getLogger(__name__)
 
 # What may be fetched of a run, and as what.
 RUN_FILES = {
@@ -43,6 +48,13 @@ _POLICY = (
 
 # The report names the hash of its own style sheet in a policy of its own; both hold.
 _REPORT_POLICY = _POLICY.replace("style-src 'self'", "style-src 'unsafe-inline'")
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -57,10 +69,12 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
 
     def home(request: Request) -> Response:
         entries = list_runs(store)
+        champion, damage = browse.champion_or_damage(store)
         return page(
             "home.html",
             here="runs",
-            champion=champions.current(store),
+            champion=champion,
+            champion_damage=damage,
             n_waiting=browse.waiting(store),
             runs=browse.view_runs(store, entries[: browse.MAX_RUNS]),
             n_runs=len(entries),
@@ -112,6 +126,10 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         status = 404 if isinstance(error, ObjectNotFound) else 503
         return page("error.html", status, here="", message=str(error))
 
+    def broken(request: Request, error: Exception) -> Response:
+        log.exception("a page failed", exc_info=error)
+        return page("error.html", 500, here="", message="This page failed; see the server's log.")
+
     routes: list[tuple[str, Callable[[Request], Response]]] = [
         ("/", home),
         ("/runs/{run_id}", run),
@@ -123,9 +141,29 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
     ]
     return Starlette(
         routes=[Route(path, endpoint) for path, endpoint in routes],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={HTTPException: refused, DCDError: failed},
+        middleware=[
+            Middleware(_SecuredAnswers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        ],
+        exception_handlers={HTTPException: refused, DCDError: failed, Exception: broken},
     )
+
+
+class _SecuredAnswers:
+    """Gives every answer the headers that pages have, also those of the framework."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
 
 
 def _name(text: str) -> str:
@@ -145,12 +183,5 @@ def _read(store: Store, key: str) -> bytes:
 
 
 def _secured(response: Response, policy: str = _POLICY) -> Response:
-    response.headers.update(
-        {
-            "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-        }
-    )
+    response.headers.update({**_HEADERS, "Content-Security-Policy": policy})
     return response

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.errors import ObjectNotFound
+from dcd.errors import ObjectNotFound, ObjectUnreadable
 from dcd.failures.registry import Registry, coverages, read_registry
 from dcd.gate import champions
+from dcd.gate.champions import Champion
 from dcd.gate.record import GateOutcome, read_record
 from dcd.report.thumbnails import album
 from dcd.runs.finished import RunEntry
@@ -38,7 +39,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its card tells it. `figures` are in the order of the run's methods."""
+    """A run as its card tells it. `figures` are in the order of the run's methods.
+
+    damage: why nothing can be told; None where all can.
+    """
 
     run_id: str
     written: datetime
@@ -47,6 +51,7 @@ class RunView:
     stages: tuple[Mapping[str, Any], ...]
     lineage: Mapping[str, Any]
     gate: GateOutcome | None
+    damage: str | None = None
 
     def of(self, method: str) -> Figures | None:
         return next((row for row in self.figures if row.method == method), None)
@@ -69,29 +74,43 @@ class BatchView:
 
 def view_run(store: Store, entry: RunEntry) -> RunView:
     """Read one run by its card. Raises StoreError if it has none."""
-    card = store.read_json(keys.run_card(entry.run_id))
+    key = keys.run_card(entry.run_id)
+    card = store.read_json(key)
     record = read_record(store, entry.run_id)
-    now = champions.current(store)
+    now, _ = champion_or_damage(store)
     promoted = now is not None and now.run_id == entry.run_id
-    return RunView(
-        run_id=entry.run_id,
-        written=entry.written,
-        verdict=tuple(card.get("verdict", ())),
-        figures=_figures(card.get("metrics", ())),
-        stages=tuple(card.get("stages", ())),
-        lineage=card.get("lineage", {}),
-        gate=None if record is None else GateOutcome(record, promoted),
-    )
+    try:
+        return RunView(
+            run_id=entry.run_id,
+            written=entry.written,
+            verdict=tuple(card.get("verdict", ())),
+            figures=_figures(card.get("metrics", ())),
+            stages=tuple(card.get("stages", ())),
+            lineage=card.get("lineage", {}),
+            gate=None if record is None else GateOutcome(record, promoted),
+        )
+    except (AttributeError, KeyError, TypeError) as err:
+        raise store.damaged(key, f"is no card of a run ({err!r})") from err
+
+
+def champion_or_damage(store: Store) -> tuple[Champion | None, str | None]:
+    """Read the champion for a page: a damaged one is told there, and hides nothing else."""
+    try:
+        return champions.current(store), None
+    except ObjectUnreadable as err:
+        return None, str(err)
 
 
 def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
-    """Read several runs; those that vanish meanwhile are left out."""
+    """Read several runs; those that vanish meanwhile are left out, damaged ones say so."""
 
     def view(entry: RunEntry) -> RunView | None:
         try:
             return view_run(store, entry)
         except ObjectNotFound:
             return None
+        except ObjectUnreadable as err:
+            return RunView(entry.run_id, entry.written, (), (), (), {}, None, damage=str(err))
 
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         return [found for found in requests.map(view, entries) if found is not None]

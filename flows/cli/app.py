@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dcd.config import RunConfig, load_config
 from flows.cli import (
@@ -31,6 +30,7 @@ from flows.cli.console import (
     check,
     explained,
     leaving,
+    plain_console,
     prefect_server,
 )
 
@@ -109,12 +109,16 @@ def _run(
     ready()
     with live_bars(verbose):
         info = debug_model(config)
-    console = Console()
+    console = plain_console()
     for sentence in info.verdict:
         console.print(sentence)
     console.print(summary_table(info.rows))
     for sentence in info.gate:
         console.print(sentence)
+    if info.mended:
+        console.print(f"{len(info.mended)} damaged or missing objects were made again:")
+        for why in info.mended:
+            console.print(f"  {why}", soft_wrap=True)
     console.print(f"Report: {info.report}", soft_wrap=True)
     if json_file is not None:
         metrics = read_metrics(config.store, info.run_id)

@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import StoreUrl, explained, plain_console
 
 if TYPE_CHECKING:
     from dcd.gate.champions import Champion, HistoryRow
@@ -16,17 +15,29 @@ app = typer.Typer()
 
 
 @app.command()
-def champions(store: StoreUrl = "store") -> None:
+def champions(
+    store: StoreUrl = "store",
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Put the newest whole note in force, if there is need.")
+    ] = False,
+) -> None:
     """List the champion and those before it."""
-    from dcd.gate.champions import history
+    from dcd.errors import ObjectUnreadable
+    from dcd.gate.champions import current, history
+    from dcd.gate.champions import mend as put_in_force
     from dcd.store import Store
 
     with explained():
+        if mend:
+            try:
+                current(Store(store))
+            except ObjectUnreadable:
+                _tell(store, put_in_force(Store(store)))
         rows = history(Store(store))
     if not rows:
         typer.echo(f"{store}: no champion yet; `dcd run` promotes what its gate lets pass")
         return
-    Console().print(_table(rows))
+    plain_console().print(_table(rows))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
 
 from dcd.config import RunConfig
 from dcd.errors import ConfigError, DCDError
@@ -24,6 +25,14 @@ StoreUrl = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 EXIT_FAILED, EXIT_BAD_CONFIG = 1, 2
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return the terminal that all commands print tables and sentences to.
+
+    Labels, modes, ids and reasons are text, whatever they look like: `[/x]` is no markup.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def configure_prefect(verbose: bool) -> None:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import StoreUrl, explained, plain_console
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -64,7 +63,7 @@ def errors(
             )
         opened = open_model(model, store, seed, architecture, classes)
         data = DataConfig(images=dataset, labels=labels, label_column=label_column, where=where)
-        with Console(stderr=True).status("Loading …") as status:
+        with plain_console(stderr=True).status("Loading …") as status:
             answers = answer(opened, data, _Counter(status).add)
             found = collect_errors(answers, shares)
             write_collection(output, data, found)
@@ -90,7 +89,7 @@ def _print_result(
 ) -> None:
     from dcd.failures.collect import PAGE
 
-    console = Console()
+    console = plain_console()
     left_out = f"{answers.n_rejected} broken, {answers.n_unlabelled} without a label"
     console.print(
         f"{found.accuracy:.1%} of {found.n_images:,} images right; left out: {left_out}, "

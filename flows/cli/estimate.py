@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 from dcd.config import load_run_or_index_config
-from flows.cli.console import ConfigPath, configure_prefect, explained
+from flows.cli.console import ConfigPath, configure_prefect, explained, plain_console
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.estimate.embedding import Estimate, StageCost
@@ -43,7 +42,7 @@ def estimate(
         from flows.estimate import estimate_of
 
         found = estimate_of(loaded, run, images_per_s, machines)
-    console = Console()
+    console = plain_console()
     console.print(estimate_table(found))
     for line in estimate_lines(found):
         console.print(line)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dcd.config import RunConfig, load_config
 from dcd.errors import DataError
-from flows.cli.console import ConfigPath, Verbose, explained, prefect_server
+from flows.cli.console import ConfigPath, Verbose, explained, plain_console, prefect_server
 
 app = typer.Typer(
     no_args_is_help=True, help="Failing images: report them, see what became of them."
@@ -82,7 +81,7 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
     batches: dict[str, list[dict[str, object]]] = {}
     for row in registry.failures.to_pylist():
         batches.setdefault(row["batch"], []).append(row)
-    console = Console()
+    console = plain_console()
     table = Table(title="Registered failures", title_justify="left")
     for heading in ("batch", "registered (UTC)", "images", "labels", "first run"):
         table.add_column(

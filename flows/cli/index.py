@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dcd.config import EmbedConfig, load_index_config
 from dcd.errors import DataError
-from flows.cli.console import ConfigPath, JsonPath, Verbose, explained, prefect_server
+from flows.cli.console import (
+    ConfigPath,
+    JsonPath,
+    Verbose,
+    explained,
+    plain_console,
+    prefect_server,
+)
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.estimate.encoder_cost import Cost
@@ -76,7 +82,7 @@ def cost(
         if loaded is not None:
             store, found = _indexes(loaded)
             measured = [(index, measured_bytes(store, index)) for index in found]
-    Console().print(cost_table(rows))
+    plain_console().print(cost_table(rows))
     for index, files in measured:
         typer.echo(
             f"index {index.index_id} ({index.storage}): {files.index_bytes:,.0f} bytes a row in "

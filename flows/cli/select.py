@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dcd.config import SPLITS, load_config
 from dcd.errors import ConfigError, DataError
-from flows.cli.console import ConfigPath, JsonPath, Verbose, check, explained, prefect_server
+from flows.cli.console import (
+    ConfigPath,
+    JsonPath,
+    Verbose,
+    check,
+    explained,
+    plain_console,
+    prefect_server,
+)
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from flows.select_images import MethodSelection
@@ -30,7 +37,7 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
             selected = select_images(loaded)
         store = Store(loaded.store)
         tables = [store.uri(keys.selection_picks(one.info.id)) for one in selected]
-    console = Console()
+    console = plain_console()
     console.print(_summary(selected))
     for one, table in zip(selected, tables, strict=True):
         console.print(f"{one.method} seed {one.seed}: {table}", soft_wrap=True)
@@ -72,7 +79,7 @@ def neighbors(
         distance, agreement = f"{row['distance']:.2f}", f"{row['label_agreement']:.2f}"
         picture, rank = row["error_image_id"], str(row["rank"])
         table.add_row(picture, rank, row["label"], distance, agreement, row["image_id"])
-    console = Console()
+    console = plain_console()
     console.print(table)
     html.write_text(found.page, encoding="utf-8")
     console.print(f"Contact sheet: {html}", soft_wrap=True)

@@ -1,21 +1,21 @@
-"""What a store takes, and what of it may go: `dcd store usage`, `dcd store prune`."""
+"""What a store takes, whether it is whole, and what of it may go: `dcd store`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import EXIT_FAILED, StoreUrl, explained, plain_console
 
 if TYPE_CHECKING:
     from dcd.runs.pruning import Part, Pruning, Usage
+    from dcd.store.verify import CheckedObject
 
 
-app = typer.Typer(no_args_is_help=True, help="What a store takes, and what of it may go.")
+app = typer.Typer(no_args_is_help=True, help="What a store takes, is it whole, what may go.")
 _KINDS = {
     "cells": "trained models",
     "index": "indexes of pools",
@@ -35,7 +35,7 @@ def usage(store: StoreUrl = "store") -> None:
     if not rows:
         typer.echo(f"{store}: holds nothing")
         return
-    Console().print(_usage_table(rows))
+    plain_console().print(_usage_table(rows))
 
 
 @app.command()
@@ -64,7 +64,7 @@ def prune(
         opened = Store(store)
         before = datetime.now(UTC) - timedelta(days=older_than_days)
         found = plan_pruning(opened, keep_runs, before)
-        Console().print(_prune_table(found))
+        plain_console().print(_prune_table(found))
         if found.n_silent:
             typer.echo(
                 f"{found.n_silent} of the runs and comparisons that count are of an older version "
@@ -77,6 +77,88 @@ def prune(
             return
         delete_parts(opened, found.unneeded)
     typer.echo(f"Deleted: {total}.")
+
+
+@app.command()
+def verify(
+    store: StoreUrl = "store",
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte; without it of Parquet the footers.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside what is damaged; the next run makes it.")
+    ] = False,
+) -> None:
+    """Check the objects of a store: exit code 0 if all are whole, else 1."""
+    from dcd.store import Store
+    from dcd.store import verify as checking
+
+    with explained():
+        opened = Store(store)
+        with plain_console(stderr=True).status("Listing …") as status:
+            checked = checking.verify(
+                opened,
+                deep=deep,
+                on_objects=lambda n, total: status.update(f"{n:,} of {total:,} objects checked"),
+            )
+        faults = [one for one in checked if one.fault is not None]
+        plain_console().print(_verified_table(checked))
+        for one in faults:
+            typer.echo(one.fault)
+        mended = checking.repair(opened, faults) if repair else []
+    if mended:
+        typer.echo(f"Set aside: {len(mended)}; the next run makes them again.")
+    if faults:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def backup(
+    to: Annotated[str, typer.Argument(help="A folder or s3://bucket/prefix.")],
+    store: StoreUrl = "store",
+) -> None:
+    """Copy what nothing can make again: registered failures, champions and their history."""
+    from dcd.store import Store
+    from dcd.store import verify as checking
+
+    with explained():
+        copied = checking.backup(Store(store), Store(to))
+    typer.echo(f"{len(copied)} objects copied to {to}")
+
+
+@app.command()
+def restore(
+    backed_up: Annotated[str, typer.Argument(help="What `backup` wrote.", metavar="BACKUP")],
+    store: StoreUrl = "store",
+) -> None:
+    """Copy back from a backup what is missing or damaged; all else stays as it is."""
+    from dcd.store import Store
+    from dcd.store import verify as checking
+
+    with explained():
+        copied = checking.restore(Store(store), Store(backed_up))
+    for key in copied:
+        typer.echo(f"restored: {key}")
+    typer.echo(f"{len(copied)} objects restored")
+
+
+def _verified_table(checked: "Sequence[CheckedObject]") -> Table:
+    table = Table("folder", "made again by")
+    for heading in ("objects", "size", "without checksum", "damaged"):
+        table.add_column(heading, justify="right")
+    words = {"derived": "a run", "view": "its run", "kept": "nothing", "foreign": "–"}
+    of = {(one.key.partition("/")[0], one.kind): None for one in checked}
+    for folder, kind in of:
+        here = [c for c in checked if (c.key.partition("/")[0], c.kind) == (folder, kind)]
+        table.add_row(
+            folder,
+            words[kind],
+            f"{len(here):,}",
+            decimal(sum(one.n_bytes for one in here)),
+            f"{sum(one.is_sealed is False for one in here):,}",
+            f"{sum(one.fault is not None for one in here):,}",
+        )
+    return table
 
 
 def _usage_table(rows: "Sequence[Usage]") -> Table:

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dcd.evaluation.summary import MethodSummary, Score
+from flows.cli.console import plain_console
 from tasks import progress
 
 
@@ -25,10 +26,10 @@ class Bars:
     def __init__(self, console: Console):
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=console,
         )
@@ -62,7 +63,7 @@ class Bars:
 @contextmanager
 def live_bars(verbose: bool) -> Iterator[None]:
     """Show bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
-    errors = Console(stderr=True)
+    errors = plain_console(stderr=True)
     if verbose or not errors.is_terminal:
         yield
         return

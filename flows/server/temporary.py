@@ -5,6 +5,7 @@ it into the calling process too. Here the server starts first, and the imports o
 check of the data run meanwhile.
 """
 
+import fcntl
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -54,9 +56,10 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     url = f"http://{_HOST}:{port}/api"
     limit_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
+        starting = _alone()
         server = _start(port)
         try:
-            ready = meanwhile.submit(_wait, server, url, limit_s)
+            ready = meanwhile.submit(_wait_and_let_others, server, url, limit_s, starting)
             with _settings_for(url):
                 try:
                     yield ready.result
@@ -64,6 +67,33 @@ def temporary_server() -> Iterator[Callable[[], None]]:
                     _drain()
         finally:
             _stop(server)
+
+
+def _alone() -> BinaryIO:
+    """Wait while another command starts Prefect for the first time, which migrates its database.
+
+    Two that migrate at once fail (Prefect 3.8: "table work_queue already exists"). Closing the file
+    lets the next one start; so does the end of this process, however it ends. It holds something
+    once a start went well: from then on nobody waits.
+    """
+    import prefect
+    from prefect.settings import PREFECT_HOME
+
+    home = PREFECT_HOME.value()
+    home.mkdir(parents=True, exist_ok=True)
+    lock = (home / f".dcd-started-{prefect.__version__}").open("a+b")
+    if not lock.tell():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _wait_and_let_others(
+    server: subprocess.Popen[bytes], url: str, limit_s: float, starting: BinaryIO
+) -> None:
+    with starting:
+        _wait(server, url, limit_s)
+        if not starting.seek(0, os.SEEK_END):
+            starting.write(b"started\n")
 
 
 def serve(port: int) -> None:

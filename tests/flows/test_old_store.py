@@ -22,7 +22,7 @@ def old(tmp_path, monkeypatch) -> Path:
     return unpack(tmp_path)
 
 
-def test_a_rerun_embeds_and_trains_nothing(old, prefect_home):
+def test_a_rerun_embeds_nothing_and_trains_what_lacks_its_model(old, prefect_home):
     config = load_config(old)
     store = Store(config.store)
     before = {folder: store.keys_under(folder) for folder in KEPT}
@@ -32,7 +32,8 @@ def test_a_rerun_embeds_and_trains_nothing(old, prefect_home):
     assert made["embed colours"] == (0, 72)
     assert sum(n for stage, (n, _) in made.items() if stage.startswith("embed ")) == 0
     assert made["gather and select"] == (0, 1)
-    assert made["train and evaluate"] == (0, 4)
+    # The archive leaves the weights of models out; the cell that is asked for them is made again.
+    assert made["train and evaluate"] == (1, 3)
     assert {folder: store.keys_under(folder) for folder in KEPT} == before
 
 

@@ -125,3 +125,47 @@ def test_it_works_on_s3_and_on_an_empty_store(s3_url):
     put_run(store, "far-1")
     assert "far-1" in client.get("/").text
     assert client.get("/runs/far-1/report.html").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["card.json", "gate.json"])
+@pytest.mark.parametrize("damaged", [b"{", b'{"metrics": 3}', b""])
+def test_one_damaged_run_hides_no_other(tmp_path, name, damaged):
+    store = Store(str(tmp_path))
+    put_run(store, "whole-1")
+    put_run(store, "broken-1")
+    store.write_raw(keys.run("broken-1", name), damaged)
+    answer = TestClient(create_app(store), base_url="http://127.0.0.1").get("/")
+    assert answer.status_code == 200
+    assert 'href="/runs/whole-1"' in answer.text
+    assert f"broken-1/{name}" in answer.text
+
+
+def test_a_damaged_champion_hides_no_run(tmp_path):
+    store = Store(str(tmp_path))
+    put_run(store, "whole-1")
+    store.write_raw(keys.CHAMPION, b"{")
+    answer = TestClient(create_app(store), base_url="http://127.0.0.1").get("/")
+    assert answer.status_code == 200
+    assert "champion.json" in answer.text
+    assert 'href="/runs/whole-1"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "host", "status"),
+    [
+        ("GET", "/nowhere", "127.0.0.1", 404),
+        ("POST", "/", "127.0.0.1", 405),
+        ("GET", "/", "evil.example", 400),
+        ("GET", "/", "127.0.0.1", 500),
+    ],
+)
+def test_errors_carry_the_headers_of_pages(tmp_path, monkeypatch, method, path, host, status):
+    if status == 500:
+        monkeypatch.setattr("dcd.serve.app.list_runs", lambda store: 1 / 0)
+    app = create_app(Store(str(tmp_path)))
+    client = TestClient(app, base_url=f"http://{host}", raise_server_exceptions=False)
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"

@@ -1,0 +1,114 @@
+"""Check all objects of a store, set damaged ones aside, back up what nothing can make again."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dcd.errors import ObjectFault, ObjectNotFound
+from dcd.store import keys
+from dcd.store.healing import set_aside
+from dcd.store.kinds import Kind, kind_of
+from dcd.store.object_store import Store
+from dcd.store.requests import REQUESTS_AT_ONCE
+
+_UNCHECKED = (f"{keys.FAILURES_INBOX}/", f"{keys.DAMAGED}/", f"{keys.PROBES}/")
+
+
+@dataclass(frozen=True)
+class CheckedObject:
+    """An object that was looked at. fault: why it is not whole; None where it is.
+
+    is_sealed: whether it has a checksum; None where that was not looked at.
+    """
+
+    key: str
+    n_bytes: int
+    is_sealed: bool | None
+    fault: str | None
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.key)
+
+
+def verify(
+    store: Store, *, deep: bool = False, on_objects: Callable[[int, int], None] | None = None
+) -> list[CheckedObject]:
+    """Check all objects of a store, by key.
+
+    Without `deep` of Parquet the footer alone is read, and every byte of all else. on_objects: is
+    told how many of how many are done. The inbox and what was set aside are not looked at.
+    """
+    found = [o for o in store.objects_under() if not o.key.startswith(_UNCHECKED)]
+    checked: list[CheckedObject] = []
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
+        for one in readers.map(lambda o: _check(store, o.key, o.n_bytes, deep), found):
+            if one is not None:
+                checked.append(one)
+            if on_objects is not None:
+                on_objects(len(checked), len(found))
+    return checked
+
+
+def repair(store: Store, checked: Iterable[CheckedObject]) -> list[str]:
+    """Set aside the damaged objects that a run makes again; returns their keys."""
+    mended: list[str] = []
+    for one in checked:
+        if one.fault is not None and one.kind == "derived" and store.exists(one.key):
+            fault = ObjectFault(one.fault, store.uri(one.key))
+            mended += [each.key for each in set_aside(store, fault, ())]
+    return mended
+
+
+def backup(store: Store, to: Store) -> list[str]:
+    """Copy what nothing can make again, and return the keys that were copied.
+
+    What lies there already with the same bytes is left. Raises ObjectUnreadable for a damaged
+    object: it never replaces a good copy.
+    """
+    return _copy(store, to, [key for key in _kept(store) if _differs(store, to, key)])
+
+
+def restore(store: Store, backed_up: Store) -> list[str]:
+    """Copy back what is missing or damaged here, and return the keys. All else stays as it is."""
+    return _copy(backed_up, store, [key for key in _kept(backed_up) if not _is_whole(store, key)])
+
+
+def _copy(source: Store, to: Store, found: list[str]) -> list[str]:
+    # The champion goes last: what it points at in the history is there then.
+    ordered = sorted(found, key=lambda key: (key == keys.CHAMPION, key))
+    for key in ordered:
+        source.check(key)
+        to.write_raw(key, source.read_raw(key))
+    return ordered
+
+
+def _kept(store: Store) -> list[str]:
+    found = [o.key for o in store.objects_under("failures")]
+    found += [o.key for o in store.objects_under(keys.CHAMPION_CHANGES)]
+    found += [keys.CHAMPION] if store.exists(keys.CHAMPION) else []
+    return [key for key in found if kind_of(key) == "kept"]
+
+
+def _differs(store: Store, to: Store, key: str) -> bool:
+    return not to.exists(key) or to.read_raw(key) != store.read_raw(key)
+
+
+def _is_whole(store: Store, key: str) -> bool:
+    try:
+        store.check(key)
+    except ObjectFault:
+        return False
+    return True
+
+
+def _check(store: Store, key: str, n_bytes: int, deep: bool) -> CheckedObject | None:
+    try:
+        if deep or not key.endswith(".parquet"):
+            return CheckedObject(key, n_bytes, store.check(key), None)
+        store.read_schema(key)
+    except ObjectNotFound:  # deleted meanwhile
+        return None
+    except ObjectFault as err:
+        return CheckedObject(key, n_bytes, None, str(err))
+    return CheckedObject(key, n_bytes, None, None)
