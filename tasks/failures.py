@@ -28,6 +28,8 @@ class Arrival:
 
 @task(name="has-failures", **RETRY)
 def has_failures(store: str) -> bool:
+    """Tell whether failures are registered; what is damaged of them is refused by name."""
+    registry.check_batches(Store(store))
     return registry.has_failures(Store(store))
 
 

@@ -30,6 +30,7 @@ def stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     encoder_id = load_encoder(config.encoder).encoder_id
     wanted = sources(config)
     if config.failures and registry.has_failures(store):
+        registry.check_batches(store)
         wanted.append(registry.registry_source(config.store))
     shards: dict[str, list[Shard]] = {}
     rejected: list[tuple[str, str]] = []

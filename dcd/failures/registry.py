@@ -92,6 +92,15 @@ def has_failures(store: Store) -> bool:
     return bool(store.keys_under(keys.FAILURE_BATCHES))
 
 
+def check_batches(store: Store) -> None:
+    """Read all registered failures whole: nothing can make them again, so none is guessed.
+
+    Raises ObjectUnreadable naming the first one that is damaged.
+    """
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
+        list(requests.map(store.check, store.keys_under(keys.FAILURE_BATCHES)))
+
+
 def read_registry(store: Store) -> Registry:
     """Read everything that is registered and everything that was refused; reads no image."""
     batches = _read_log(store, keys.FAILURE_BATCHES, keys.FAILURES_VIEW, schemas.FAILURES)

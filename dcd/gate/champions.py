@@ -70,6 +70,13 @@ def current(store: Store) -> Champion | None:
     raise ObjectUnreadable(f"{lost}. {_newest_in_words(store)}", lost.uri)
 
 
+def before(store: Store, champion: Champion) -> Champion | None:
+    """Return the champion that this one took over from when it was promoted; None for the first."""
+    if champion.previous is None:
+        return None
+    return _read(store, keys.champion_change(champion.previous))
+
+
 def newest_note(store: Store) -> Champion | None:
     """Return the latest noted change that can be read; None if there is none."""
     for key in reversed(store.keys_under(keys.CHAMPION_CHANGES)):

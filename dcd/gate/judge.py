@@ -7,13 +7,14 @@ candidate S chances; the seeds share images, so they cannot count as independent
 5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import RunConfig, Split
-from dcd.errors import ChampionChanged
+from dcd.errors import ChampionChanged, ObjectUnreadable
 from dcd.evaluation.metrics import predictions_table
 from dcd.gate import champions
 from dcd.gate.champions import Champion
@@ -28,6 +29,7 @@ from dcd.training.head import LinearHead
 from dcd.training.predictions import Predictions, predict
 from dcd.training.saved_models import SavedModel, linear_classifier, read_model
 
+log = logging.getLogger(__name__)
 Splits = Mapping[Split, SplitInfo]
 _EVALUATION_FORMAT = 1
 _JUDGED: tuple[Split, Split] = ("test", "debug_val")
@@ -56,8 +58,10 @@ def judge(
         )
     champion = champions.current(store)
     if champion is not None and champion.run_id == run_id:
-        found = read_record(store, run_id)
-        if found is not None and found.seed == champion.seed:
+        found = _written_record(store, run_id)
+        if found is None:  # judged once more as it was then, not against itself
+            champion = champions.before(store, champion)
+        elif found.seed == champion.seed:
             return found  # what a finished run was promoted for, not its comparison with itself
     obstacle = None
     if champion is not None:
@@ -92,6 +96,14 @@ def judge(
         level=level,
         decision=decision,
     )
+
+
+def _written_record(store: Store, run_id: str) -> GateRecord | None:
+    try:
+        return read_record(store, run_id)
+    except ObjectUnreadable as err:
+        log.warning("judged again: %s", err)
+        return None
 
 
 def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> GateOutcome:

@@ -47,7 +47,9 @@ class _Damage:
 
 def open_parquet(uri: str) -> pq.ParquetFile:
     """Raises an `UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
-    return pq.ParquetFile(open_object(uri), pre_buffer=False, buffer_size=READ_BYTES)
+    return pq.ParquetFile(
+        open_object(uri), pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True
+    )
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def marker_of(key: str) -> str:
     name = key.rpartition("/")[2]
     if folder == "rejects":
         return f"embeddings/{rest}"
-    if part is None or name == "checkpoint.pt":
+    if part is None or name.endswith("checkpoint.pt"):
         return key
     if folder == keys.INDEXES:
         if name == "directions.parquet":

@@ -12,7 +12,6 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from dcd.config import TrainingConfig
-from dcd.errors import StoreError
 from dcd.store import Store, keys
 
 log = logging.getLogger(__name__)
@@ -33,17 +32,15 @@ class Checkpoint:
         self.store.write_bytes(self.key, sink.getvalue())
 
     def load(self) -> dict[str, Any] | None:
-        """Load the last state, on the CPU; None if there is none. StoreError if it is broken."""
+        """Load the last state, on the CPU; None if there is none. ObjectUnreadable if broken."""
         if not self.store.exists(self.key):
             return None
         data = io.BytesIO(self.store.read_bytes(self.key))
         try:
             return torch.load(data, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as err:
-            raise StoreError(
-                f"{self.store.uri(self.key)}: not a checkpoint of this version ({err}); delete it "
-                "to train from the start"
-            ) from err
+            why = f"not a checkpoint of this version ({err})"
+            raise self.store.damaged(self.key, why) from err
 
     def of_stage(self, stage: str) -> "Checkpoint":
         """Return the checkpoint of an earlier stage of the same training."""
