@@ -56,15 +56,16 @@ class HistoryRow:
 def current(store: Store) -> Champion | None:
     """Return the champion, or None.
 
-    Raises ObjectUnreadable if champion.json is damaged, or lost: several changes are noted, so
-    there was one. It names the newest whole note; nothing is put in force by itself.
+    Raises ObjectUnreadable if champion.json is damaged, or lost: the newest note took over from a
+    champion, so there was one. It names that note; nothing is put in force by itself.
     """
     if store.exists(keys.CHAMPION):
         try:
             return _read(store, keys.CHAMPION)
         except ObjectUnreadable as err:
             raise ObjectUnreadable(f"{err}. {_newest_in_words(store)}", err.uri) from err
-    if len(store.keys_under(keys.CHAMPION_CHANGES)) < 2:  # one alone: its promotion was cut off
+    note = newest_note(store)
+    if note is None or note.replaced is None:  # none yet, or the first promotion was cut off
         return None
     lost = store.damaged(keys.CHAMPION, "no such object, but changes of the champion are noted")
     raise ObjectUnreadable(f"{lost}. {_newest_in_words(store)}", lost.uri)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dcd.errors import ChampionChanged, DataError, ObjectUnreadable
-from dcd.gate.champions import current, history, model_seeds, promote, rollback
+from dcd.gate.champions import current, history, mend, model_seeds, promote, rollback
 from dcd.store import Store, keys
 from tests.dcd.gate.model_runs import CLASSES, promoted, whole_champion, write_run
 
@@ -204,3 +204,27 @@ def test_sigkill_many_times(store: Store):
 @pytest.mark.s3
 def test_sigkill_on_an_object_store(swift_url: str):
     assert kill_while_promoting(swift_url, n_trials=8, within_s=0.5) >= 8
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"", None])
+def test_a_damaged_or_lost_champion_is_refused_until_somebody_mends_it(store: Store, damaged):
+    promoted(store, write_run(store, "a"))
+    promoted(store, write_run(store, "b"))
+    if damaged is None:
+        store.delete(keys.CHAMPION)
+    else:
+        store.write_raw(keys.CHAMPION, damaged)
+    with pytest.raises(ObjectUnreadable, match=r"champion\.json.*b, seed 0.*dcd champions --mend"):
+        current(store)
+    assert mend(store) == whole_champion(store)
+    assert rollback(store).run_id == "a"
+
+
+def test_a_damaged_model_is_not_promoted(store: Store):
+    before = promoted(store, write_run(store, "good"))
+    write_run(store, "bad")
+    key = keys.run("bad", "model/seed0/model.safetensors")
+    store.write_raw(key, store.read_raw(key)[:-1])
+    with pytest.raises(ObjectUnreadable, match=r"bad/model/seed0/model\.safetensors"):
+        promoted(store, "bad")
+    assert current(store) == before
