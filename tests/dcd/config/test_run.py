@@ -157,3 +157,15 @@ def test_the_example_is_a_valid_config():
     assert config.selection == SelectionConfig()
     assert config.debug_val is not None
     assert config.compare.selections["paper_k20"].general_images == 0
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a" * 101, "a/b", "ä"])
+def test_a_name_is_that_of_a_folder(tmp_path, name):
+    [fault] = faults(tmp_path, f"{RUN}name: '{name}'\n")
+    assert "name" in fault
+
+
+@pytest.mark.parametrize("name", ["failures", "Failures", ".."])
+def test_a_pool_has_a_name_of_its_own(name):
+    with pytest.raises(ValueError, match="name"):
+        PoolConfig(images="x", name=name)
