@@ -13,7 +13,13 @@ from dcd.cells.methods import Method
 from dcd.cells.networks import FullTraining, train_network
 from dcd.cells.pool_views import PoolViews
 from dcd.cells.stages import FIRST_STAGE
-from dcd.cells.train import TrainedModel, TrainingData, train_by_recipe, train_on_features
+from dcd.cells.train import (
+    ObjectiveSelection,
+    TrainedModel,
+    TrainingData,
+    train_by_recipe,
+    train_on_features,
+)
 from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
@@ -30,7 +36,7 @@ from dcd.training.finetune import Progress
 _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
-_RECIPE_FORMAT = 2
+_RECIPE_FORMAT = 3
 _SAVED_METHODS = ("none", "selected")
 
 # On the curve of `selected`, which the report shows, beside what decides.
@@ -80,9 +86,15 @@ class CellPlan:
 
     @property
     def objective(self) -> Objective:
-        """What the model is chosen for; fixed where nothing can judge it, or no recipe is known."""
+        """What the model is chosen for; fixed where nothing can judge it, or no recipe is known.
+
+        Heads are judged by the failures that they are trained on, networks by debug_val.
+        """
         own = self.own_training
-        judged = "debug_val" in self.splits and (own.mode == "head" or own.pool_stage is not None)
+        if own.mode == "head":
+            judged = self.method.with_error_sample
+        else:
+            judged = "debug_val" in self.splits and own.pool_stage is not None
         return self.method.objective if judged else "fixed"
 
     @property
@@ -150,7 +162,11 @@ def run_cell(
         how = FullTraining(plan.encoder, training, plan.seed, objective, shown)
         trained = train_network(store, data, how, checkpoint, on_progress)
     elif objective != "fixed":
-        trained = train_by_recipe(store, data, plan.encoder, training, objective, shown)
+        chosen_for = ObjectiveSelection(plan.selection.id, objective)
+        also_shown: tuple[Split, ...] = ("debug_val", *shown) if shown else ()
+        trained = train_by_recipe(
+            store, data, plan.encoder, training, chosen_for, also_shown
+        )
     else:
         trained = train_on_features(store, data, plan.encoder, training)
     if plan.method.name in _SAVED_METHODS:

@@ -1,14 +1,18 @@
 """The recipe: a model for what was selected that no simple baseline beats, chosen by the data.
 
-Five heads are ends of lines: `none` (train alone), `error_sample` (and the failures),
+Some heads are ends of lines: `none` (train alone), `error_sample` (and the failures),
 `whole_pool` (and every image of the selection, all weighing alike), `filtered_pool` (of those the
 ones whose label the pool around them shares) and `targeted` (the selection as it is configured).
-What lies between two ends is the average of their weights, so a whole line costs two fits.
+What lies between two ends, or beyond one of them, is the average of their weights, so a whole line
+costs two fits.
 
-What a line is worth on images like test is asked of train itself by cross-validation (val), what it
-is worth on the failures of debug_val: `dcd.evaluation.choice` decides. debug_heldout and test have
-no part in it. Fits of the cross-validation are made in fewer dimensions, and the final ones start
-from there.
+What a model is worth is asked by one cross-validation of train and error sample together. Of train
+it says what the model is worth on images like test (val), of the error sample what it is worth on
+failures: an image is judged by heads that saw neither it nor what it would have picked from the
+pool. `dcd.evaluation.choice` decides. debug_val, debug_heldout and test have no part in it, so the
+gate's tests stay what they are (Stone 1974, "Cross-validatory choice and assessment of statistical
+predictions", JRSS B 36:111). Fits of the cross-validation are made in fewer dimensions, and the
+final ones start from there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,22 +21,15 @@ from functools import cached_property
 
 import numpy as np
 
+from dcd.cells.lines import BASELINES, ENDS, Line, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Choice, Judged, choose_model
 from dcd.training.data import TrainingSet
-from dcd.training.ensembling import ALPHAS
 from dcd.training.head import LinearHead, Standardizer, fit_standardizer, loss_weights
 from dcd.training.head_average import Compression, average_heads, fit_compression
 from dcd.training.losses import LabelDoubt
 from dcd.training.robust_head import fit_head
 
-BASELINES = ("none", "error_sample", "whole_pool", "filtered_pool")
-LINES = (
-    ("none", "whole_pool"),
-    ("none", "targeted"),
-    ("whole_pool", "targeted"),
-    ("filtered_pool", "targeted"),
-)
 MIN_AGREEMENT = 0.3  # of filtered_pool, as the baseline of that name has it by default
 _MANY_ROWS = 10_000  # beyond them fewer folds: each costs a fit of every end
 _FOLDS = {"few": 5, "many": 3}
@@ -43,7 +40,9 @@ class Candidates:
     """What the ends are trained on: N images of train, then P of the pool, then E failures.
 
     features: (N + P + E, D) float32. labels: of all. agreement: (P,) in 0…1. added_weight: (P + E,)
-    in the loss of `targeted`. doubt: of all labels.
+    in the loss of `targeted`. asked: (A, 2) int, which pool image (of P) was picked for which
+    failure (of E). unasked_weight: of a pool image there that no failure asks for. doubt: of all
+    labels.
     """
 
     features: np.ndarray
@@ -52,17 +51,27 @@ class Candidates:
     n_train: int
     agreement: np.ndarray
     added_weight: np.ndarray
+    asked: np.ndarray
+    unasked_weight: float
     doubt: LabelDoubt
 
-    def weights(self, end: str) -> np.ndarray:
-        """(P + E,) of the added images; 0: the end is not trained on it."""
+    @property
+    def failure_labels(self) -> list[str]:
+        return self.labels[self.n_train + len(self.agreement) :]
+
+    def weights(self, end: str, known: np.ndarray | None = None) -> np.ndarray:
+        """(P + E,) of the added images; 0: the end is not trained on it.
+
+        known: (E,) bool, the failures that there are; default: all.
+        """
         n_pool = len(self.agreement)
         is_pool = np.arange(len(self.added_weight)) < n_pool
+        known = np.ones(len(is_pool) - n_pool, bool) if known is None else known
         match end:
             case "none":
                 return np.zeros(len(is_pool))
             case "error_sample":
-                return np.where(is_pool, 0.0, 1.0)
+                return np.r_[np.zeros(n_pool), known.astype(float)]
             case "whole_pool":
                 return np.where(is_pool, 1.0, 0.0)
             case "filtered_pool":
@@ -70,7 +79,20 @@ class Candidates:
                 agreeing[:n_pool] = self.agreement >= MIN_AGREEMENT
                 return np.where(agreeing, 1.0, 0.0)
             case _:
-                return self.added_weight
+                return self._targeted(known)
+
+    def _targeted(self, known: np.ndarray) -> np.ndarray:
+        """The selection that fewer failures would have made, its share of the loss being kept."""
+        if known.all():
+            return self.added_weight
+        n_pool = len(self.agreement)
+        asked, still = np.zeros((2, len(self.added_weight)), bool)
+        asked[self.asked[:, 0]], asked[n_pool:] = True, True
+        still[self.asked[known[self.asked[:, 1]], 0]], still[n_pool:] = True, known
+        weight = np.where(asked & ~still, self.unasked_weight, self.added_weight)
+        weight[n_pool:][~known] = 0.0
+        before, after = self.added_weight[asked].sum(), weight[asked & still].sum()
+        return np.where(asked & still, weight * (before / after if after else 1.0), weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +108,7 @@ class ChosenHead:
         return self.judged[self.choice.index]
 
     @property
-    def line(self) -> tuple[str, str]:
+    def line(self) -> Line:
         return line_of(self.chosen.shares)
 
     @cached_property
@@ -94,7 +116,7 @@ class ChosenHead:
         return self.head_at(self.chosen.shares)
 
     def head_at(self, shares: Mapping[str, float]) -> LinearHead:
-        """The average of the ends of the chosen line."""
+        """The average of the ends of the chosen line, with these shares."""
         return average_heads(self.heads, shares)
 
 
@@ -102,85 +124,58 @@ class ChosenHead:
 class JudgedEnds:
     """The ends by name, before anything is chosen. starts: heads on compressed features.
 
-    val, debug_val: logits (V, C) and (M, C), those of val by heads that did not see the image.
-    is_val: (N,) bool, which images of train val is: those that can be held out.
+    val, failures: logits (N, C) of train and (E, C) of the error sample, by heads that did not see
+    the image. is_val: (N,) bool, which images of train can be held out, and so judge.
     """
 
     candidates: Candidates
     compression: Compression
     starts: Mapping[str, LinearHead]
     val: Mapping[str, np.ndarray]
-    debug_val: Mapping[str, np.ndarray]
+    failures: Mapping[str, np.ndarray]
     is_val: np.ndarray
 
 
-def judge_ends(
-    candidates: Candidates, on_debug_val: np.ndarray, config: TrainingConfig
-) -> JudgedEnds:
-    """Fit the ends in fewer dimensions, on all of train and by cross-validation. Deterministic.
+def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
+    """Fit the ends in fewer dimensions, on everything and by cross-validation. Deterministic.
 
-    on_debug_val: features (M, D). This is most of the recipe's work, and no objective changes it.
-    Raises what `fit_head` raises.
+    This is most of the recipe's work, and no objective changes it. Raises what `fit_head` raises.
     """
     standardizer = fit_standardizer(candidates.features[: candidates.n_train])
     compression = fit_compression(candidates.features, standardizer)
     few = _Fewer(candidates, compression, config)
-    fitted = {end: few.cross_fit(end) for end in (*BASELINES, "targeted")}
-    starts = {end: head for end, (_, head) in fitted.items()}
-    judging = compression.compress(on_debug_val)
+    fitted = {end: few.cross_fit(end) for end in ENDS}
     return JudgedEnds(
         candidates,
         compression,
-        starts,
-        {end: held_out[few.in_a_fold] for end, (held_out, _) in fitted.items()},
-        {end: few.logits(head, judging) for end, head in starts.items()},
-        few.in_a_fold,
+        {end: found.head for end, found in fitted.items()},
+        {end: found.val for end, found in fitted.items()},
+        {end: found.failures for end, found in fitted.items()},
+        few.fold >= 0,
     )
 
 
-def choose_head(
-    ends: JudgedEnds, debug_val_labels: Sequence[str], config: TrainingConfig, objective: Objective
-) -> ChosenHead:
+def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) -> ChosenHead:
     """Judge the lines between the ends, choose, and fit the ends of the chosen line in full."""
     candidates = ends.candidates
-    truth = np.array(candidates.labels[: candidates.n_train])[ends.is_val]
-    failing = np.array(debug_val_labels)
+    truth = np.array(candidates.labels[: candidates.n_train])
+    failing = np.array(candidates.failure_labels)
     judged = [
         Judged(
             shares,
-            _right(ends.val, shares, truth, candidates.classes),
-            _right(ends.debug_val, shares, failing, candidates.classes),
+            _right(ends.val, shares, truth, candidates.classes)[ends.is_val],
+            _right(ends.failures, shares, failing, candidates.classes),
+            line,
         )
-        for shares in points()
+        for line, shares in points()
     ]
     choice = choose_model(judged, BASELINES, objective)
+    line = line_of(judged[choice.index].shares)
     heads = {
         end: fit_end(candidates, end, ends.compression, config, ends.starts[end])
-        for end in line_of(judged[choice.index].shares)
+        for end in line.ends
     }
     return ChosenHead(tuple(judged), choice, heads)
-
-
-def points() -> list[dict[str, float]]:
-    """The shares of every model that is judged: the ends alone, then what lies between them."""
-    ends = [{end: 1.0} for end in (*BASELINES, "targeted")]
-    between = [
-        {one: round(1 - alpha, 2), other: alpha}
-        for one, other in LINES
-        for alpha in ALPHAS
-        if 0 < alpha < 1
-    ]
-    return ends + between
-
-
-def line_of(shares: Mapping[str, float]) -> tuple[str, str]:
-    """The ends of the line that a model lies on; of several lines the one to `targeted`."""
-    used = {end for end, share in shares.items() if share}
-    lines = [line for line in LINES if used <= set(line)]
-    if not lines:  # `error_sample` is on no line
-        (end,) = used
-        return ("none", end)
-    return next((line for line in reversed(lines) if line[0] != "filtered_pool"), lines[0])
 
 
 def fit_end(
@@ -192,8 +187,18 @@ def fit_end(
 ) -> LinearHead:
     """The head of one end on raw features, from that on compressed ones."""
     every = np.ones(candidates.n_train, bool)
-    data = _training_set(candidates, candidates.features, end, every, config)
+    weight = candidates.weights(end)
+    data = _training_set(candidates, candidates.features, weight, every, config)
     return fit_head(data, compression.standardizer, config, compression.expand(start))
+
+
+@dataclass(frozen=True, eq=False)
+class _CrossFitted:
+    """The head of everything, and logits (N, C), (E, C) by heads that did not see the image."""
+
+    head: LinearHead
+    val: np.ndarray
+    failures: np.ndarray
 
 
 class _Fewer:
@@ -205,47 +210,46 @@ class _Fewer:
         self._features = compression.compress(candidates.features)
         dim = self._features.shape[1]
         self._as_they_are = Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
-        self._fold = folds(
-            candidates.labels[: candidates.n_train],
-            _FOLDS["many" if len(candidates.features) > _MANY_ROWS else "few"],
-        )
+        n_folds = _FOLDS["many" if len(candidates.features) > _MANY_ROWS else "few"]
+        self.fold = folds(candidates.labels[: candidates.n_train], n_folds)
+        self.failure_fold = failure_folds(candidates.failure_labels, n_folds)
 
-    @property
-    def in_a_fold(self) -> np.ndarray:
-        """(N,) bool, of train: what can be held out without its class being lost."""
-        return self._fold >= 0
+    def cross_fit(self, end: str) -> _CrossFitted:
+        """Fit one end with every fold left out, and with none.
 
-    def fit(self, end: str, kept: np.ndarray, start: LinearHead | None = None) -> LinearHead:
-        """kept: (N,) bool, of train."""
-        data = _training_set(self._of, self._features, end, kept, self._config)
+        Heads of an end with pool images start from one that saw nothing but the pool, and so no
+        image that is held out: most of the way is shared.
+        """
+        n_pool, n_failures = len(self._of.agreement), len(self.failure_fold)
+        has_pool = (self._of.weights(end)[:n_pool] > 0).any()
+        start = self._of_pool_alone if has_pool else None
+        logits = np.zeros((len(self._features), len(self._of.classes)), np.float32)
+        held_out = np.concatenate([self.fold, np.full(n_pool, -1), self.failure_fold])
+        for fold in range(held_out.max() + 1):
+            head = self._fit(end, self.fold != fold, self.failure_fold != fold, start)
+            out = np.flatnonzero(held_out == fold)
+            logits[out] = self._features[out] @ head.weight.T + head.bias
+        everything = np.ones(self._of.n_train, bool), np.ones(n_failures, bool)
+        head = self._fit(end, *everything, start)
+        return _CrossFitted(head, logits[: self._of.n_train], logits[len(logits) - n_failures :])
+
+    def _fit(
+        self, end: str, kept: np.ndarray, known: np.ndarray, start: LinearHead | None
+    ) -> LinearHead:
+        """kept: (N,) bool, of train. known: (E,) bool, of the failures."""
+        weight = self._of.weights(end, known)
+        data = _training_set(self._of, self._features, weight, kept, self._config)
         return fit_head(data, self._as_they_are, self._config, start)
 
-    def logits(self, head: LinearHead, features: np.ndarray) -> np.ndarray:
-        """(N, C) of compressed features."""
-        return features @ head.weight.T + head.bias
-
-    def cross_fit(self, end: str) -> tuple[np.ndarray, LinearHead]:
-        """Logits (N, C) of train, of every image by a head that did not see it; the head of all.
-
-        All heads start from one that saw the added images alone, so most of the way is shared.
-        """
-        start = self._without_train(end)
-        found = np.zeros((self._of.n_train, len(self._of.classes)), np.float32)
-        for fold in range(self._fold.max() + 1):
-            out = np.flatnonzero(self._fold == fold)
-            head = self.fit(end, self._fold != fold, start)
-            found[out] = self.logits(head, self._features[out])
-        return found, self.fit(end, np.ones(self._of.n_train, bool), start)
-
-    def _without_train(self, end: str) -> LinearHead | None:
-        """None where it would be a convex fit, which needs no start, or nothing is added."""
-        n_classes, dim = len(self._of.classes), self._features.shape[1]
-        added = self._of.n_train + np.flatnonzero(self._of.weights(end) > 0)
-        if self._config.loss != "forward" or not self._of.doubt.weak[added].any():
+    @cached_property
+    def _of_pool_alone(self) -> LinearHead | None:
+        """None where the fits are convex and need no start."""
+        if self._config.loss != "forward":
             return None
+        n_classes, dim = len(self._of.classes), self._features.shape[1]
         flat = np.zeros((n_classes, dim), np.float32), np.zeros(n_classes, np.float32)
-        nothing = np.zeros(self._of.n_train, bool)
-        return self.fit(end, nothing, LinearHead(self._of.classes, *flat))
+        nothing = np.zeros(self._of.n_train, bool), np.zeros(len(self.failure_fold), bool)
+        return self._fit("whole_pool", *nothing, LinearHead(self._of.classes, *flat))
 
 
 def folds(labels: Sequence[str], n: int) -> np.ndarray:
@@ -259,15 +263,25 @@ def folds(labels: Sequence[str], n: int) -> np.ndarray:
     return fold
 
 
+def failure_folds(labels: Sequence[str], n: int) -> np.ndarray:
+    """The fold of every failure (E,): of a class in turn, and the classes one after the other."""
+    order = np.argsort(np.array(labels), kind="stable")
+    fold = np.empty(len(labels), int)
+    fold[order] = np.arange(len(labels)) % n
+    return fold
+
+
 def _training_set(
     candidates: Candidates,
     features: np.ndarray,
-    end: str,
+    added: np.ndarray,
     kept: np.ndarray,
     config: TrainingConfig,
 ) -> TrainingSet:
-    """What an end is trained on, those of train being `kept`. features: of all, in any space."""
-    added = candidates.weights(end)
+    """What an end is trained on, those of train being `kept`.
+
+    features: of all, in any space. added: (P + E,), weights of the added images.
+    """
     used = np.flatnonzero(added > 0)
     rows = np.concatenate([np.flatnonzero(kept), candidates.n_train + used])
     labels = [candidates.labels[i] for i in rows.tolist()]

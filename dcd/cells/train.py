@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dcd.cells.recipe import Candidates, JudgedEnds, choose_head, judge_ends
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.evaluation.choice import mixture_name
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
@@ -69,6 +70,14 @@ class TrainedModel:
     chosen: str = ""
 
 
+@dataclass(frozen=True)
+class ObjectiveSelection:
+    """A selection of the store by its id, and what a model of it is chosen for."""
+
+    id: str
+    objective: Objective
+
+
 def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     """The model that fails, as a classifier on the encoder's features: fitted to train alone."""
     features, labels = embedding_matrix(train), train["label"].to_pylist()
@@ -99,35 +108,36 @@ def train_by_recipe(
     data: TrainingData,
     encoder: EncoderConfig,
     config: TrainingConfig,
-    objective: Objective,
+    selection: ObjectiveSelection,
     shown: Sequence[Split] = (),
 ) -> TrainedModel:
-    """Fit the heads of the recipe to features and take the one that `objective` asks for.
+    """Fit the heads of the recipe to features and take the one that the objective asks for.
 
-    data.picks: those of a selection; debug_val must be among the tables. shown: splits that are put
-    on the curve and decide nothing.
+    data.picks: those of the selection. shown: splits that are put on the curve and decide nothing.
     """
-    judging = data.tables["debug_val"]
     with _one_at_a_time:
-        ends = _ends_of(_RecipeData(store, data, config))
-    recipe = choose_head(ends, judging["label"].to_pylist(), config, objective)
-    first, second = recipe.line
+        ends = _ends_of(_RecipeData(store, data, config, selection.id))
+    recipe = choose_head(ends, config, selection.objective)
+    shown = [split for split in shown if split in data.tables]
     features = {split: embedding_matrix(data.tables[split]) for split in shown}
     truth = {split: np.array(data.tables[split]["label"].to_pylist()) for split in shown}
-    curve = []
-    for model in recipe.judged:
-        if model.shares.keys() <= {first, second}:
-            accuracy = {"val": float(model.val.mean()), "debug_val": float(model.debug_val.mean())}
-            head = recipe.head_at(model.shares)
-            for split in shown:
-                right = np.array(predict(head, features[split]).labels) == truth[split]
-                accuracy[split] = float(right.mean())
-            curve.append(CurvePoint(model.shares.get(second, 0.0), accuracy))
+    line, judged = recipe.line, {model.name: model for model in recipe.judged}
+    curve, chosen_alpha = [], 0.0
+    for alpha in line.alphas:
+        model = judged[mixture_name(line.at(alpha))]
+        head = recipe.head_at(model.shares)
+        accuracy = {"val": float(model.val.mean()), "error_sample": float(model.failures.mean())}
+        for split in shown:
+            right = np.array(predict(head, features[split]).labels) == truth[split]
+            accuracy[split] = float(right.mean())
+        curve.append(CurvePoint(alpha, accuracy))
+        if model is recipe.chosen:
+            chosen_alpha = alpha
     return replace(
         _of_head(recipe.head, data, encoder),
-        alpha=recipe.chosen.shares.get(second, 0.0),
-        curve=tuple(sorted(curve, key=lambda point: point.alpha)),
-        line=recipe.line,
+        alpha=chosen_alpha,
+        curve=tuple(curve),
+        line=line.names,
         chosen=recipe.choice.reason,
     )
 
@@ -152,6 +162,7 @@ class _RecipeData:
     store: Store = field(compare=False)
     data: TrainingData = field(compare=False)
     config: TrainingConfig
+    selection_id: str
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -167,14 +178,14 @@ _one_at_a_time = threading.Lock()  # cells of one run want the same
 @lru_cache(maxsize=1)
 def _ends_of(of: _RecipeData) -> JudgedEnds:
     """Held for the next objective: models that differ in nothing else share nearly all work."""
-    candidates = _candidates(of.store, of.data, of.config)
-    return judge_ends(candidates, embedding_matrix(of.data.tables["debug_val"]), of.config)
+    return judge_ends(_candidates(of), of.config)
 
 
-def _candidates(store: Store, data: TrainingData, config: TrainingConfig) -> Candidates:
+def _candidates(of: _RecipeData) -> Candidates:
     """What the ends of the recipe are trained on, out of the picks of a selection."""
+    store, data = of.store, of.data
     train = data.tables["train"]
-    from_pool, _ = by_source(data.picks)
+    from_pool, from_errors = by_source(data.picks)
     picked = _picked_features(store, data)
     rows = [train, *(in_order_of(picks, table) for picks, table in picked)]
     labels = train["label"].to_pylist()
@@ -192,8 +203,27 @@ def _candidates(store: Store, data: TrainingData, config: TrainingConfig) -> Can
         n_train=train.num_rows,
         agreement=agreement.to_numpy(zero_copy_only=False),
         added_weight=np.concatenate([np.zeros(0), *weight]),
-        doubt=joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, config)]),
+        asked=_asked(store, of.selection_id, from_pool, from_errors),
+        unasked_weight=_unasked_weight(store, of.selection_id),
+        doubt=joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, of.config)]),
     )
+
+
+def _asked(store: Store, selection_id: str, from_pool: pa.Table, failures: pa.Table) -> np.ndarray:
+    """(A, 2): places of a pool image among the picks and of a failure that it was picked for."""
+    neighbors = store.read_table(keys.selection_neighbors(selection_id))
+    kept = neighbors.filter(neighbors["kept"])
+    pool = pc.index_in(kept["image_id"], value_set=from_pool["image_id"].combine_chunks())
+    failure = pc.index_in(kept["error_image_id"], value_set=failures["image_id"].combine_chunks())
+    pairs = np.stack([at.fill_null(-1).to_numpy() for at in (pool, failure)], axis=1)
+    return pairs[(pairs >= 0).all(axis=1)].astype(np.int64)
+
+
+def _unasked_weight(store: Store, selection_id: str) -> float:
+    """What a pick weighs that no failure asks for: as the general sample, where there is one."""
+    picks = store.read_table(keys.selection_picks(selection_id), ["role", "weight"])
+    general = picks["weight"].filter(pc.equal(picks["role"], "general"))
+    return float(general[0].as_py()) if len(general) else 0.0
 
 
 def _head_id(data: TrainingData, config: TrainingConfig) -> str:

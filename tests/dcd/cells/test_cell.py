@@ -274,8 +274,9 @@ def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
     cell = run_cell(case.store, plan)
     prefix = keys.cell(cell.id)
     curve = case.store.read_table(f"{prefix}/curve.parquet")
-    assert set(curve["split"].to_pylist()) == {"val", "debug_val", "debug_heldout", "test"}
-    assert pc.sum(curve["chosen"]).as_py() == 4  # one point, once a split
+    decides, shown = {"val", "error_sample"}, {"debug_val", "debug_heldout", "test"}
+    assert set(curve["split"].to_pylist()) == decides | shown
+    assert pc.sum(curve["chosen"]).as_py() == 5  # one point, once a split
     assert case.store.read_metadata(f"{prefix}/predictions.parquet")["chosen"]
     assert "model.safetensors" in files_of(case, cell)
 
@@ -287,10 +288,21 @@ def test_objectives_share_picks_but_not_cells(case: CellCase):
     assert other.id != plan.id
 
 
-def test_without_debug_val_a_selection_is_taken_as_it_is(case: CellCase):
+def test_debug_val_does_not_choose(case: CellCase):
+    """The gate judges on it: a recipe that had seen it would flatter its model there."""
     plan = by_recipe(case.plan("selected"))
     splits = {split: info for split, info in plan.splits.items() if split != "debug_val"}
-    assert replace(plan, splits=splits).objective == "fixed"
+    with_it, without = (run_cell(case.store, p) for p in (plan, replace(plan, splits=splits)))
+    chosen = [
+        case.store.read_metadata(keys.cell_predictions(cell.id))["chosen"]
+        for cell in (with_it, without)
+    ]
+    assert chosen[0] == chosen[1]
+
+
+def test_without_failures_to_train_on_a_selection_is_taken_as_it_is(case: CellCase):
+    plan = by_recipe(case.plan("selected"))
+    assert replace(plan, method=replace(plan.method, with_error_sample=False)).objective == "fixed"
 
 
 STAGED = FULL | {"pool_stage": {"epochs": 2, "learning_rate": 3e-3}, "patience": None}

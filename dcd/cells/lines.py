@@ -1,0 +1,74 @@
+"""The models that a recipe judges: some heads, and what lies on lines between mixtures of them.
+
+Heads of clean labels and heads of many images err in different ways, so their average is better
+than either; and beyond `targeted` a line leads on from what it leads away from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dcd.evaluation.choice import mixture_name
+
+BASELINES = ("none", "error_sample", "whole_pool", "filtered_pool")
+ENDS = (*BASELINES, "targeted")
+_BEYOND = 1.4  # on debug_val and val nothing was gained further on
+
+
+@dataclass(frozen=True)
+class Line:
+    """What lies between two mixtures of ends: (1 - alpha) · first + alpha · second.
+
+    first, second: shares by end, their sum being 1. alpha goes from 0 to `furthest` in tenths.
+    """
+
+    first: Mapping[str, float]
+    second: Mapping[str, float]
+    furthest: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return mixture_name(self.first), mixture_name(self.second)
+
+    @property
+    def ends(self) -> list[str]:
+        return sorted(self.first.keys() | self.second.keys())
+
+    @property
+    def alphas(self) -> list[float]:
+        return [tenth / 10 for tenth in range(round(10 * self.furthest) + 1)]
+
+    def at(self, alpha: float) -> dict[str, float]:
+        """The shares of the ends, none of which is 0."""
+        mixed = {
+            end: round((1 - alpha) * self.first.get(end, 0) + alpha * self.second.get(end, 0), 6)
+            for end in self.ends
+        }
+        return {end: share for end, share in mixed.items() if share}
+
+
+LINES = (
+    Line({"error_sample": 1.0}, {"whole_pool": 1.0}),
+    Line({"whole_pool": 1.0}, {"targeted": 1.0}, _BEYOND),
+    Line({"error_sample": 0.5, "whole_pool": 0.5}, {"targeted": 1.0}, _BEYOND),
+    Line({"error_sample": 1.0}, {"targeted": 1.0}, _BEYOND),
+    Line({"filtered_pool": 1.0}, {"targeted": 1.0}),
+)
+
+
+def points() -> list[tuple[str, dict[str, float]]]:
+    """The line and the shares of every model that is judged: the ends alone, then all others."""
+    found: list[tuple[str, dict[str, float]]] = [("", {end: 1.0}) for end in ENDS]
+    for line in LINES:
+        known = [shares for _, shares in found]
+        between = [line.at(alpha) for alpha in line.alphas]
+        found += [(" to ".join(line.names), shares) for shares in between if shares not in known]
+    return found
+
+
+def line_of(shares: Mapping[str, float]) -> Line:
+    """The line that a model lies on; of several the first one that leads to `targeted`."""
+    lines = [line for line in LINES if any(line.at(alpha) == shares for alpha in line.alphas)]
+    if not lines:  # `none` is on no line
+        (end,) = shares
+        return Line({end: 1.0}, {"whole_pool": 1.0})
+    return next((line for line in lines if "targeted" in line.second), lines[0])
