@@ -157,10 +157,21 @@ def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
 
 def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) -> ChosenHead:
     """Judge the lines between the ends, choose, and fit the ends of the chosen line in full."""
+    judged = judge_points(ends)
+    choice = choose_model(judged, BASELINES, objective)
+    heads = {
+        end: fit_end(ends.candidates, end, ends.compression, config, ends.starts[end])
+        for end in line_of(judged[choice.index].shares).ends
+    }
+    return ChosenHead(judged, choice, heads)
+
+
+def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
+    """Judge every model of `dcd.cells.lines.points` by the logits of its ends: nothing is fitted."""
     candidates = ends.candidates
     truth = np.array(candidates.labels[: candidates.n_train])
     failing = np.array(candidates.failure_labels)
-    judged = [
+    return tuple(
         Judged(
             shares,
             _right(ends.val, shares, truth, candidates.classes)[ends.is_val],
@@ -168,14 +179,7 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
             line,
         )
         for line, shares in points()
-    ]
-    choice = choose_model(judged, BASELINES, objective)
-    line = line_of(judged[choice.index].shares)
-    heads = {
-        end: fit_end(candidates, end, ends.compression, config, ends.starts[end])
-        for end in line.ends
-    }
-    return ChosenHead(tuple(judged), choice, heads)
+    )
 
 
 def fit_end(

@@ -76,18 +76,21 @@ def test_the_table_counts_what_is_dominated_and_what_passed():
         DRAW,
         dict.fromkeys(methods, 50.0) | {"selected": 70.0},
         dict.fromkeys(methods, 60.0),
-        True,
+        (0.5, 1.5),
         (),
+        "",
         "",
     )
     beaten = Outcome(
         DRAW,
         dict.fromkeys(methods, 50.0) | {"whole_pool": 71.0, "selected": 70.0},
         dict.fromkeys(methods, 60.0) | {"whole_pool": 61.0},
-        False,
+        (1.5,),
         (),
+        "",
         "",
     )
     assert beaten.dominated_by("selected") == ["whole_pool"]
     text = table([good, beaten])
-    assert "Of 2 redraws selected is dominated in 1; the gate passes 1." in text
+    passes = "the gate passes 1 at a margin of 0.5 and 2 at a margin of 1.5."
+    assert f"Of 2 redraws selected is dominated in 1; {passes}" in text
