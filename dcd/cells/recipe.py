@@ -167,7 +167,7 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
 
 
 def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
-    """Judge every model of `dcd.cells.lines.points` by the logits of its ends: nothing is fitted."""
+    """Judge all models of `dcd.cells.lines.points` by the logits of their ends; fits nothing."""
     candidates = ends.candidates
     truth = np.array(candidates.labels[: candidates.n_train])
     failing = np.array(candidates.failure_labels)
