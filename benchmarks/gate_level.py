@@ -32,7 +32,8 @@ def passed_share(chosen_on: ChosenOn, objective: Objective, trials: int, seed: i
         val, errors, debug_val = (_outcomes(rng, n) for n in (_VAL, _FAILURES, _FAILURES))
         seen = errors if chosen_on == "error_sample" else debug_val
         models = [
-            Judged(shares, val[i], seen[i], line) for i, (line, shares) in enumerate(points())
+            Judged(point.shares, val[i], seen[i], point.line_name, point.alpha)
+            for i, point in enumerate(points())
         ]
         chosen = choose_model(models, BASELINES, objective).index
         none = next(i for i, model in enumerate(models) if model.name == "none")

@@ -164,9 +164,7 @@ def run_cell(
     elif objective != "fixed":
         chosen_for = ObjectiveSelection(plan.selection.id, objective)
         also_shown: tuple[Split, ...] = ("debug_val", *shown) if shown else ()
-        trained = train_by_recipe(
-            store, data, plan.encoder, training, chosen_for, also_shown
-        )
+        trained = train_by_recipe(store, data, plan.encoder, training, chosen_for, also_shown)
     else:
         trained = train_on_features(store, data, plan.encoder, training)
     if plan.method.name in _SAVED_METHODS:

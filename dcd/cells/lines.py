@@ -55,20 +55,30 @@ LINES = (
 )
 
 
-def points() -> list[tuple[str, dict[str, float]]]:
-    """The line and the shares of every model that is judged: the ends alone, then all others."""
-    found: list[tuple[str, dict[str, float]]] = [("", {end: 1.0}) for end in ENDS]
-    for line in LINES:
-        known = [shares for _, shares in found]
-        between = [line.at(alpha) for alpha in line.alphas]
-        found += [(" to ".join(line.names), shares) for shares in between if shares not in known]
-    return found
+@dataclass(frozen=True)
+class Point:
+    """A model between ends: their shares, and where it lies; line: None for a baseline alone."""
+
+    shares: Mapping[str, float]
+    line: Line | None = None
+    alpha: float = 0.0
+
+    @property
+    def line_name(self) -> str:
+        return "" if self.line is None else " to ".join(self.line.names)
 
 
-def line_of(shares: Mapping[str, float]) -> Line:
-    """The line that a model lies on; of several the first one that leads to `targeted`."""
-    lines = [line for line in LINES if any(line.at(alpha) == shares for alpha in line.alphas)]
-    if not lines:  # `none` is on no line
-        (end,) = shares
-        return Line({end: 1.0}, {"whole_pool": 1.0})
-    return next((line for line in lines if "targeted" in line.second), lines[0])
+def points() -> list[Point]:
+    """Every model that is judged: the baselines alone, then the lines with both of their ends."""
+    alone = [Point({name: 1.0}) for name in BASELINES]
+    on_lines = [Point(line.at(alpha), line, alpha) for line in LINES for alpha in line.alphas]
+    return alone + on_lines
+
+
+def line_of(point: Point) -> Line:
+    """The line that a model is shown on."""
+    if point.line is not None:
+        return point.line
+    (end,) = point.shares
+    lines = [line for line in LINES if dict(line.first) == {end: 1.0} and "targeted" in line.second]
+    return lines[0] if lines else Line({end: 1.0}, {"whole_pool": 1.0})

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from dcd.cells.lines import BASELINES, ENDS, Line, line_of, points
+from dcd.cells.lines import BASELINES, ENDS, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Choice, Judged, choose_model
 from dcd.training.data import TrainingSet
@@ -108,8 +108,12 @@ class ChosenHead:
         return self.judged[self.choice.index]
 
     @property
+    def point(self) -> Point:
+        return points()[self.choice.index]
+
+    @property
     def line(self) -> Line:
-        return line_of(self.chosen.shares)
+        return line_of(self.point)
 
     @cached_property
     def head(self) -> LinearHead:
@@ -161,7 +165,7 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
     choice = choose_model(judged, BASELINES, objective)
     heads = {
         end: fit_end(ends.candidates, end, ends.compression, config, ends.starts[end])
-        for end in line_of(judged[choice.index].shares).ends
+        for end in line_of(points()[choice.index]).ends
     }
     return ChosenHead(judged, choice, heads)
 
@@ -173,12 +177,13 @@ def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
     failing = np.array(candidates.failure_labels)
     return tuple(
         Judged(
-            shares,
-            _right(ends.val, shares, truth, candidates.classes)[ends.is_val],
-            _right(ends.failures, shares, failing, candidates.classes),
-            line,
+            point.shares,
+            _right(ends.val, point.shares, truth, candidates.classes)[ends.is_val],
+            _right(ends.failures, point.shares, failing, candidates.classes),
+            point.line_name,
+            point.alpha,
         )
-        for line, shares in points()
+        for point in points()
     )
 
 

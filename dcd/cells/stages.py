@@ -162,15 +162,20 @@ def choose_network(
     if objective == "fixed":
         return _by_alpha(ends, data, recipe)
     judged = [
-        Judged(shares, *(right(network, images, recipe) for images in (ends.val, data.debug_val)))
+        Judged(
+            shares,
+            *(right(network, images, recipe) for images in (ends.val, data.debug_val)),
+            " to ".join(line),
+            shares.get(line[1], 0.0),
+        )
         for shares in points()
-        for network in [ends.at(shares, recipe)]
+        for network, line in [(ends.at(shares, recipe), line_of(shares))]
     ]
-    choice = choose_model(judged, (NONE, WHOLE_POOL), objective)
+    choice = choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
     chosen = judged[choice.index]
     line = line_of(chosen.shares)
     on_line = [
-        (model.shares, {"val": model.val.mean(), "debug_val": model.debug_val.mean()})
+        (model.shares, {"val": model.val.mean(), "debug_val": model.failures.mean()})
         for model in judged
         if model.shares.keys() <= set(line)
     ]

@@ -121,23 +121,21 @@ def train_by_recipe(
     shown = [split for split in shown if split in data.tables]
     features = {split: embedding_matrix(data.tables[split]) for split in shown}
     truth = {split: np.array(data.tables[split]["label"].to_pylist()) for split in shown}
-    line, judged = recipe.line, {model.name: model for model in recipe.judged}
-    curve, chosen_alpha = [], 0.0
-    for alpha in line.alphas:
-        model = judged[mixture_name(line.at(alpha))]
+    judged = {model.name: model for model in recipe.judged}
+    curve = []
+    for alpha in recipe.line.alphas:
+        model = judged[mixture_name(recipe.line.at(alpha))]
         head = recipe.head_at(model.shares)
         accuracy = {"val": float(model.val.mean()), "error_sample": float(model.failures.mean())}
         for split in shown:
             right = np.array(predict(head, features[split]).labels) == truth[split]
             accuracy[split] = float(right.mean())
         curve.append(CurvePoint(alpha, accuracy))
-        if model is recipe.chosen:
-            chosen_alpha = alpha
     return replace(
         _of_head(recipe.head, data, encoder),
-        alpha=chosen_alpha,
+        alpha=recipe.point.alpha,
         curve=tuple(curve),
-        line=line.names,
+        line=recipe.line.names,
         chosen=recipe.choice.reason,
     )
 

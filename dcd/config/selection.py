@@ -48,12 +48,12 @@ class SelectionConfig(FrozenModel):
     objective: Objective = Field(
         default="fixed",
         description="Which model is taken: of this selection's, those of simple baselines and the "
-        "averages of their weights, judged on debug_val and, by cross-validation, on train. "
-        "failures_first: the best on debug_val that is not worse than `none` on train. both: the "
-        "best on debug_val that no baseline beats on either. A number: what a point on train is "
-        "worth in points of debug_val. fixed: this selection as it is. All but fixed need "
-        "debug_val, and training.mode head or a pool_stage, and make the gate's test on debug_val "
-        "optimistic.",
+        "averages of their weights, judged by cross-validation on the error sample and on train. "
+        "failures_first: the best on failures that is not worse than `none` on train. both: the "
+        "best on failures that no baseline beats on either. A number: what a point on train is "
+        "worth in points on failures. fixed: this selection as it is. All but fixed need an "
+        "error_sample_weight above 0; in training.mode full with pool_stage debug_val judges in "
+        "the error sample's place, which makes the gate's test on it optimistic.",
     )
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(

@@ -13,6 +13,10 @@ Confusions on trusted data for noise on doubtful data: Hendrycks, Mazeika, Wilso
 trusted data to train deep networks on labels corrupted by severe noise" (NeurIPS 2018). Unfolding
 by expectation maximisation: D'Agostini, "A multidimensional unfolding method based on Bayes'
 theorem" (1995). As there, what is assumed is that within a class guess and label are independent.
+
+Where the guesses say little of the class, A' is near to singular and many M fit: unfolding then
+stays near what it started from. So it is started from several shares of right labels, on the counts
+and on counts drawn anew, and how far the answers lie apart says what is known.
 """
 
 from dataclasses import dataclass
@@ -28,19 +32,41 @@ _L2 = 0.05  # strong: the guesses should be no surer than a few images allow
 _MAX_TRAIN = 20_000  # images: more would not make the estimate better
 _ITERATIONS = 200
 _RIGHT_AT_FIRST = 0.7
+_OTHER_STARTS = (0.5, 0.9)
+_WIDEST = 0.15  # range of the share of right labels that still is a measurement
 _LEAST = 1e-4  # no label is impossible for any class
 
 
 @dataclass(frozen=True)
-class NoiseMatrix:
-    """matrix: (C, C) float32, rows the true class, columns the label; rows have the sum 1.
+class RightShare:
+    """Estimated share of the pool's labels that are right, in 0…1.
 
-    right_share: estimated share of the pool's labels that are right, in 0…1.
+    low, high: between what the estimate lies from other starts and on counts drawn anew.
     """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the data decide it, and not what the estimate started from."""
+        return self.high - self.low <= _WIDEST
+
+    def __str__(self) -> str:
+        between = f"between {100 * self.low:.0f} and {100 * self.high:.0f} %"
+        if not self.is_known:
+            return f"share of right ones unknown: train's classes do not tell ({between})"
+        return f"about {100 * self.value:.0f} % right ({between}), as estimated from train"
+
+
+@dataclass(frozen=True)
+class NoiseMatrix:
+    """matrix: (C, C) float32, rows the true class, columns the label; rows have the sum 1."""
 
     classes: tuple[str, ...]
     matrix: np.ndarray
-    right_share: float
+    right: RightShare
 
 
 def estimate_noise(
@@ -63,28 +89,44 @@ def estimate_noise(
     joint = np.zeros((n_classes, n_classes))
     for label in range(n_classes):
         joint[:, label] = of_pool[pool_labels == label].sum(axis=0, dtype=float)
-    # One imagined image a class, labelled rightly, for classes that the pool does not have.
     counts = unfold(confusions, joint) + np.eye(n_classes)
     matrix = np.maximum(counts / counts.sum(axis=1, keepdims=True), _LEAST)
     matrix /= matrix.sum(axis=1, keepdims=True)
-    right_share = float(np.trace(counts) / counts.sum())
-    return NoiseMatrix(classes, matrix.astype(np.float32), right_share)
+    right = _right_share(counts, confusions, joint)
+    return NoiseMatrix(classes, matrix.astype(np.float32), right)
 
 
-def unfold(confusions: np.ndarray, joint: np.ndarray) -> np.ndarray:
+def unfold(
+    confusions: np.ndarray, joint: np.ndarray, right_at_first: float = _RIGHT_AT_FIRST
+) -> np.ndarray:
     """Find M (C, W), not negative, such that confusions' M is near joint.
 
-    confusions: (C, G), rows of sum 1. joint: (G, W) counts. Stops after a fixed number of steps,
-    long before it fits the noise of small counts.
+    confusions: (C, G), rows of sum 1. joint: (G, W) counts. right_at_first: share of right labels
+    in what it starts from. Stops after a fixed number of steps, long before it fits the noise of
+    small counts. A class whose label the pool never gives is taken for absent from it: its row is
+    0, where small confusions would else spread the images of other classes over it.
     """
     n_classes = len(confusions)
-    start = np.full((n_classes, joint.shape[1]), (1 - _RIGHT_AT_FIRST) / max(n_classes - 1, 1))
-    np.fill_diagonal(start, _RIGHT_AT_FIRST)
+    start = np.full((n_classes, joint.shape[1]), (1 - right_at_first) / max(n_classes - 1, 1))
+    np.fill_diagonal(start, right_at_first)
+    start[joint.sum(axis=0) == 0] = 0
     found = start * joint.sum() / n_classes
     for _ in range(_ITERATIONS):
         expected = np.maximum(confusions.T @ found, 1e-12)
         found = found * (confusions @ (joint / expected))
     return found
+
+
+def _right_share(counts: np.ndarray, confusions: np.ndarray, joint: np.ndarray) -> RightShare:
+    """How far it is known: from several starts, on the counts and on counts drawn anew."""
+    value = float(np.trace(counts) / counts.sum())
+    again = np.random.default_rng(0).poisson(joint).astype(float)
+    found = [value]
+    for of_joint in (joint, again):
+        for start in (_RIGHT_AT_FIRST, *_OTHER_STARTS):
+            one = unfold(confusions, of_joint, start) + np.eye(len(confusions))
+            found.append(float(np.trace(one) / one.sum()))
+    return RightShare(value, min(found), max(found))
 
 
 def _guesses(

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from dcd.index.info import IndexInfo
 from dcd.index.read import shared_sample
-from dcd.label_noise.noise_matrix import NoiseMatrix, estimate_noise
+from dcd.label_noise.noise_matrix import NoiseMatrix, RightShare, estimate_noise
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -16,7 +16,7 @@ from dcd.tables.rows import without
 from dcd.tables.vectors import embedding_matrix
 
 # Raised whenever the same pool and train would get another matrix.
-_NOISE_FORMAT = 1
+_NOISE_FORMAT = 2
 _one_at_a_time = threading.Lock()  # cells of one run want the same
 
 
@@ -40,12 +40,14 @@ def pool_noise(
                 pc.index_in(rows["weak_label"], value_set=pa.array(classes)).to_numpy(),
                 classes,
             )
-            described = {"right_share": repr(found.right_share)}
+            right = found.right
+            described = {"right_share": repr(right.value)}
+            described |= {"right_low": repr(right.low), "right_high": repr(right.high)}
             store.write_table(key, noise_table(found), metadata=described)
     return noise_of(store.read_table(key), classes, _share(store, key))
 
 
-def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> float | None:
+def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> RightShare | None:
     """Return the estimated share of right labels in the pool, 0…1; None if nobody estimated it."""
     key = _key(index, train)
     return _share(store, key) if store.exists(key) else None
@@ -62,16 +64,17 @@ def noise_table(noise: NoiseMatrix) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schemas.NOISE)
 
 
-def noise_of(table: pa.Table, classes: tuple[str, ...], right_share: float) -> NoiseMatrix:
+def noise_of(table: pa.Table, classes: tuple[str, ...], right: RightShare) -> NoiseMatrix:
     """Invert `noise_table`."""
     table = schemas.conform(table, schemas.NOISE, "noise")
     n = len(classes)
-    return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right_share)
+    return NoiseMatrix(classes, table["probability"].to_numpy().reshape(n, n), right)
 
 
 def _key(index: IndexInfo, train: SplitInfo) -> str:
     return keys.noise(keys.digest("noise", _NOISE_FORMAT, index.index_id, train.id))
 
 
-def _share(store: Store, key: str) -> float:
-    return float(store.read_metadata(key)["right_share"])
+def _share(store: Store, key: str) -> RightShare:
+    kept = store.read_metadata(key)
+    return RightShare(*(float(kept[name]) for name in ("right_share", "right_low", "right_high")))

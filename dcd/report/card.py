@@ -172,7 +172,4 @@ def _plain(text: str) -> str:
 
 
 def _pool_labels(lineage: Lineage) -> list[tuple[str, str]]:
-    if lineage.pool_right_share is None:
-        return []
-    share = f"about {100 * lineage.pool_right_share:.0f} % right, as estimated from train"
-    return [("pool labels", share)]
+    return [] if lineage.pool_labels is None else [("pool labels", lineage.pool_labels)]

@@ -29,8 +29,8 @@ class StageCount:
 class Lineage:
     """What the figures were made from.
 
-    pool_right_share: of the pool's labels, in 0…1, as estimated without its true ones; None where
-    no training asked.
+    pool_labels: what is known of how many are right, as estimated without the true ones, in words;
+    None where no training asked.
     """
 
     pool: str
@@ -40,7 +40,7 @@ class Lineage:
     encoder_id: str
     index_id: str
     code_version: str
-    pool_right_share: float | None = None
+    pool_labels: str | None = None
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
     every = pa.concat_tables(predictions)
     seed = config.seeds[0]
     neighbors = store.read_table(keys.selection_neighbors(evidence.selections[seed].id))
+    right = right_share(store, evidence.index, evidence.splits[seed]["train"])
     return RunRecord(
         run_id=run_id,
         created=datetime.now(UTC),
@@ -155,7 +156,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
             encoder_id=evidence.encoder_id,
             index_id=evidence.index.index_id,
             code_version=code_version(),
-            pool_right_share=right_share(store, evidence.index, evidence.splits[seed]["train"]),
+            pool_labels=None if right is None else str(right),
         ),
         stages=evidence.stages,
         curve=_curve(store, evidence),

@@ -1,14 +1,12 @@
 import pytest
 
-from dcd.cells.lines import ENDS, LINES, Line, line_of, points
+from dcd.cells.lines import BASELINES, LINES, Line, Point, line_of, points
 
 
 def test_all_shares_have_the_sum_one_and_lie_on_their_line():
-    shares = [shares for _, shares in points()]
-    assert all(sum(one.values()) == pytest.approx(1) for one in shares)
-    assert all(one.keys() <= set(line_of(one).ends) for one in shares if "none" not in one)
-    assert len({tuple(sorted(one.items())) for one in shares}) == len(shares)
-    assert [shares[i] for i in range(len(ENDS))] == [{end: 1.0} for end in ENDS]
+    assert all(sum(point.shares.values()) == pytest.approx(1) for point in points())
+    assert all(point.shares.keys() <= set(line_of(point).ends) for point in points())
+    assert [dict(point.shares) for point in points()[:4]] == [{name: 1.0} for name in BASELINES]
 
 
 def test_a_line_leads_on_beyond_its_second_end():
@@ -22,9 +20,8 @@ def test_a_line_from_a_mixture():
     line = next(line for line in LINES if len(line.first) == 2)
     assert line.names == ("0.5 error_sample + 0.5 whole_pool", "targeted")
     assert line.at(0.6) == {"error_sample": 0.2, "targeted": 0.6, "whole_pool": 0.2}
-    assert line_of(line.at(0.6)) == line
 
 
-def test_an_end_is_shown_on_the_line_to_targeted():
-    assert line_of({"whole_pool": 1.0}).names == ("whole_pool", "targeted")
-    assert line_of({"none": 1.0}).names == ("none", "whole_pool")
+def test_a_baseline_alone_is_shown_on_a_line_that_begins_with_it():
+    assert line_of(Point({"whole_pool": 1.0})).names == ("whole_pool", "targeted")
+    assert line_of(Point({"none": 1.0})).names == ("none", "whole_pool")
