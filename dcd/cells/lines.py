@@ -1,7 +1,7 @@
 """The models that a recipe judges: some heads, and what lies on lines between mixtures of them.
 
-Heads of clean labels and heads of many images err in different ways, so their average is better
-than either; and beyond `targeted` a line leads on from what it leads away from.
+Heads of clean labels and heads of many images err in different ways, so their average is often
+better than either.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from dcd.evaluation.choice import mixture_name
 
 BASELINES = ("none", "error_sample", "whole_pool", "filtered_pool")
 ENDS = (*BASELINES, "targeted")
-_BEYOND = 1.4  # on debug_val and val nothing was gained further on
+_ALPHAS = tuple(tenth / 10 for tenth in range(11))
 
 
 @dataclass(frozen=True)
 class Line:
     """What lies between two mixtures of ends: (1 - alpha) · first + alpha · second.
 
-    first, second: shares by end, their sum being 1. alpha goes from 0 to `furthest` in tenths.
+    first, second: shares by end, their sum being 1. alpha goes from 0 to 1 in tenths.
     """
 
     first: Mapping[str, float]
     second: Mapping[str, float]
-    furthest: float = 1.0
+    alphas: tuple[float, ...] = _ALPHAS
 
     @property
     def names(self) -> tuple[str, str]:
@@ -32,10 +32,6 @@ class Line:
     @property
     def ends(self) -> list[str]:
         return sorted(self.first.keys() | self.second.keys())
-
-    @property
-    def alphas(self) -> list[float]:
-        return [tenth / 10 for tenth in range(round(10 * self.furthest) + 1)]
 
     def at(self, alpha: float) -> dict[str, float]:
         """The shares of the ends, none of which is 0."""
@@ -48,9 +44,9 @@ class Line:
 
 LINES = (
     Line({"error_sample": 1.0}, {"whole_pool": 1.0}),
-    Line({"whole_pool": 1.0}, {"targeted": 1.0}, _BEYOND),
-    Line({"error_sample": 0.5, "whole_pool": 0.5}, {"targeted": 1.0}, _BEYOND),
-    Line({"error_sample": 1.0}, {"targeted": 1.0}, _BEYOND),
+    Line({"whole_pool": 1.0}, {"targeted": 1.0}),
+    Line({"error_sample": 0.5, "whole_pool": 0.5}, {"targeted": 1.0}),
+    Line({"error_sample": 1.0}, {"targeted": 1.0}),
     Line({"filtered_pool": 1.0}, {"targeted": 1.0}),
 )
 

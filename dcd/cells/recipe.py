@@ -3,8 +3,7 @@
 Some heads are ends of lines: `none` (train alone), `error_sample` (and the failures),
 `whole_pool` (and every image of the selection, all weighing alike), `filtered_pool` (of those the
 ones whose label the pool around them shares) and `targeted` (the selection as it is configured).
-What lies between two ends, or beyond one of them, is the average of their weights, so a whole line
-costs two fits.
+What lies between two ends is the average of their weights, so a whole line costs two fits.
 
 What a model is worth is asked by one cross-validation of train and error sample together. Of train
 it says what the model is worth on images like test (val), of the error sample what it is worth on
@@ -23,9 +22,15 @@ import numpy as np
 
 from dcd.cells.lines import BASELINES, ENDS, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
-from dcd.evaluation.choice import Choice, Judged, choose_model
+from dcd.evaluation.choice import Choice, Judged, choose_model, margin_scale, margins, soft_right
 from dcd.training.data import TrainingSet
-from dcd.training.head import LinearHead, Standardizer, fit_standardizer, loss_weights
+from dcd.training.head import (
+    LinearHead,
+    Standardizer,
+    class_indices,
+    fit_standardizer,
+    loss_weights,
+)
 from dcd.training.head_average import Compression, average_heads, fit_compression
 from dcd.training.losses import LabelDoubt
 from dcd.training.robust_head import fit_head
@@ -173,18 +178,27 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
 def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
     """Judge all models of `dcd.cells.lines.points` by the logits of their ends; fits nothing."""
     candidates = ends.candidates
-    truth = np.array(candidates.labels[: candidates.n_train])
-    failing = np.array(candidates.failure_labels)
-    return tuple(
-        Judged(
-            point.shares,
-            _right(ends.val, point.shares, truth, candidates.classes)[ends.is_val],
-            _right(ends.failures, point.shares, failing, candidates.classes),
-            point.line_name,
-            point.alpha,
+    truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
+    failing = class_indices(candidates.failure_labels, candidates.classes)
+    judged = []
+    for point in points():
+        val = _mixed(ends.val, point.shares)[ends.is_val]
+        failures = _mixed(ends.failures, point.shares)
+        scale = margin_scale(margins(val, truth[ends.is_val]))
+        judged.append(
+            Judged(
+                point.shares,
+                val.argmax(axis=1) == truth[ends.is_val],
+                failures.argmax(axis=1) == failing,
+                point.line_name,
+                point.alpha,
+                (
+                    float(soft_right(val, truth[ends.is_val], scale).mean()),
+                    float(soft_right(failures, failing, scale).mean()),
+                ),
+            )
         )
-        for point in points()
-    )
+    return tuple(judged)
 
 
 def fit_end(
@@ -299,12 +313,6 @@ def _training_set(
     return TrainingSet(features[rows], labels, candidates.classes, weight, doubt)
 
 
-def _right(
-    logits: Mapping[str, np.ndarray],
-    shares: Mapping[str, float],
-    truth: np.ndarray,
-    classes: tuple[str, ...],
-) -> np.ndarray:
-    """Whether the average of some heads is right: its logits are the average of theirs."""
-    average = sum(share * logits[end] for end, share in shares.items())
-    return np.array(classes)[np.asarray(average).argmax(axis=1)] == truth
+def _mixed(logits: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> np.ndarray:
+    """The logits (N, C) of the average of some heads: the average of theirs."""
+    return np.asarray(sum(share * logits[end] for end, share in shares.items()))

@@ -3,15 +3,16 @@
 val is what the models saw nothing of within train (cross-validation), so it stands for test; the
 failures, those of the error sample that the models saw nothing of, stand for debug_heldout. Both
 are small, so differences are measured in standard errors of the paired difference on the same
-images, and what lies on a line between two models is judged by the parabola through all that lie
-there: along a line accuracy changes slowly, and the luck of single images is not chosen. Of equally
-good models the one that is best on val is taken.
+images, and the luck of single images is kept out: an image near the border counts as half right,
+and what lies on a line between two models is judged by the parabola through all that lie there. Of
+equally good models the one that is best on val is taken.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from dcd.config import Objective
 
@@ -37,6 +38,12 @@ class Judged:
     failures: np.ndarray
     line: str = ""
     alpha: float = 0.0
+    soft: tuple[float, float] | None = None
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """What the model is compared by, on val and on failures."""
+        return self.soft or (float(self.val.mean()), float(self.failures.mean()))
 
     @property
     def name(self) -> str:
@@ -49,8 +56,7 @@ def mixture_name(shares: Mapping[str, float]) -> str:
     parts = [(name, share) for name, share in shares.items() if share]
     if len(parts) == 1:
         return parts[0][0]
-    said = " + ".join(f"{share:g} {name}" for name, share in parts)
-    return said.replace("+ -", "- ")
+    return " + ".join(f"{share:g} {name}" for name, share in parts)
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,11 @@ def choose_model(
     none = alone["none"]
     val = np.array([m.val.mean() for m in models])
     failures = np.array([m.failures.mean() for m in models])
-    score, level = smoothed(models, failures), smoothed(models, val)
+    level = smoothed(models, np.array([m.levels[0] for m in models]))
+    score = smoothed(models, np.array([m.levels[1] for m in models]))
     every = range(len(models))
     if objective == "failures_first":
-        allowed = [i for i in every if level[i] >= least_level(models[i].val, none.val)]
+        allowed = [i for i in every if level[i] >= least_level(models[i], none)]
         why = "the best on failures held out, of what is not worse than none on val"
     elif objective == "both":
         behind = [_most_behind(m, known, (level[i], score[i])) for i, m in enumerate(models)]
@@ -122,13 +129,36 @@ def standard_error(one: np.ndarray, other: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
-def least_level(one: np.ndarray, other: np.ndarray) -> float:
-    """The accuracy from which `one` is not worse than `other`; (N,) bool on the same images.
+def least_level(model: Judged, none: Judged) -> float:
+    """The level on val from which a model is not worse than another.
 
     That is where it is behind by no more than the margin, less a standard error.
     """
-    noise = min(standard_error(one, other), _MOST_NOISE)
-    return float(other.mean()) + noise - _MARGIN
+    return none.levels[0] + min(standard_error(model.val, none.val), _MOST_NOISE) - _MARGIN
+
+
+def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """How surely each image is right: (N,) in 0…1, 0.5 at the border between two classes.
+
+    logits: (N, C). truth: (N,), class indices. Instead of the step from 0 to 1 at a margin of 0 (to
+    the best other class) a normal distribution function of it: less depends on the few images that
+    happen to lie at the border. scale: its standard deviation, see `margin_scale`.
+    """
+    margin = margins(logits, truth)
+    return norm.cdf(margin / (margin_scale(margin) if scale is None else scale))
+
+
+def margins(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N,): the logit of the true class less the highest of the others."""
+    rows = np.arange(len(truth))
+    others = logits.astype(float)
+    others[rows, truth] = -np.inf
+    return logits[rows, truth] - others.max(axis=1)
+
+
+def margin_scale(margin: np.ndarray) -> float:
+    """Half of the mean size of margins (N,): heads differ in how far their logits spread."""
+    return max(0.5 * float(np.abs(margin).mean()), 1e-9)
 
 
 def _most_behind(model: Judged, baselines: Sequence[Judged], levels: tuple[float, float]) -> float:
@@ -138,11 +168,11 @@ def _most_behind(model: Judged, baselines: Sequence[Judged], levels: tuple[float
     """
     behind = [0.0]
     for other in baselines:
-        for level, own, theirs in (
-            (levels[0], model.val, other.val),
-            (levels[1], model.failures, other.failures),
+        for gap, own, theirs in (
+            (other.levels[0] - levels[0], model.val, other.val),
+            (other.levels[1] - levels[1], model.failures, other.failures),
         ):
-            behind.append((float(theirs.mean()) - level) / _noise(own, theirs))
+            behind.append(gap / _noise(own, theirs))
     return max(behind)
 
 
@@ -152,7 +182,7 @@ def _noise(one: np.ndarray, other: np.ndarray) -> float:
 
 def _pays_for_noise(model: Judged, baseline: Judged) -> bool:
     """Whether the baseline is better on val, and the model not surely better on failures."""
-    if baseline.val.mean() <= model.val.mean():
+    if baseline.levels[0] <= model.levels[0]:
         return False
-    gain = float(model.failures.mean() - baseline.failures.mean())
+    gain = model.levels[1] - baseline.levels[1]
     return gain < _SURE * _noise(model.failures, baseline.failures)

@@ -9,10 +9,10 @@ def test_all_shares_have_the_sum_one_and_lie_on_their_line():
     assert [dict(point.shares) for point in points()[:4]] == [{name: 1.0} for name in BASELINES]
 
 
-def test_a_line_leads_on_beyond_its_second_end():
-    line = Line({"whole_pool": 1.0}, {"targeted": 1.0}, furthest=1.2)
-    assert line.alphas == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2]
-    assert line.at(1.2) == {"targeted": 1.2, "whole_pool": -0.2}
+def test_a_line_goes_from_one_end_to_the_other():
+    line = Line({"whole_pool": 1.0}, {"targeted": 1.0})
+    assert line.at(0.0) == {"whole_pool": 1.0}
+    assert line.at(0.2) == {"targeted": 0.2, "whole_pool": 0.8}
     assert line.at(1.0) == {"targeted": 1.0}
 
 

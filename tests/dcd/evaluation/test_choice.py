@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from dcd.evaluation.choice import Judged, choose_model, least_level, smoothed
+from dcd.evaluation.choice import (
+    Judged,
+    choose_model,
+    least_level,
+    margins,
+    smoothed,
+    soft_right,
+)
 
 BASELINES = ("none", "whole_pool")
 
@@ -49,12 +56,32 @@ def test_a_tie_goes_to_what_is_better_on_val():
 
 
 def test_val_may_lose_the_margin_less_what_noise_may_hide():
-    none = right(700, 1000)
+    failures = right(50, 100)
+    none = Judged({"none": 1.0}, right(700, 1000), failures)
+    others = np.r_[none.val[200:], none.val[:200]]  # as accurate, and right on other images
+    few = np.r_[none.val[5:], none.val[:5]]
     assert least_level(none, none) == pytest.approx(0.695)
-    swapped = np.r_[none[200:], none[:200]]  # as accurate, and right on other images
+    swapped = Judged({"targeted": 1.0}, others, failures)
     assert least_level(swapped, none) == pytest.approx(0.695 + 0.01)  # a point and no more
-    few_differ = np.r_[none[5:], none[:5]]
-    assert 0.695 < least_level(few_differ, none) < 0.7
+    assert 0.695 < least_level(Judged({"targeted": 1.0}, few, failures), none) < 0.7
+
+
+def test_an_image_at_the_border_is_half_right():
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 0.0, -9.0], [0.0, 4.0, -9.0]])
+    truth = np.array([0, 0, 0])
+    np.testing.assert_allclose(margins(logits, truth), [2, 0, -4])
+    sure = soft_right(logits, truth)
+    assert sure[1] == 0.5
+    assert sure[0] > 0.9
+    assert sure[2] < 0.01
+    np.testing.assert_allclose(sure, soft_right(100 * logits, truth))  # whatever the spread
+
+
+def test_what_is_smoothed_is_what_models_are_compared_by():
+    lucky = Judged({"targeted": 1.0}, right(700, 1000), right(90, 100), soft=(0.7, 0.6))
+    steady = Judged({"middle": 1.0}, right(700, 1000), right(85, 100), soft=(0.7, 0.8))
+    judged = [*models(none=(700, 60), whole_pool=(690, 55)), lucky, steady]
+    assert chosen(judged, "failures_first") == "middle"
 
 
 def test_a_gain_that_may_be_noise_does_not_pay_for_val():

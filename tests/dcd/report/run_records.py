@@ -118,7 +118,16 @@ def record(
                 for i, name in enumerate(columns)
             }
         ),
-        lineage=Lineage("toy", "abc123", 5000, 3, "toy_net-0a1b2c3d", "f00d", "0.1.0", 0.62),
+        lineage=Lineage(
+            "toy",
+            "abc123",
+            5000,
+            3,
+            "toy_net-0a1b2c3d",
+            "f00d",
+            "0.1.0",
+            "about 62 % right, as estimated from train",
+        ),
         stages=(StageCount("embed toy", 5000, "images", 12.5), StageCount("train", 6, "models")),
     )
 
