@@ -14,7 +14,7 @@ from prefect import Task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from prefect.futures import PrefectFuture
-from prefect.results import ResultRecordMetadata
+from prefect.results import ResultRecordMetadata  # pyright: ignore[reportPrivateImportUsage]
 from prefect.serializers import JSONSerializer
 from pydantic import TypeAdapter
 

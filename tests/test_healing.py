@@ -6,7 +6,7 @@ What a run cannot make again it refuses by name.
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,7 +64,7 @@ def case(tmp_path_factory) -> tuple[RunConfig, str]:
 
 
 @pytest.fixture
-def store(case, tmp_path) -> Store:
+def store(case, tmp_path) -> Iterator[Store]:
     """A copy of that store in its place, which is put back afterwards."""
     config, _ = case
     shutil.copytree(config.store, tmp_path / "whole")

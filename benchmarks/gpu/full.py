@@ -44,6 +44,7 @@ from dcd.cells.stages import (
     Ends,
     HeldOut,
     StagedData,
+    line_of,
     points,
     second_stage,
 )
@@ -108,7 +109,8 @@ def prepare(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
 def read(folder: Path, seed: int) -> Prepared:
     """Read one seed; image bytes are held in memory."""
     case = json.loads((folder / _CASE).read_text())
-    described = case["preprocess"]
+    described: dict[str, Any] = case["preprocess"]
+    described.update({name: tuple(described[name]) for name in ("mean", "std")})
     table = pq.read_table(folder / _IMAGES)
     image_of = dict(zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True))
     with np.load(folder / f"seed{seed}.npz") as arrays:
@@ -129,7 +131,7 @@ def read(folder: Path, seed: int) -> Prepared:
     doubt = LabelDoubt(is_pool, np.empty((len(is_pool), 0), np.int64), found["noise"])
     return Prepared(
         classes,
-        Preprocess(**{k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}),
+        Preprocess(**described),
         {split: images(split) for split in ("train", *JUDGING[1:])},
         replace(images("added"), weight=found["added_weights"], doubt=doubt),
         is_pool,
@@ -209,14 +211,19 @@ class Measurement:
         return Recipe(self.case.classes, self.case.preprocess, config, self.seed)
 
     def note(
-        self, model: str, network: nn.Module, splits: Sequence[str] = JUDGING, **told: Any
-    ) -> Judged:
-        """Judge a network; shares of the ends may be told."""
+        self,
+        model: str,
+        network: nn.Module,
+        told: dict[str, Any],
+        shares: dict[str, float] | None = None,
+        splits: Sequence[str] = JUDGING,
+    ) -> dict[str, np.ndarray]:
+        """Judge a network and keep the row. Tells by split which images it has right: (N,) bool."""
         right = {split: self.judges[split].right(network) for split in splits}
         accuracy = {split: round(100 * float(found.mean()), 2) for split, found in right.items()}
-        shares = told.pop("shares", {model: 1.0})
-        self.rows.append(self.base | {"model": model, "shares": shares} | told | accuracy)
-        return Judged(shares, right["val"], right["debug_val"])
+        named = {"model": model, "shares": shares or {model: 1.0}}
+        self.rows.append(self.base | named | told | accuracy)
+        return right
 
     def train(self, network: nn.Module, data: LabelledImages, recipe: Recipe) -> Trained:
         torch.cuda.reset_peak_memory_stats() if self.device.type == "cuda" else None
@@ -233,7 +240,7 @@ class Measurement:
             alone = self.recipe(epochs=epochs, learning_rate=rate)
             none = self.train(self.case.begin("none"), self.held_out.kept, alone)
             settings = {"epochs": epochs, "learning_rate": rate}
-            self.note("none_finetuned", none.network, **none.told(), **settings)
+            self.note("none_finetuned", none.network, none.told() | settings)
         for start, pool_epochs, pool_rate in itertools.product(
             grid.starts, grid.pool_epochs, grid.pool_learning_rates
         ):
@@ -241,12 +248,12 @@ class Measurement:
             recipe = self.recipe(epochs=pool_epochs, learning_rate=pool_rate)
             learnt = together(self.held_out.kept, self.data.pool, self.config)
             first = self.train(self.case.begin(start), learnt, recipe)
-            self.note("whole_pool_stage", first.network, **told, **first.told())
+            self.note("whole_pool_stage", first.network, told | first.told())
             self._second_stages(first.network, told)
             if at_once:
                 learnt = together(self.held_out.kept, self.case.added, self.config)
                 every = self.train(self.case.begin(start), learnt, recipe)
-                self.note("selected_at_once", every.network, **told, **every.told())
+                self.note("selected_at_once", every.network, told | every.told())
 
     def _second_stages(self, first: nn.Module, told: dict[str, Any]) -> None:
         for epochs, rate, share in itertools.product(
@@ -258,21 +265,26 @@ class Measurement:
             second = self.train(copy.deepcopy(first), learnt, recipe)
             settings = told | {"epochs": epochs, "learning_rate": rate, "share": share}
             none = self.case.begin("none").to(self.device)
-            self.note(NONE, none)
+            self.note(NONE, none, {})
             ends = Ends(
                 {NONE: none, WHOLE_POOL: first, TARGETED: second.network}, self.held_out.val, learnt
             )
-            self.note("targeted_stage", second.network, **settings, **second.told())
-            splits = JUDGING[:2] if self.grid.few else JUDGING
-            judged = [
-                self.note("line", ends.at(shares, recipe), splits, shares=shares, **settings)
-                for shares in points()
-            ]
+            self.note("targeted_stage", second.network, settings | second.told())
+            judged = [self._on_line(ends, shares, recipe, settings) for shares in points()]
             for objective in OBJECTIVES:
-                choice = choose_model(judged, (NONE, WHOLE_POOL), objective)
-                shares = judged[choice.index].shares
-                network = ends.at(shares, recipe)
-                self.note(objective, network, shares=shares, reason=choice.reason, **settings)
+                choice = choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
+                shares = dict(judged[choice.index].shares)
+                told = settings | {"reason": choice.reason}
+                self.note(objective, ends.at(shares, recipe), told, shares)
+
+    def _on_line(
+        self, ends: Ends, shares: dict[str, float], recipe: Recipe, told: dict[str, Any]
+    ) -> Judged:
+        splits = JUDGING[:2] if self.grid.few else JUDGING
+        right = self.note("line", ends.at(shares, recipe), told, shares, splits)
+        line = line_of(shares)
+        alpha = shares.get(line[1], 0.0)
+        return Judged(shares, right["val"], right["debug_val"], " to ".join(line), alpha)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

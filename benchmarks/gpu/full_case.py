@@ -77,4 +77,4 @@ def _write_seed(file: Path, store: Store, plan: CellPlan, data: TrainingData) ->
         ("probe", probing_head(store, data, plan.training, plan.seed)),
     ):
         arrays[f"{name}_weight"], arrays[f"{name}_bias"] = head.weight, head.bias
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -164,7 +164,8 @@ def choose_network(
     judged = [
         Judged(
             shares,
-            *(right(network, images, recipe) for images in (ends.val, data.debug_val)),
+            right(network, ends.val, recipe),
+            right(network, data.debug_val, recipe),
             " to ".join(line),
             shares.get(line[1], 0.0),
         )

@@ -155,7 +155,7 @@ def answer(
         for shard in list_shards(data):
             labelled = _labelled(read_shard(shard, data), given, set(model.classes), tally)
             while window := list(islice(labelled, _BATCH)):
-                found = threads.map(lambda pair: _question(*pair, model.preprocess), window)
+                found = threads.map(lambda of: _question(of[0], of[1], model.preprocess), window)
                 questions = [question for question in found if question is not None]
                 tally.n_rejected += len(window) - len(questions)
                 if questions:

@@ -6,6 +6,7 @@ outside or from a moment that is past: they are kept, backed up, and never guess
 """
 
 import fnmatch
+from collections.abc import Sequence
 from typing import Literal
 
 from dcd.store import keys
@@ -38,7 +39,9 @@ _REMEDIES: dict[Kind, str] = {
 
 def kind_of(key: str) -> Kind:
     """Tell whether an object is derived, the view of a run, kept, or none of ours."""
-    for kind, patterns in (("kept", _KEPT), ("derived", _DERIVED), ("view", _VIEWS)):
+    kinds: tuple[tuple[Kind, Sequence[str]], ...]
+    kinds = (("kept", _KEPT), ("derived", _DERIVED), ("view", _VIEWS))
+    for kind, patterns in kinds:
         if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns):
             return kind
     return "foreign"

@@ -7,4 +7,4 @@ def test_what_the_error_sample_chose_keeps_the_gates_level():
 
 
 def test_what_debug_val_chose_would_not():
-    assert passed_share("debug_val", "both", 100) > 0.1
+    assert passed_share("debug_val", 1.0, 100) > 0.1

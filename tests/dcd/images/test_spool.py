@@ -14,7 +14,7 @@ def spool(tmp_path: Path) -> Spool:
 
 def test_images_come_back_in_the_order_asked_for_and_lie_in_the_file_alone(spool: Spool):
     places = spool.write((name, name.encode() * n) for n, name in enumerate("abc", 1))
-    places = dict(places) | spool.write([("d", b"")])
+    places = {**places, **spool.write([("d", b"")])}
     images = spool.images([places[name] for name in "cad"])
     assert list(images) == [b"ccc", b"a", b""]
     assert images[-1] == b""

@@ -8,7 +8,7 @@ from dcd.index.distances import distance_bounds, distances
 def vectors(n: int, dim: int, scale: float, seed: int) -> np.ndarray:
     """Numbers as float16 embeddings have them, far from the origin and near to each other."""
     rng = np.random.default_rng(seed)
-    return np.float64((scale + rng.standard_normal((n, dim))).astype(np.float16))
+    return (scale + rng.standard_normal((n, dim))).astype(np.float16).astype(np.float64)
 
 
 @pytest.mark.parametrize("scale", [0, 1, 1000])
