@@ -15,7 +15,7 @@ import numpy as np
 
 from dcd.cells.lines import BASELINES, points
 from dcd.config import Objective
-from dcd.evaluation.choice import Judged, choose_model
+from dcd.evaluation.choice import Candidate, choose_model
 from dcd.evaluation.stats import mcnemar, paired_counts
 from dcd.gate.decision import LEVEL
 
@@ -32,7 +32,7 @@ def passed_share(chosen_on: ChosenOn, objective: Objective, trials: int, seed: i
         val, errors, debug_val = (_outcomes(rng, n) for n in (_VAL, _FAILURES, _FAILURES))
         seen = errors if chosen_on == "error_sample" else debug_val
         models = [
-            Judged(point.shares, val[i], seen[i], point.line_name, point.alpha)
+            Candidate(point.shares, val[i], seen[i], point.line_name, point.alpha)
             for i, point in enumerate(points())
         ]
         chosen = choose_model(models, BASELINES, objective).index

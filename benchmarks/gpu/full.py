@@ -49,7 +49,7 @@ from dcd.cells.stages import (
     second_stage,
 )
 from dcd.config import PoolStageConfig, TrainingConfig
-from dcd.evaluation.choice import Judged, choose_model
+from dcd.evaluation.choice import Candidate, choose_model
 from dcd.images.preprocess import Preprocess
 from dcd.training.batches import evaluation_batches, normalised
 from dcd.training.data import LabelledImages, Recipe
@@ -279,12 +279,12 @@ class Measurement:
 
     def _on_line(
         self, ends: Ends, shares: dict[str, float], recipe: Recipe, told: dict[str, Any]
-    ) -> Judged:
+    ) -> Candidate:
         splits = JUDGING[:2] if self.grid.few else JUDGING
         right = self.note("line", ends.at(shares, recipe), told, shares, splits)
         line = line_of(shares)
         alpha = shares.get(line[1], 0.0)
-        return Judged(shares, right["val"], right["debug_val"], " to ".join(line), alpha)
+        return Candidate(shares, right["val"], right["debug_val"], " to ".join(line), alpha)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from dcd.cells.lines import BASELINES, ENDS, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
-from dcd.evaluation.choice import Choice, Judged, choose_model, margin_scale, margins, soft_right
+from dcd.evaluation.choice import Candidate, Choice, choose_model, margin_scale, margins, soft_right
 from dcd.training.data import TrainingSet
 from dcd.training.head import (
     LinearHead,
@@ -104,12 +104,12 @@ class Candidates:
 class ChosenHead:
     """What was judged, in the order of `points`, the choice, and the heads of the chosen line."""
 
-    judged: tuple[Judged, ...]
+    judged: tuple[Candidate, ...]
     choice: Choice
     heads: Mapping[str, LinearHead]
 
     @property
-    def chosen(self) -> Judged:
+    def chosen(self) -> Candidate:
         return self.judged[self.choice.index]
 
     @property
@@ -175,7 +175,7 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
     return ChosenHead(judged, choice, heads)
 
 
-def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
+def judge_points(ends: JudgedEnds) -> tuple[Candidate, ...]:
     """Judge all models of `dcd.cells.lines.points` by the logits of their ends; fits nothing."""
     candidates = ends.candidates
     truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
@@ -186,7 +186,7 @@ def judge_points(ends: JudgedEnds) -> tuple[Judged, ...]:
         failures = _mixed(ends.failures, point.shares)
         scale = margin_scale(margins(val, truth[ends.is_val]))
         judged.append(
-            Judged(
+            Candidate(
                 point.shares,
                 val.argmax(axis=1) == truth[ends.is_val],
                 failures.argmax(axis=1) == failing,

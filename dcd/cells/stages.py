@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from dcd.config import Objective, TrainingConfig
-from dcd.evaluation.choice import Judged, choose_model
+from dcd.evaluation.choice import Candidate, choose_model
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import LabelledImages, Recipe
 from dcd.training.ensembling import ALPHAS, CurvePoint, choose, ensemble
@@ -162,7 +162,7 @@ def choose_network(
     if objective == "fixed":
         return _by_alpha(ends, data, recipe)
     judged = [
-        Judged(
+        Candidate(
             shares,
             right(network, ends.val, recipe),
             right(network, data.debug_val, recipe),

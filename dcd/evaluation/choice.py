@@ -26,7 +26,7 @@ _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val aga
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Candidate:
     """A model between others. shares: of each of them in its weights, their sum being 1.
 
     val, failures: (V,) and (E,) bool, whether each image is classified rightly. line, alpha: the
@@ -68,7 +68,7 @@ class Choice:
 
 
 def choose_model(
-    models: Sequence[Judged],
+    models: Sequence[Candidate],
     baselines: Sequence[str],
     objective: Objective,
     judged_on: str = "error_sample",
@@ -112,7 +112,7 @@ def choose_model(
     return Choice(index, reason)
 
 
-def smoothed(models: Sequence[Judged], values: np.ndarray) -> np.ndarray:
+def smoothed(models: Sequence[Candidate], values: np.ndarray) -> np.ndarray:
     """Values (N,) of the models; of those on a line, the parabola through them there."""
     found = values.astype(float)
     for line in sorted({model.line for model in models} - {""}):
@@ -129,7 +129,7 @@ def standard_error(one: np.ndarray, other: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
-def least_level(model: Judged, none: Judged) -> float:
+def least_level(model: Candidate, none: Candidate) -> float:
     """The level on val from which a model is not worse than another.
 
     That is where it is behind by no more than the margin, less a standard error.
@@ -161,7 +161,9 @@ def margin_scale(margin: np.ndarray) -> float:
     return max(0.5 * float(np.abs(margin).mean()), 1e-9)
 
 
-def _most_behind(model: Judged, baselines: Sequence[Judged], levels: tuple[float, float]) -> float:
+def _most_behind(
+    model: Candidate, baselines: Sequence[Candidate], levels: tuple[float, float]
+) -> float:
     """By how many standard errors a model is behind a baseline at most, on val or failures.
 
     levels: its accuracies there.
@@ -180,7 +182,7 @@ def _noise(one: np.ndarray, other: np.ndarray) -> float:
     return max(standard_error(one, other), _LEAST)
 
 
-def _pays_for_noise(model: Judged, baseline: Judged) -> bool:
+def _pays_for_noise(model: Candidate, baseline: Candidate) -> bool:
     """Whether the baseline is better on val, and the model not surely better on failures."""
     if baseline.levels[0] <= model.levels[0]:
         return False

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dcd.evaluation.choice import (
-    Judged,
+    Candidate,
     choose_model,
     least_level,
     margins,
@@ -18,14 +18,15 @@ def right(n_right: int, n: int) -> np.ndarray:
     return np.arange(n) < n_right
 
 
-def models(**of: tuple[int, int]) -> list[Judged]:
+def models(**of: tuple[int, int]) -> list[Candidate]:
     """Of every name how many of 1000 images of val and of 100 failures are right."""
     return [
-        Judged({name: 1.0}, right(val, 1000), right(dval, 100)) for name, (val, dval) in of.items()
+        Candidate({name: 1.0}, right(val, 1000), right(dval, 100))
+        for name, (val, dval) in of.items()
     ]
 
 
-def chosen(judged: list[Judged], objective) -> str:
+def chosen(judged: list[Candidate], objective) -> str:
     return judged[choose_model(judged, BASELINES, objective).index].name
 
 
@@ -57,13 +58,13 @@ def test_a_tie_goes_to_what_is_better_on_val():
 
 def test_val_may_lose_the_margin_less_what_noise_may_hide():
     failures = right(50, 100)
-    none = Judged({"none": 1.0}, right(700, 1000), failures)
+    none = Candidate({"none": 1.0}, right(700, 1000), failures)
     others = np.r_[none.val[200:], none.val[:200]]  # as accurate, and right on other images
     few = np.r_[none.val[5:], none.val[:5]]
     assert least_level(none, none) == pytest.approx(0.695)
-    swapped = Judged({"targeted": 1.0}, others, failures)
+    swapped = Candidate({"targeted": 1.0}, others, failures)
     assert least_level(swapped, none) == pytest.approx(0.695 + 0.01)  # a point and no more
-    assert 0.695 < least_level(Judged({"targeted": 1.0}, few, failures), none) < 0.7
+    assert 0.695 < least_level(Candidate({"targeted": 1.0}, few, failures), none) < 0.7
 
 
 def test_an_image_at_the_border_is_half_right():
@@ -78,8 +79,8 @@ def test_an_image_at_the_border_is_half_right():
 
 
 def test_what_is_smoothed_is_what_models_are_compared_by():
-    lucky = Judged({"targeted": 1.0}, right(700, 1000), right(90, 100), soft=(0.7, 0.6))
-    steady = Judged({"middle": 1.0}, right(700, 1000), right(85, 100), soft=(0.7, 0.8))
+    lucky = Candidate({"targeted": 1.0}, right(700, 1000), right(90, 100), soft=(0.7, 0.6))
+    steady = Candidate({"middle": 1.0}, right(700, 1000), right(85, 100), soft=(0.7, 0.8))
     judged = [*models(none=(700, 60), whole_pool=(690, 55)), lucky, steady]
     assert chosen(judged, "failures_first") == "middle"
 
@@ -87,7 +88,7 @@ def test_what_is_smoothed_is_what_models_are_compared_by():
 def test_a_gain_that_may_be_noise_does_not_pay_for_val():
     """whole_pool is better on val, and one failure of a hundred is no proof of anything."""
     near = models(none=(700, 60), whole_pool=(750, 75), targeted=(720, 76))
-    near[2] = Judged({"targeted": 1.0}, near[2].val, near[2].failures[::-1])
+    near[2] = Candidate({"targeted": 1.0}, near[2].val, near[2].failures[::-1])
     assert chosen(near, "failures_first") == "whole_pool"
     far = models(none=(700, 60), whole_pool=(750, 75), targeted=(720, 90))
     assert chosen(far, "failures_first") == "targeted"
@@ -98,8 +99,8 @@ def test_what_lies_on_a_line_is_judged_by_the_parabola_through_it():
     truth = 0.5 + 0.4 * alphas - 0.3 * alphas**2
     luck = np.where(np.arange(11) == 3, 0.1, 0.0)  # one point of the line is lucky
     share = right(50, 100)
-    judged = [Judged({"none": 1.0}, share, share)]
-    judged += [Judged({"b": alpha}, share, share, "a to b", float(alpha)) for alpha in alphas]
+    judged = [Candidate({"none": 1.0}, share, share)]
+    judged += [Candidate({"b": alpha}, share, share, "a to b", float(alpha)) for alpha in alphas]
     scores = smoothed(judged, np.r_[0.55, truth + luck])
     assert scores[0] == 0.55
     assert np.abs(scores[1:] - truth).max() < 0.04
@@ -113,4 +114,4 @@ def test_the_reason_says_what_was_chosen_and_on_what():
         in choice.reason
     )
     assert "85.0 % of 100 images of error_sample, none 60.0" in choice.reason
-    assert Judged({"a": 0.6, "b": 0.4}, right(1, 2), right(1, 2)).name == "0.6 a + 0.4 b"
+    assert Candidate({"a": 0.6, "b": 0.4}, right(1, 2), right(1, 2)).name == "0.6 a + 0.4 b"
