@@ -21,6 +21,7 @@ from dcd.config import DataConfig
 from dcd.errors import ObjectNotFound, ObjectUnreadable, SchemaMismatch
 from dcd.sources.source import Source
 from dcd.store import Store, keys
+from dcd.store.kinds import remedy
 from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content
@@ -95,10 +96,21 @@ def has_failures(store: Store) -> bool:
 def check_batches(store: Store) -> None:
     """Read all registered failures whole: nothing can make them again, so none is guessed.
 
-    Raises ObjectUnreadable naming the first one that is damaged.
+    Raises ObjectUnreadable naming the first one that is damaged, ObjectNotFound naming one that a
+    finished run has used and that is gone.
     """
+    there = store.keys_under(keys.FAILURE_BATCHES)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        list(requests.map(store.check, store.keys_under(keys.FAILURE_BATCHES)))
+        list(requests.map(store.check, there))
+    for note in coverages(store):
+        for key in map(keys.failure_batch, note.batches):
+            if key not in there:
+                raise ObjectNotFound(
+                    f"{store.uri(key)}: is gone, and run {note.run_id} was made with its failures; "
+                    f"{remedy(key)}. To go on without it, delete the notes that name it below "
+                    f"{store.uri(keys.covered_failures())}",
+                    store.uri(key),
+                )
 
 
 def read_registry(store: Store) -> Registry:
@@ -119,8 +131,8 @@ def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str])
     store.write_bytes(keys.covered_failures(name, run_id), document.encode())
 
 
-def coverages(store: Store, name: str) -> list[Coverage]:
-    """Return what the finished runs of a name covered, the oldest first."""
+def coverages(store: Store, name: str = "") -> list[Coverage]:
+    """Return what the finished runs of a name, or of all, covered; the oldest first."""
     found = store.keys_under(keys.covered_failures(name))
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
         every = list(readers.map(lambda key: _coverage(store, key), found))

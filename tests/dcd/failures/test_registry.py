@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from dcd.errors import ObjectNotFound
 from dcd.failures import registry
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import Pending, due, mark_covered, note_announced, pending, read_registry
@@ -40,6 +41,18 @@ def test_what_no_finished_run_covers_waits(config):
     assert pending(store, "tiny", read_registry(store)) == Pending((second,), 3)
     mark_covered(store, "tiny", "tiny-2", [first, second])
     assert pending(store, "tiny", read_registry(store)) == Pending((), 0)
+
+
+def test_a_batch_that_a_run_has_used_is_missed(config):
+    store = Store(config.store)
+    used, unused = arrive(config, 1), arrive(config, 2)
+    mark_covered(store, "other", "other-1", [used])
+    registry.check_batches(store)
+    store.delete(keys.failure_batch(unused))
+    registry.check_batches(store)
+    store.delete(keys.failure_batch(used))
+    with pytest.raises(ObjectNotFound, match=f"{used}.*other-1.*dcd store restore"):
+        registry.check_batches(store)
 
 
 def test_runs_of_another_name_cover_nothing(config):
