@@ -2,7 +2,7 @@
 
 from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 
@@ -69,12 +69,13 @@ class PoolConfig(DataConfig):
         "label precision; no selector sees it.",
     )
 
-    @field_validator("name")
-    @classmethod
-    def _is_not_taken(cls, name: str | None) -> str | None:
-        if name is not None and name.casefold() in _TAKEN_NAMES:
-            raise ValueError("is the name of dcd's own image source; give the pool another one")
-        return name
+    def check_name(self) -> None:
+        """Raise ValueError if the pool has the name of the registered failures."""
+        if self.name is not None and self.name.casefold() in _TAKEN_NAMES:
+            raise ValueError(
+                f"pool.name: {self.name} is the name of dcd's own image source; give the pool "
+                "another one"
+            )
 
     @property
     def title(self) -> str:

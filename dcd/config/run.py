@@ -99,6 +99,13 @@ class EmbedConfig(FrozenModel):
     encoder: EncoderConfig = EncoderConfig()
     runner: RunnerConfig = RunnerConfig()
 
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        # The registered failures lie in the store and are embedded under their own name.
+        if not self.pool.images.startswith(f"{self.store.rstrip('/')}/"):
+            self.pool.check_name()
+        return self
+
 
 class BuildIndexConfig(EmbedConfig):
     """One `build-index` run: the pool is embedded where it is not yet, then indexed."""
@@ -151,6 +158,7 @@ class RunConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
+        self.pool.check_name()
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} repeats a seed; give each once")
         taken = {*BASELINES, "selected"} & set(self.compare.selections)

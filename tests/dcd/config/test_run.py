@@ -6,6 +6,7 @@ import pytest
 
 from dcd.config import (
     DataConfig,
+    EmbedConfig,
     PoolConfig,
     PoolStageConfig,
     RunConfig,
@@ -166,6 +167,8 @@ def test_a_name_is_that_of_a_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["failures", "Failures", ".."])
-def test_a_pool_has_a_name_of_its_own(name):
+def test_a_pool_has_a_name_of_its_own(tmp_path, name):
     with pytest.raises(ValueError, match="name"):
-        PoolConfig(images="x", name=name)
+        EmbedConfig(store="s", pool=PoolConfig(images="x", name=name))
+    [fault] = faults(tmp_path, RUN.replace("pool: {", f"pool: {{name: '{name}', "))
+    assert "name" in fault

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 
+from dcd.config import EmbedConfig, PoolConfig
 from dcd.errors import ObjectNotFound
 from dcd.failures import registry
 from dcd.failures.intake import take_in_folder
@@ -41,6 +43,14 @@ def test_what_no_finished_run_covers_waits(config):
     assert pending(store, "tiny", read_registry(store)) == Pending((second,), 3)
     mark_covered(store, "tiny", "tiny-2", [first, second])
     assert pending(store, "tiny", read_registry(store)) == Pending((), 0)
+
+
+def test_the_registry_alone_is_embedded_under_its_name(config):
+    source = registry.registry_source(config.store)
+    pool = PoolConfig(name=source.id, **source.data.model_dump())
+    assert EmbedConfig(store=config.store, pool=pool).pool.name == "failures"
+    with pytest.raises(ValidationError, match="name of dcd's own image source"):
+        EmbedConfig(store=config.store, pool=PoolConfig(name=source.id, images="pool/*.tar"))
 
 
 def test_a_batch_that_a_run_has_used_is_missed(config):
