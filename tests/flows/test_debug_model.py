@@ -1,15 +1,19 @@
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import BASELINES, load_config
+from dcd.failures.intake import take_in_folder
+from dcd.failures.registry import read_registry
 from dcd.runs.pruning import plan_pruning, prune
-from dcd.store import Store
+from dcd.store import Store, keys
 from flows.debug_model import debug_model
 from tests.case import LABELS, N_SHARDS, write_case
+from tests.dcd.failures.failing_images import write_failures
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,20 @@ def test_what_pruning_takes_is_made_again(first):
     made = {key.split("/")[0] for key in modified(store) if key not in before}
     assert {"cells", "selections"} <= made
     assert store.read_table(f"runs/{info.run_id}/metrics.parquet").equals(metrics)
+
+
+def test_registered_failures_join_the_error_sample(tmp_path, prefect_home):
+    config = load_config(
+        write_case(tmp_path, seeds=(0,), compare={"baselines": ["none"]}, failures=True)
+    )
+    store = Store(config.store)
+    write_failures(Path(store.path(keys.FAILURES_INBOX)), 2, seed=5)
+    take_in_folder(store, config)
+    n_failures = read_registry(store).failures.num_rows
+    info = debug_model(config)
+    sample = store.read_table(keys.run_table(info.run_id, "error_sample"))
+    assert n_failures > 0
+    assert sample.num_rows == n_failures + 3 * len(LABELS)
 
 
 def test_failures_that_name_no_mode_get_some(tmp_path, prefect_home):
