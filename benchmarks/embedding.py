@@ -21,8 +21,9 @@ import platform
 import statistics
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from multiprocessing import get_context
@@ -143,6 +144,18 @@ def write_tar(images: str, n_images: int, path: Path) -> None:
             tar.addfile(member, io.BytesIO(photo))
 
 
+@contextmanager
+def tar_of_photos(parser: argparse.ArgumentParser, images: str, n_images: int) -> Iterator[str]:
+    """Give the path of such a tar while the block runs; a glob that finds none ends the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        tar = Path(folder) / "images.tar"
+        try:
+            write_tar(images, n_images, tar)
+        except DataError as err:
+            parser.error(f"--images: {err}")
+        yield str(tar)
+
+
 def encoder_config(model: str) -> EncoderConfig:
     return EncoderConfig(model=model, weights="bundled" if has_bundled(model) else "random")
 
@@ -169,15 +182,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the rows there")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        tar = Path(folder) / "images.tar"
-        try:
-            write_tar(args.images, args.n_images, tar)
-        except DataError as err:
-            parser.error(f"--images: {err}")
+    with tar_of_photos(parser, args.images, args.n_images) as tar:
         n_decode = min(args.n_images, args.n_decode)
         rows = [
-            measure(Case(encoder_config(model), str(tar), args.n_plain, n_decode), args.rounds)
+            measure(Case(encoder_config(model), tar, args.n_plain, n_decode), args.rounds)
             for model in args.model or MODELS
         ]
     print(table(rows))

@@ -10,7 +10,6 @@ from ours, in levels of 255.
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,8 @@ from torchvision.io import decode_jpeg
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from benchmarks.embedding import PHOTOS, write_tar
+from benchmarks.embedding import PHOTOS, tar_of_photos
 from dcd.config import DataConfig
-from dcd.errors import DataError
 from dcd.images.decode_pool import Decoded, decoded_elsewhere, decoded_here
 from dcd.images.preprocess import Preprocess
 from dcd.sources.listing import list_shards
@@ -132,13 +130,8 @@ def main() -> None:
     args = parser.parse_args()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     preprocess = Preprocess(args.input_size, 0.9, "bicubic", mean, std)
-    with tempfile.TemporaryDirectory() as folder:
-        tar = Path(folder) / "images.tar"
-        try:
-            write_tar(args.images, args.n_images, tar)
-        except DataError as err:
-            parser.error(f"--images: {err}")
-        found = measure(str(tar), args.n_images, preprocess)
+    with tar_of_photos(parser, args.images, args.n_images) as tar:
+        found = measure(tar, args.n_images, preprocess)
     print(json.dumps(asdict(found), indent=2))
     if args.json:
         args.json.write_text(json.dumps(asdict(found), indent=2) + "\n")

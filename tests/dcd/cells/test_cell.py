@@ -36,6 +36,13 @@ FULL: dict[str, Any] = {
     "ensemble_alpha": "choose",
     "checkpoint_every_s": 0.0,
 }
+FULL_FILES = {
+    "picks.parquet",
+    "curve.parquet",
+    "predictions.parquet",
+    "model.safetensors",
+    "config.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +151,7 @@ def test_val_is_new_to_the_model_that_full_training_starts_from(case: CellCase):
 def test_full_training_leaves_a_model_and_its_curve_and_no_checkpoint(case: CellCase):
     told: list[Progress] = []
     cell = run_cell(case.store, case.plan(**FULL), told.append)
-    assert set(files_of(case, cell)) == {
-        "picks.parquet",
-        "curve.parquet",
-        "predictions.parquet",
-        "model.safetensors",
-        "config.json",
-    }
+    assert set(files_of(case, cell)) == FULL_FILES
     assert told[-1].remaining_s == pytest.approx(0)
     assert told[-1].score is not None
     curve = case.store.read_table(keys.cell_curve(cell.id))
@@ -334,10 +335,4 @@ def test_a_selection_is_learnt_in_two_stages_and_chosen_between_them(case: CellC
     assert set(curve["split"].to_pylist()) == {"val", "debug_val", "debug_heldout", "test"}
     described = case.store.read_metadata(keys.cell_predictions(cell.id))
     assert "debug_val" in described["chosen"]
-    assert set(files_of(case, cell)) == {
-        "picks.parquet",
-        "curve.parquet",
-        "predictions.parquet",
-        "model.safetensors",
-        "config.json",
-    }  # no checkpoint of either stage is left
+    assert set(files_of(case, cell)) == FULL_FILES  # no checkpoint of either stage is left

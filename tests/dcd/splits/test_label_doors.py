@@ -256,20 +256,22 @@ def floats_with_names(folder: Path, values: Sequence[str]) -> Labels:
 
 def map_door(folder: Path, values: Sequence[str]) -> Labels:
     rows = [(value, name) for name, value in zip(names(len(values)), values, strict=True)]
-    (folder / "map.csv").write_text(csv_text(("weak_label", "label"), rows), newline="")
-    found = read_label_map(PoolConfig(images="i", label_map=str(folder / "map.csv")))
-    assert found is not None
-    by_name = {row["label"]: row["weak_label"] for row in found.to_pylist()}
+    by_name = {row["label"]: row["weak_label"] for row in mapped(folder, rows)}
     return [by_name[name] for name in names(len(values))]
 
 
 def map_labels_door(folder: Path, values: Sequence[str]) -> Labels:
     rows = list(zip(names(len(values)), values, strict=True))
+    by_name = {row["weak_label"]: row["label"] for row in mapped(folder, rows)}
+    return [by_name[name] for name in names(len(values))]
+
+
+def mapped(folder: Path, rows: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """The rows weak_label, label of a label map, as they are read."""
     (folder / "map.csv").write_text(csv_text(("weak_label", "label"), rows), newline="")
     found = read_label_map(PoolConfig(images="i", label_map=str(folder / "map.csv")))
     assert found is not None
-    by_name = {row["weak_label"]: row["label"] for row in found.to_pylist()}
-    return [by_name[name] for name in names(len(values))]
+    return found.to_pylist()
 
 
 def truth_csv_door(folder: Path, values: Sequence[str]) -> Labels:
