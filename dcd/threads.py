@@ -3,6 +3,9 @@
 The number of BLAS threads belongs to the process. Were each caller to set it and to put back what
 it found, callers that overlap would end in the wrong order, and the rest of a computation would run
 with another number of threads: slower, and with other roundings. So they are counted here.
+
+A product has other last bits on one thread than on two, and what runs beside a computation decides
+which. So whatever is kept, or decides what is kept, is computed inside `one_blas_thread`.
 """
 
 import os

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from dcd.errors import DataError, EncoderMismatch
 from dcd.tables.rows import codes, weak_or_given_label
 from dcd.tables.vectors import principal_directions, unit_vectors
+from dcd.threads import one_blas_thread
 
 N_NEIGHBORS = 20
 _MAX_DIM = 256  # of 1,280 numbers they keep 77 % of the variance and all of the agreement's use
@@ -43,6 +44,7 @@ class Reference:
     vectors: np.ndarray
 
 
+@one_blas_thread()
 def fit_reference(sample: pa.Table) -> Reference:
     """Prepare a sample of the pool, blocked images included: their weak labels are evidence too.
 
@@ -86,6 +88,7 @@ def label_agreement(
     return (same / np.maximum(counted, 1)).astype(np.float32)
 
 
+@one_blas_thread()
 def neighbor_labels(
     reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
 ) -> np.ndarray:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dcd.threads import one_blas_thread
 from dcd.training.data import TrainingSet
 from dcd.training.head import class_indices, fit_standardizer, probabilities, train_head
 
@@ -69,6 +70,7 @@ class NoiseMatrix:
     right: RightShare
 
 
+@one_blas_thread()
 def estimate_noise(
     train_features: np.ndarray,
     train_labels: list[str],
@@ -122,8 +124,8 @@ def _right_share(counts: np.ndarray, confusions: np.ndarray, joint: np.ndarray) 
     value = float(np.trace(counts) / counts.sum())
     again = np.random.default_rng(0).poisson(joint).astype(float)
     found = [value]
-    for of_joint in (joint, again):
-        for start in (_RIGHT_AT_FIRST, *_OTHER_STARTS):
+    for of_joint, starts in ((joint, _OTHER_STARTS), (again, (_RIGHT_AT_FIRST, *_OTHER_STARTS))):
+        for start in starts:
             one = unfold(confusions, of_joint, start) + np.eye(len(confusions))
             found.append(float(np.trace(one) / one.sum()))
     return RightShare(value, min(found), max(found))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.tables.rows import with_column
+from dcd.threads import one_blas_thread
 
 DUPLICATE = "near-copy of another pick"
 QUOTA = "beyond its mode's quota"
@@ -27,6 +28,7 @@ def refuse(neighbors: pa.Table, refused: np.ndarray, reason: str) -> pa.Table:
     return with_column(with_column(neighbors, "kept", kept), "reason", reasons)
 
 
+@one_blas_thread()
 def near_copies_of_earlier(vectors: np.ndarray, max_distance: float) -> np.ndarray:
     """Find the images closer than `max_distance` to an earlier one that stays: (N,) bool.
 
@@ -119,6 +121,7 @@ def nearer_to_negatives(
     return _nearest(candidates, negatives) < _nearest(candidates, failures)
 
 
+@one_blas_thread()
 def _nearest(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     norms = np.einsum("nd,nd->n", others, others)
     return (norms - 2 * one @ others.T).min(axis=1)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from dcd.errors import LeakError
 from dcd.tables.vectors import principal_directions, unit_vectors
+from dcd.threads import one_blas_thread
 
 _BLOCK_BYTES = 2**26  # of similarities at once
 _DIRECTIONS = 128
@@ -46,6 +47,7 @@ class Guard:
     content: Mapping[str, pa.ChunkedArray]
 
 
+@one_blas_thread()
 def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
     """Make what guards splits.
 
@@ -68,6 +70,7 @@ def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
     return Guard(max_distance, directions, tuple(guarded), content)
 
 
+@one_blas_thread()
 def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
     """Name the split that each of N rows (with an embedding) is a near copy of, else None."""
     found: list[str | None] = [None] * rows.num_rows

@@ -21,6 +21,7 @@ from dcd.selection.filters import (
 )
 from dcd.tables.rows import weak_or_given_label
 from dcd.tables.vectors import embedding_matrix, unit_length
+from dcd.threads import one_blas_thread
 
 DOUBTFUL = "amid doubtful labels"
 
@@ -74,6 +75,7 @@ def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> 
     return unlike
 
 
+@one_blas_thread()
 def pairs(labelled: pa.Table, train: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return distances of all pairs, (N,) float32, and whether their labels agree, (N,) bool."""
     one, other = embedding_matrix(labelled), embedding_matrix(train)

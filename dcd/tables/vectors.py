@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from dcd.threads import one_blas_thread
+
 
 def to_blobs(vectors: np.ndarray) -> pa.FixedSizeBinaryArray:
     """Turn (N, D) numbers of any type into N values of equally many bytes."""
@@ -23,6 +25,7 @@ def from_blobs(blobs: pa.Array, dtype: type, n_bytes: int) -> np.ndarray:
     return flat[fixed.offset * width : (fixed.offset + len(fixed)) * width].reshape(-1, width)
 
 
+@one_blas_thread()
 def principal_directions(vectors: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return mean (D,) and first n principal directions (D, d), orthonormal, of vectors (N, D).
 

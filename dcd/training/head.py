@@ -52,6 +52,7 @@ def fit_standardizer(features: np.ndarray) -> Standardizer:
     return Standardizer(mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32))
 
 
+@one_blas_thread()
 def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> LinearHead:
     """Fit softmax regression by L-BFGS, all labels being taken for true; deterministic.
 
@@ -81,9 +82,9 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
     binary = len(classes) == 2
     penalty = l2 / 2 if binary else l2
     model = LogisticRegression(C=1 / (penalty * weight.sum()), tol=1e-4, max_iter=_MAX_ITERATIONS)
-    # The optimiser's own vectors are short: threads only wait for each other (measured: 18 times).
-    with one_blas_thread():
-        model.fit(standardised, target, sample_weight=weight)
+    # The optimiser's own vectors are short: BLAS's threads only wait for each other (measured: 18
+    # times).
+    model.fit(standardised, target, sample_weight=weight)
     w = np.asarray(model.coef_, np.float64)
     b = np.asarray(model.intercept_, np.float64)
     if binary:
@@ -93,6 +94,7 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
     return LinearHead(classes, w.astype(np.float32), (b - w @ standardizer.mean).astype(np.float32))
 
 
+@one_blas_thread()
 def probabilities(head: LinearHead, features: np.ndarray) -> np.ndarray:
     """Return probabilities (N, C) float32 of raw features (N, D), columns as `head.classes`."""
     if features.ndim != 2 or features.shape[1] != head.weight.shape[1]:

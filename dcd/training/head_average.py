@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcd.tables.vectors import principal_directions
+from dcd.threads import one_blas_thread
 from dcd.training.head import LinearHead, Standardizer
 
 _MAX_DIM = 512
@@ -19,8 +20,6 @@ _FIT_ROWS = 10_000  # of which the directions are learnt
 
 def average_heads(heads: Mapping[str, LinearHead], shares: Mapping[str, float]) -> LinearHead:
     """Average heads with the weights Σ share · head.
-
-    shares: by the heads' names, their sum being 1.
 
     shares: by the heads' names, their sum being 1.
     """
@@ -42,11 +41,13 @@ class Compression:
     mean: np.ndarray
     directions: np.ndarray
 
+    @one_blas_thread()
     def compress(self, features: np.ndarray) -> np.ndarray:
         """Turn raw features (N, D) into (N, d) float32."""
         scaled = self.directions / self.standardizer.std[:, None]
         return features @ scaled - (self.standardizer.mean @ scaled + self.mean @ self.directions)
 
+    @one_blas_thread()
     def expand(self, head: LinearHead) -> LinearHead:
         """Return the head on raw features that says the same as `head` on compressed ones."""
         weight = (head.weight @ self.directions.T) / self.standardizer.std
@@ -55,6 +56,7 @@ class Compression:
         return LinearHead(head.classes, weight.astype(np.float32), bias.astype(np.float32))
 
 
+@one_blas_thread()
 def fit_compression(features: np.ndarray, standardizer: Standardizer) -> Compression:
     """Find the principal directions of features (N, D), standardised."""
     sample = features[:: -(-len(features) // _FIT_ROWS)]

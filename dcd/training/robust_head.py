@@ -17,6 +17,7 @@ _MAX_ITERATIONS = 100
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 
 
+@one_blas_thread()
 def fit_head(
     data: TrainingSet,
     standardizer: Standardizer,

@@ -6,7 +6,11 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from dcd import threads
+from dcd.label_noise.noise_matrix import estimate_noise
+from dcd.tables.vectors import principal_directions
 from dcd.threads import one_blas_thread
+from dcd.training.head import LinearHead, fit_standardizer, probabilities
+from dcd.training.head_average import Compression
 
 
 def n_threads() -> set[int]:
@@ -52,3 +56,31 @@ def test_the_threads_come_back_after_an_error():
     with pytest.raises(ValueError, match="told"):
         fail()
     assert n_threads() == {2}
+
+
+def test_what_is_kept_does_not_depend_on_what_runs_beside_it():
+    """Sizes at which a product has other last bits on one thread than on two."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2800, 1280)).astype(np.float32)
+    labels = [f"class {i % 10}" for i in range(2800)]
+    classes = tuple(sorted(set(labels)))
+    weight = rng.normal(size=(10, 1280)).astype(np.float32)
+    head = LinearHead(classes, weight, np.zeros(10, np.float32))
+    train = features[:300], labels[:300]
+
+    def kept() -> list[bytes]:
+        noise = estimate_noise(*train, features, np.arange(2800) % 10, classes)
+        mean, directions = principal_directions(features, 64)
+        compression = Compression(fit_standardizer(features), mean, directions)
+        found = (
+            probabilities(head, features),
+            noise.matrix,
+            directions,
+            compression.compress(features),
+        )
+        return [one.tobytes() for one in found]
+
+    alone = kept()
+    with one_blas_thread():
+        beside = kept()
+    assert [a == b for a, b in zip(alone, beside, strict=True)] == [True] * 4
