@@ -72,9 +72,9 @@ def points() -> list[Point]:
 
 
 def line_of(point: Point) -> Line:
-    """The line that a model is shown on."""
+    """The line that a model is shown on; of `none`, on no line that is judged, the two ends."""
     if point.line is not None:
         return point.line
     (end,) = point.shares
     lines = [line for line in LINES if dict(line.first) == {end: 1.0} and "targeted" in line.second]
-    return lines[0] if lines else Line({end: 1.0}, {"whole_pool": 1.0})
+    return lines[0] if lines else Line({end: 1.0}, {"whole_pool": 1.0}, (0.0, 1.0))

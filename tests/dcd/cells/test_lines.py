@@ -1,6 +1,7 @@
 import pytest
 
 from dcd.cells.lines import BASELINES, LINES, Line, Point, line_of, points
+from dcd.evaluation.choice import mixture_name
 
 
 def test_all_shares_have_the_sum_one_and_lie_on_their_line():
@@ -25,3 +26,9 @@ def test_a_line_from_a_mixture():
 def test_a_baseline_alone_is_shown_on_a_line_that_begins_with_it():
     assert line_of(Point({"whole_pool": 1.0})).names == ("whole_pool", "targeted")
     assert line_of(Point({"none": 1.0})).names == ("none", "whole_pool")
+
+
+def test_every_model_that_is_shown_was_judged():
+    judged = {mixture_name(point.shares) for point in points()}
+    shown = [line_of(point) for point in points()]
+    assert {mixture_name(line.at(alpha)) for line in shown for alpha in line.alphas} <= judged
