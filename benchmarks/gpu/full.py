@@ -42,21 +42,21 @@ from dcd.cells.stages import (
     TARGETED,
     WHOLE_POOL,
     Ends,
-    HeldOut,
     StagedData,
-    line_of,
+    candidate,
+    choose_point,
     points,
     second_stage,
 )
-from dcd.config import PoolStageConfig, TrainingConfig
-from dcd.evaluation.choice import Candidate, choose_model
+from dcd.config import PoolStageConfig, Split, TrainingConfig
+from dcd.evaluation.choice import Candidate
 from dcd.images.preprocess import Preprocess
 from dcd.training.batches import evaluation_batches, normalised
 from dcd.training.data import LabelledImages, Recipe
 from dcd.training.finetune import finetune
 from dcd.training.head import LinearHead
 from dcd.training.losses import LabelDoubt
-from dcd.training.retrain import together
+from dcd.training.retrain import HeldOut, together
 from dcd.training.saved_models import with_head
 
 JUDGING = ("val", "debug_val", "debug_heldout", "test")
@@ -85,7 +85,7 @@ class Prepared:
 
     classes: tuple[str, ...]
     preprocess: Preprocess
-    splits: dict[str, LabelledImages]
+    splits: dict[Split, LabelledImages]
     added: LabelledImages
     is_pool: np.ndarray
     is_aimed: np.ndarray
@@ -195,16 +195,12 @@ class Measurement:
         )
         self.seed = seed
         self.held_out = HeldOut.of(case.splits["train"], self.recipe())
-        pool, aimed = (np.flatnonzero(rows) for rows in (case.is_pool, case.is_aimed))
-        self.data = StagedData(
-            case.splits["train"],
-            replace(case.added.rows(pool), weight=None),
-            case.added.rows(aimed),
-            case.splits["debug_val"],
-        )
+        self.data = StagedData.of(case.splits, case.added, case.is_pool, case.is_aimed)
         judging = {"val": self.held_out.val} | {s: case.splits[s] for s in JUDGING[1:]}
         self.judges = {s: Judge.of(data, case, self.device) for s, data in judging.items()}
         self.rows: list[dict[str, Any]] = []
+        self.none = case.begin("none").to(self.device)
+        self.note(NONE, self.none, {})
 
     def recipe(self, **settings: Any) -> Recipe:
         config = self.config.model_copy(update=settings)
@@ -264,27 +260,22 @@ class Measurement:
             learnt = second_stage(self.held_out.kept, self.data.aimed, recipe.config)
             second = self.train(copy.deepcopy(first), learnt, recipe)
             settings = told | {"epochs": epochs, "learning_rate": rate, "share": share}
-            none = self.case.begin("none").to(self.device)
-            self.note(NONE, none, {})
-            ends = Ends(
-                {NONE: none, WHOLE_POOL: first, TARGETED: second.network}, self.held_out.val, learnt
-            )
+            networks = {NONE: self.none, WHOLE_POOL: first, TARGETED: second.network}
+            ends = Ends(networks, self.held_out.val, learnt)
             self.note("targeted_stage", second.network, settings | second.told())
             judged = [self._on_line(ends, shares, recipe, settings) for shares in points()]
             for objective in OBJECTIVES:
-                choice = choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
+                choice = choose_point(judged, objective)
                 shares = dict(judged[choice.index].shares)
-                told = settings | {"reason": choice.reason}
-                self.note(objective, ends.at(shares, recipe), told, shares)
+                chosen = settings | {"reason": choice.reason}
+                self.note(objective, ends.at(shares, recipe), chosen, shares)
 
     def _on_line(
         self, ends: Ends, shares: dict[str, float], recipe: Recipe, told: dict[str, Any]
     ) -> Candidate:
         splits = JUDGING[:2] if self.grid.few else JUDGING
         right = self.note("line", ends.at(shares, recipe), told, shares, splits)
-        line = line_of(shares)
-        alpha = shares.get(line[1], 0.0)
-        return Candidate(shares, right["val"], right["debug_val"], " to ".join(line), alpha)
+        return candidate(shares, right["val"], right["debug_val"])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

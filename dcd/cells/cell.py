@@ -91,10 +91,8 @@ class CellPlan:
         Heads are judged by the failures that they are trained on, networks by debug_val.
         """
         own = self.own_training
-        if own.mode == "head":
-            judged = self.method.with_error_sample
-        else:
-            judged = "debug_val" in self.splits and own.pool_stage is not None
+        by_failures = own.mode == "head" and self.method.with_error_sample
+        judged = by_failures or own.pool_stage is not None
         return self.method.objective if judged else "fixed"
 
     @property
@@ -184,8 +182,9 @@ def run_cell(
     store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
     store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
     store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
-    for stage in (checkpoint, checkpoint.of_stage(FIRST_STAGE)):
-        stage.clear()
+    checkpoint.clear()
+    if training.pool_stage is not None:
+        checkpoint.of_stage(FIRST_STAGE).clear()
     return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
 
 
@@ -200,25 +199,32 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
     classes = tuple(sorted(set(tables["train"]["label"].to_pylist())))
     if not set(tables["error_sample"]["label"].to_pylist()) <= set(classes):
         raise LabelError("error_sample has labels that train does not know; add images of them")
-    picks = draw_picks(store, plan, tables)
+    selected = None
+    if plan.method.draw != "none":
+        selected = store.read_table(keys.selection_picks(plan.selection.id))
+    picks = draw_picks(store, plan, tables, selected)
     picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
     targeted = pa.array([], pa.string())
-    if plan.method.draw == "selection":
-        reference = store.read_table(keys.selection_picks(plan.selection.id), ["image_id", "role"])
-        targeted = targeted_picks(reference)["image_id"].combine_chunks()
+    if selected is not None and plan.method.draw == "selection":
+        targeted = targeted_picks(selected)["image_id"].combine_chunks()
     return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes, targeted)
 
 
-def draw_picks(store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table]) -> pa.Table:
-    """Draw the images that the method adds to train: schemas.PICKS."""
+def draw_picks(
+    store: Store, plan: CellPlan, tables: Mapping[Split, pa.Table], selected: pa.Table | None
+) -> pa.Table:
+    """Draw the images that the method adds to train: schemas.PICKS.
+
+    selected: the picks of the plan's selection, of which all draws take their number; None: no
+    image of the pool is drawn.
+    """
     method = plan.method
-    if method.draw == "none":
+    if selected is None:
         picks = schemas.PICKS.empty_table()
     else:
-        reference = store.read_table(keys.selection_picks(plan.selection.id))
         blocked = blocked_content(store, plan.splits)
         views = PoolViews(store, plan.index, blocked, tables["train"], plan.training)
-        picks = methods.pool_picks(method, reference, plan.compare, plan.seed, views)
+        picks = methods.pool_picks(method, selected, plan.compare, plan.seed, views)
     if method.with_error_sample:
         weight = plan.selection.error_sample_weight if method.draw == "selection" else 1.0
         picks = methods.with_error_sample(picks, tables["error_sample"], weight)

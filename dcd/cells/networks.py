@@ -92,7 +92,9 @@ def train_network(
         else:
             found = retrain_in_stages(
                 begin.networks,
-                images.staged(shown),
+                StagedData.of(
+                    images.of_split, images.added, images.is_pool, images.is_aimed, shown
+                ),
                 recipe,
                 how.objective,
                 checkpoint=checkpoint,
@@ -172,18 +174,6 @@ class _Images:
     added: LabelledImages
     is_pool: np.ndarray
     is_aimed: np.ndarray
-
-    def staged(self, shown: Mapping[str, LabelledImages]) -> StagedData:
-        """Collect what two stages are trained on; in the first all pool images weigh alike."""
-        pool, aimed = (np.flatnonzero(rows) for rows in (self.is_pool, self.is_aimed))
-        of_split = self.of_split
-        return StagedData(
-            of_split["train"],
-            replace(self.added.rows(pool), weight=None),
-            self.added.rows(aimed),
-            of_split["debug_val"],
-            shown,
-        )
 
 
 def _gather(store: Store, data: TrainingData, config: TrainingConfig, spool: Spool) -> _Images:

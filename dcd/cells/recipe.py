@@ -23,6 +23,7 @@ import numpy as np
 from dcd.cells.lines import BASELINES, ENDS, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Candidate, Choice, choose_model, margin_scale, margins, soft_right
+from dcd.threads import one_blas_thread
 from dcd.training.data import TrainingSet
 from dcd.training.head import (
     LinearHead,
@@ -145,6 +146,7 @@ class JudgedEnds:
     is_val: np.ndarray
 
 
+@one_blas_thread()
 def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
     """Fit the ends in fewer dimensions, on everything and by cross-validation. Deterministic.
 

@@ -8,21 +8,33 @@ as for heads (`dcd.evaluation.choice`), on debug_val and on the part of train th
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from torch import nn
 
-from dcd.config import Objective, TrainingConfig
-from dcd.evaluation.choice import Candidate, choose_model
+from dcd.config import Objective, Split, TrainingConfig
+from dcd.evaluation.choice import Candidate, Choice, choose_model
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import LabelledImages, Recipe
-from dcd.training.ensembling import ALPHAS, CurvePoint, choose, ensemble
+from dcd.training.ensembling import (
+    ALPHAS,
+    CurvePoint,
+    choose,
+    ensemble,
+    interpolation_curve,
+)
 from dcd.training.finetune import Progress, finetune
-from dcd.training.head import hold_out
-from dcd.training.retrain import batchnorm_of, judges_of, mean_score, right, together
+from dcd.training.retrain import (
+    HeldOut,
+    batchnorm_of,
+    judges_of,
+    mean_score,
+    right,
+    together,
+)
 
 NONE, WHOLE_POOL, TARGETED = "none", "whole_pool", "targeted"
 LINES = ((NONE, WHOLE_POOL), (WHOLE_POOL, TARGETED))
@@ -43,6 +55,23 @@ class StagedData:
     debug_val: LabelledImages
     shown: Mapping[str, LabelledImages] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        judging: Mapping[Split, LabelledImages],
+        added: LabelledImages,
+        is_pool: np.ndarray,
+        is_aimed: np.ndarray,
+        shown: Mapping[str, LabelledImages] | None = None,
+    ) -> "StagedData":
+        """Divide what is added, (N,) bool each; in the first stage all pool images weigh alike.
+
+        judging: train and debug_val among others.
+        """
+        pool, aimed = (added.rows(np.flatnonzero(rows)) for rows in (is_pool, is_aimed))
+        alike = replace(pool, weight=None)
+        return cls(judging["train"], alike, aimed, judging["debug_val"], shown or {})
+
 
 @dataclass(frozen=True)
 class Beginnings:
@@ -53,20 +82,6 @@ class Beginnings:
 
     none: Callable[[], nn.Module]
     start: Callable[[], nn.Module]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The images of train that are trained on, and those that judge instead."""
-
-    kept: LabelledImages
-    val: LabelledImages
-
-    @classmethod
-    def of(cls, train: LabelledImages, recipe: Recipe) -> "HeldOut":
-        """Hold out the share of train that the config asks for, as `retrain` does."""
-        is_val = hold_out(train.labels, recipe.config.val_share, recipe.seed)
-        return cls(*(train.take(np.flatnonzero(rows)) for rows in (~is_val, is_val)))
 
 
 @dataclass(frozen=True)
@@ -161,18 +176,12 @@ def choose_network(
     """Judge the points of the lines on val and debug_val, and choose one."""
     if objective == "fixed":
         return _by_alpha(ends, data, recipe)
-    judged = [
-        Candidate(
-            shares,
-            right(network, ends.val, recipe),
-            right(network, data.debug_val, recipe),
-            " to ".join(line),
-            shares.get(line[1], 0.0),
-        )
-        for shares in points()
-        for network, line in [(ends.at(shares, recipe), line_of(shares))]
-    ]
-    choice = choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
+    judged = []
+    for shares in points():
+        network = ends.at(shares, recipe)
+        of_val, of_debug_val = (right(network, of, recipe) for of in (ends.val, data.debug_val))
+        judged.append(candidate(shares, of_val, of_debug_val))
+    choice = choose_point(judged, objective)
     chosen = judged[choice.index]
     line = line_of(chosen.shares)
     on_line = [
@@ -189,17 +198,23 @@ def _by_alpha(ends: Ends, data: StagedData, recipe: Recipe) -> StagedModel:
     """Take the point of the last line that `ensemble_alpha` says, or chooses."""
     line, alpha, curve = LINES[-1], recipe.config.ensemble_alpha, ()
     if alpha == "choose":
-        on_line = []
-        for shares in (_shares(line, alpha) for alpha in ALPHAS):
-            network = ends.at(shares, recipe)
-            judging = {"val": ends.val, "debug_val": data.debug_val}
-            on_line.append(
-                (shares, {s: right(network, of, recipe).mean() for s, of in judging.items()})
-            )
-        curve = _curve(on_line, line, ends, data, recipe)
+        first, second = (ends.networks[end] for end in line)
+        judges = judges_of({"val": ends.val, "debug_val": data.debug_val, **data.shown}, recipe)
+        curve = interpolation_curve(first, second, batchnorm_of(ends.learnt, recipe), judges)
         alpha = choose(curve, "val", "debug_val").alpha
     alpha = 1.0 if alpha is None else alpha
     return StagedModel(ends.at(_shares(line, alpha), recipe), alpha, line, curve, "")
+
+
+def candidate(shares: Mapping[str, float], val: np.ndarray, debug_val: np.ndarray) -> Candidate:
+    """Put a judged network on its line. val, debug_val: (N,) bool, what it classifies rightly."""
+    line = line_of(shares)
+    return Candidate(shares, val, debug_val, " to ".join(line), shares.get(line[1], 0.0))
+
+
+def choose_point(judged: Sequence[Candidate], objective: Objective) -> Choice:
+    """Choose among the networks of `points`, judged in their order."""
+    return choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
 
 
 def points() -> list[dict[str, float]]:
@@ -249,8 +264,10 @@ def _curve(
     """The judged points of a line, with what they do on the images that are shown."""
     found = []
     for shares, accuracy in on_line:
-        network = ends.at(shares, recipe)
-        shown = {split: right(network, of, recipe).mean() for split, of in data.shown.items()}
+        shown = {}
+        if data.shown:
+            network = ends.at(shares, recipe)
+            shown = {split: right(network, of, recipe).mean() for split, of in data.shown.items()}
         rounded = {split: float(share) for split, share in (accuracy | shown).items()}
         found.append(CurvePoint(shares.get(line[1], 0.0), rounded))
     return tuple(sorted(found, key=lambda point: point.alpha))

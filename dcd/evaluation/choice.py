@@ -84,8 +84,6 @@ def choose_model(
     alone = {name: m for m in models for name, share in m.shares.items() if share == 1}
     known = [alone[name] for name in baselines if name in alone]
     none = alone["none"]
-    val = np.array([m.val.mean() for m in models])
-    failures = np.array([m.failures.mean() for m in models])
     level = smoothed(models, np.array([m.levels[0] for m in models]))
     score = smoothed(models, np.array([m.levels[1] for m in models]))
     every = range(len(models))
@@ -105,9 +103,10 @@ def choose_model(
     index = max(undominated or allowed, key=lambda i: (score[i], level[i]))
     chosen = models[index]
     reason = (
-        f"{chosen.name}: {why} ({100 * failures[index]:.1f} % of {len(chosen.failures)} images "
-        f"of {judged_on}, none {100 * none.failures.mean():.1f}; {100 * val[index]:.1f} % of "
-        f"{len(chosen.val)} of val, none {100 * none.val.mean():.1f})"
+        f"{chosen.name}: {why} ({100 * chosen.failures.mean():.1f} % of {len(chosen.failures)} "
+        f"images of {judged_on}, none {100 * none.failures.mean():.1f}; "
+        f"{100 * chosen.val.mean():.1f} % of {len(chosen.val)} of val, "
+        f"none {100 * none.val.mean():.1f})"
     )
     return Choice(index, reason)
 

@@ -141,8 +141,6 @@ def forward_losses_and_slopes(
     """Compute what `ImageLosses` give, of the forward correction.
 
     likelihood: (N, C), no row of zeros.
-
-    likelihood: (N, C), no row of zeros.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -34,6 +34,20 @@ class RetrainedModel:
     curve: tuple[CurvePoint, ...]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The images of train that are trained on, and those that judge instead."""
+
+    kept: LabelledImages
+    val: LabelledImages
+
+    @classmethod
+    def of(cls, train: LabelledImages, recipe: Recipe) -> "HeldOut":
+        """Hold out the share of train that the config asks for, by `hold_out`."""
+        is_val = hold_out(train.labels, recipe.config.val_share, recipe.seed)
+        return cls(*(train.take(np.flatnonzero(rows)) for rows in (~is_val, is_val)))
+
+
 def retrain(
     original: Callable[[], nn.Module],
     data: RetrainingData,
@@ -54,10 +68,9 @@ def retrain(
     end. `data.shown` is put on the curve and decides nothing. Raises what `finetune` raises.
     """
     config = recipe.config
-    is_val = hold_out(data.train.labels, config.val_share, recipe.seed)
-    kept, val = (data.train.take(np.flatnonzero(rows)) for rows in (~is_val, is_val))
-    learnt = together(kept, data.added, config)
-    judges = judges_of({"val": val, "debug_val": data.debug_val}, recipe)
+    held_out = HeldOut.of(data.train, recipe)
+    learnt = together(held_out.kept, data.added, config)
+    judges = judges_of({"val": held_out.val, "debug_val": data.debug_val}, recipe)
     finetuned = finetune(
         original(),
         learnt,
