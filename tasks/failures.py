@@ -29,8 +29,7 @@ class Arrival:
 @task(name="has-failures", **RETRY)
 def has_failures(store: str) -> bool:
     """Tell whether failures are registered; what is damaged of them is refused by name."""
-    registry.check_batches(Store(store))
-    return registry.has_failures(Store(store))
+    return bool(registry.check_batches(Store(store)))
 
 
 @task(name="take-in-failures", **RETRY)

@@ -29,9 +29,7 @@ def stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     store = Store(config.store)
     encoder_id = load_encoder(config.encoder).encoder_id
     wanted = sources(config)
-    if config.failures:
-        registry.check_batches(store)
-    if config.failures and registry.has_failures(store):
+    if config.failures and registry.check_batches(store):
         wanted.append(registry.registry_source(config.store))
     shards: dict[str, list[Shard]] = {}
     rejected: list[tuple[str, str]] = []

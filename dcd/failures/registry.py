@@ -89,28 +89,27 @@ def registry_source(store_url: str) -> Source:
     return Source(SOURCE_ID, DataConfig(images=images, label_column="label"))
 
 
-def has_failures(store: Store) -> bool:
-    return bool(store.keys_under(keys.FAILURE_BATCHES))
-
-
-def check_batches(store: Store) -> None:
+def check_batches(store: Store) -> list[str]:
     """Read all registered failures whole: nothing can make them again, so none is guessed.
 
-    Raises ObjectUnreadable naming the first one that is damaged, ObjectNotFound naming one that a
-    finished run has used and that is gone.
+    Returns their keys; none where no failures are registered. Raises ObjectUnreadable naming the
+    first one that is damaged, ObjectNotFound naming one that a finished run has used and that is
+    gone.
     """
     there = store.keys_under(keys.FAILURE_BATCHES)
+    known = set(there)
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
         list(requests.map(store.check, there))
     for note in coverages(store):
         for key in map(keys.failure_batch, note.batches):
-            if key not in there:
+            if key not in known:
                 raise ObjectNotFound(
                     f"{store.uri(key)}: is gone, and run {note.run_id} was made with its failures; "
                     f"{remedy(key)}. To go on without it, delete the notes that name it below "
                     f"{store.uri(keys.covered_failures())}",
                     store.uri(key),
                 )
+    return there
 
 
 def read_registry(store: Store) -> Registry:
