@@ -138,6 +138,15 @@ def coverages(store: Store, name: str = "") -> list[Coverage]:
     return sorted(every, key=lambda coverage: coverage.finished)
 
 
+def first_runs(store: Store, name: str = "") -> dict[str, str]:
+    """Return by batch the first finished run of a name, or of all, that covered it."""
+    first: dict[str, str] = {}
+    for coverage in coverages(store, name):
+        for batch in coverage.batches:
+            first.setdefault(batch, coverage.run_id)
+    return first
+
+
 def pending(store: Store, name: str, registry: Registry) -> Pending:
     """Return what a run of this name would take that no finished one has."""
     covered = {batch for each in coverages(store, name) for batch in each.batches}

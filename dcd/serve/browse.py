@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import ObjectNotFound, ObjectUnreadable
-from dcd.failures.registry import Registry, coverages, read_registry
+from dcd.failures.registry import Registry, first_runs, read_registry
 from dcd.gate import champions
 from dcd.gate.champions import Champion
 from dcd.gate.record import GateOutcome, read_record
@@ -118,7 +118,7 @@ def view_runs(store: Store, entries: Sequence[RunEntry]) -> list[RunView]:
 
 def view_batches(store: Store, registry: Registry) -> list[BatchView]:
     """Read the latest batches, the newest first, with some pictures of each."""
-    first_run = _first_runs(store)
+    first_run = first_runs(store)
     names = list(dict.fromkeys(reversed(registry.failures["batch"].to_pylist())))
     views = []
     for batch in names[:MAX_BATCHES]:
@@ -147,20 +147,8 @@ def refusals(registry: Registry) -> list[dict[str, Any]]:
 def waiting(store: Store) -> int:
     """Count the registered failures that no finished run of any name has covered."""
     registry = read_registry(store)
-    covered = pa.array(list(_first_runs(store)), pa.string())
+    covered = pa.array(list(first_runs(store)), pa.string())
     return pc.sum(pc.invert(pc.is_in(registry.failures["batch"], value_set=covered))).as_py() or 0
-
-
-def _first_runs(store: Store) -> dict[str, str]:
-    """By batch: the first finished run, of whatever name, that covered it."""
-    found = store.keys_under(keys.covered_failures())
-    names = sorted({key.rpartition("/")[0].rpartition("/")[2] for key in found})
-    every = sorted((c for name in names for c in coverages(store, name)), key=lambda c: c.finished)
-    first: dict[str, str] = {}
-    for coverage in every:
-        for batch in coverage.batches:
-            first.setdefault(batch, coverage.run_id)
-    return first
 
 
 def _pictures(store: Store, batch: str, rows: pa.Table) -> tuple[tuple[str, str, str], ...]:

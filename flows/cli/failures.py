@@ -67,17 +67,14 @@ def watch(config: ConfigPath, verbose: Verbose = False) -> None:
 @app.command("list")
 def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
     """List registered failures by batch, which run covered them, and what was refused."""
-    from dcd.failures.registry import coverages, read_registry
+    from dcd.failures.registry import first_runs, read_registry
     from dcd.store import Store
 
     with explained():
         run = _run_config(store, config)
         opened = Store(run.store)
         registry = read_registry(opened)
-        covered_by: dict[str, str] = {}
-        for coverage in coverages(opened, run.name):
-            for batch in coverage.batches:
-                covered_by.setdefault(batch, coverage.run_id)
+        covered_by = first_runs(opened, run.name)
     batches: dict[str, list[dict[str, object]]] = {}
     for row in registry.failures.to_pylist():
         batches.setdefault(row["batch"], []).append(row)
