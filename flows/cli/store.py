@@ -1,5 +1,6 @@
 """What a store takes, whether it is whole, and what of it may go: `dcd store`."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from flows.cli.console import EXIT_FAILED, StoreUrl, explained, plain_console
 
 if TYPE_CHECKING:
     from dcd.runs.pruning import Part, Pruning, Usage
+    from dcd.store.kinds import Kind
     from dcd.store.verify import CheckedObject
 
 
@@ -147,9 +149,10 @@ def _verified_table(checked: "Sequence[CheckedObject]") -> Table:
     for heading in ("objects", "size", "without checksum", "damaged"):
         table.add_column(heading, justify="right")
     words = {"derived": "a run", "view": "its run", "kept": "nothing", "foreign": "–"}
-    of = {(one.key.partition("/")[0], one.kind): None for one in checked}
-    for folder, kind in of:
-        here = [c for c in checked if (c.key.partition("/")[0], c.kind) == (folder, kind)]
+    of: dict[tuple[str, Kind], list[CheckedObject]] = defaultdict(list)
+    for one in checked:
+        of[one.key.partition("/")[0], one.kind].append(one)
+    for (folder, kind), here in of.items():
         table.add_row(
             folder,
             words[kind],
