@@ -4,13 +4,20 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from dcd.errors import ObjectFault, ObjectNotFound
-from dcd.store import keys
+from dcd.store import keys, parquet
+from dcd.store.checksums import unsealed
 from dcd.store.healing import set_aside
 from dcd.store.kinds import Kind, kind_of
 from dcd.store.object_store import Store
 from dcd.store.requests import REQUESTS_AT_ONCE
 
+_KEPT_BELOW = (
+    *(keys.FAILURE_BATCHES, keys.FAILURE_RECEIPTS, keys.covered_failures()),
+    keys.CHAMPION_CHANGES,
+)
 _UNCHECKED = (f"{keys.FAILURES_INBOX}/", f"{keys.DAMAGED}/", f"{keys.PROBES}/")
 
 
@@ -78,14 +85,24 @@ def _copy(source: Store, to: Store, found: list[str]) -> list[str]:
     # The champion goes last: what it points at in the history is there then.
     ordered = sorted(found, key=lambda key: (key == keys.CHAMPION, key))
     for key in ordered:
-        source.check(key)
-        to.write_raw(key, source.read_raw(key))
+        to.write_raw(key, _whole_bytes(source, key))
     return ordered
 
 
+def _whole_bytes(store: Store, key: str) -> bytes:
+    """An object as it lies there, read once: what is checked is what is copied."""
+    data = store.read_raw(key)
+    with store.reading(key):
+        if key.endswith(".parquet"):
+            parquet.check(pa.BufferReader(data))
+        else:
+            unsealed(key, data)
+    return data
+
+
 def _kept(store: Store) -> list[str]:
-    found = [o.key for o in store.objects_under("failures")]
-    found += [o.key for o in store.objects_under(keys.CHAMPION_CHANGES)]
+    # Not all of failures/: the inbox may hold any number of files.
+    found = [key for prefix in _KEPT_BELOW for key in store.keys_under(prefix)]
     found += [keys.CHAMPION] if store.exists(keys.CHAMPION) else []
     return [key for key in found if kind_of(key) == "kept"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from dcd.errors import ObjectUnreadable
 from dcd.store import Store, keys
+from dcd.store.parquet import encoded
 from dcd.store.verify import backup, repair, restore, verify
 
 BATCH = keys.failure_batch("b-1")
@@ -72,3 +73,34 @@ def test_a_damaged_object_replaces_no_good_copy(store, tmp_path):
     with pytest.raises(ObjectUnreadable, match=r"b-1\.parquet"):
         backup(store, elsewhere)
     assert elsewhere.read_raw(BATCH) == good
+
+
+def test_all_that_nothing_can_make_again_is_backed_up_and_no_more(store, tmp_path):
+    elsewhere = Store(str(tmp_path / "backup"))
+    table = pa.table({"n": [1]})
+    store.write_table(keys.failure_receipt("r-1"), table)
+    store.write_table(keys.FAILURES_VIEW, table)
+    store.write_bytes(keys.covered_failures("a", "a-1"), b"{}")
+    store.write_bytes(keys.announced_failures("a"), b"{}")
+    kept = [
+        keys.failure_receipt("r-1"),
+        keys.covered_failures("a", "a-1"),
+        *(BATCH, keys.champion_change("one"), keys.CHAMPION),
+    ]
+    assert sorted(backup(store, elsewhere)) == sorted(kept)
+    assert elsewhere.keys_under("") == sorted(kept)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 500])
+def test_a_batch_of_an_older_version_is_copied_where_it_is_whole(store, tmp_path, data):
+    elsewhere = Store(str(tmp_path / "backup"))
+    plain = encoded(pa.table({"n": list(range(2000))}))
+    store.write_raw(BATCH, plain)
+    assert BATCH in backup(store, elsewhere)
+    assert elsewhere.read_raw(BATCH) == plain
+    store.write_raw(BATCH, data)
+    with pytest.raises(ObjectUnreadable, match=r"b-1\.parquet"):
+        backup(store, elsewhere)
+    flip(elsewhere, BATCH)
+    with pytest.raises(ObjectUnreadable, match=r"b-1\.parquet"):
+        restore(store, elsewhere)
