@@ -17,6 +17,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 _MAGIC = b"dcdcrc32"
@@ -29,7 +30,7 @@ _TEXT = re.compile(rb"\n<!-- crc32 ([0-9a-f]{8}) -->\n\Z")
 _HEX = re.compile(r"[0-9a-f]{8}")
 _TEXTS = ("html", "md", "svg")
 _FORMS = ("parquet", "json", "text", "safetensors", "pt")
-_READ_BYTES = 2**20
+_PIECE_BYTES = 2**23
 
 
 class ChecksumMismatch(ValueError):
@@ -50,8 +51,9 @@ def sealed(key: str, data: bytes) -> bytes:
 def _sealed(form: str, data: bytes) -> bytes:
     match form:
         case "parquet":
-            data_end = _footer_start(data)
-            return data[:data_end] + _block(data[:data_end], data[data_end:]) + data[data_end:]
+            at, view = _footer_of_whole(data, len(data)), memoryview(data)
+            block = _BLOCK.pack(_MAGIC, zlib.crc32(view[:at]), zlib.crc32(view[at:]))
+            return b"".join((view[:at], block, view[at:]))
         case "json" if data.rstrip().endswith(b"}") and len(data.strip()) > len(b"{}"):
             body = data.rstrip().removesuffix(b"}").rstrip()
             return b'%s,\n "crc32": "%08x"%s' % (body, zlib.crc32(data), data[len(body) :])
@@ -82,11 +84,12 @@ def unsealed(key: str, data: bytes) -> bytes:
             header, tensors = _safetensors_parts(data)
             kept = header.get("__metadata__", {}).get("crc32")
             if kept is not None:
-                compare(_number(kept), _crc_of(header, zlib.crc32(tensors)))
+                compare(_number(kept), _crc_of_header(header, zlib.crc32(tensors)))
         case "pt" if data.startswith(_MAGIC):
             _, kept = _PREFIX.unpack_from(data)
-            compare(kept, zlib.crc32(data[_PREFIX.size :]))
-            return data[_PREFIX.size :]
+            rest = data[_PREFIX.size :]
+            compare(kept, zlib.crc32(rest))
+            return rest
     return data
 
 
@@ -99,17 +102,27 @@ def seal_file(path: Path, key: str) -> None:
         return
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(size - _PARQUET_END.size)
-        n_bytes, _ = _PARQUET_END.unpack(file.read())
-        data_end = size - _PARQUET_END.size - n_bytes
-        crc, left = 0, data_end
+        file.seek(max(0, size - _PARQUET_END.size))
+        try:
+            at = _footer_of_whole(file.read(), size)
+        except ChecksumMismatch:
+            return
         file.seek(0)
-        while left:
-            piece = file.read(min(_READ_BYTES, left))
-            crc, left = zlib.crc32(piece, crc), left - len(piece)
+        of_data = crc_of(file.read, at)
         footer = file.read()
-        file.seek(data_end)
-        file.write(_BLOCK.pack(_MAGIC, crc, zlib.crc32(footer)) + footer)
+        file.seek(at)
+        file.write(_BLOCK.pack(_MAGIC, of_data, zlib.crc32(footer)) + footer)
+
+
+def crc_of(read: Callable[[int], bytes], n_bytes: int) -> int:
+    """Compute the checksum of the next bytes that `read` gives, a piece at a time.
+
+    Of fewer where there are no more, which is then another one.
+    """
+    crc = 0
+    while n_bytes > 0 and (piece := read(min(_PIECE_BYTES, n_bytes))):
+        crc, n_bytes = zlib.crc32(piece, crc), n_bytes - len(piece)
+    return crc
 
 
 def is_sealed(key: str, data: bytes) -> bool:
@@ -228,8 +241,12 @@ def _footer_start(data: bytes | memoryview) -> int:
     return len(data) - _PARQUET_END.size - n_bytes
 
 
-def _block(data: bytes, footer: bytes) -> bytes:
-    return _BLOCK.pack(_MAGIC, zlib.crc32(data), zlib.crc32(footer))
+def _footer_of_whole(tail: bytes, size: int) -> int:
+    """Where in a whole Parquet object of `size` bytes the footer starts; `tail` ends it."""
+    at = size - len(tail) + _footer_start(tail)
+    if at < len(_PARQUET_MAGIC):
+        raise ChecksumMismatch("its footer is longer than all of it")
+    return at
 
 
 def _safetensors_parts(data: bytes) -> tuple[dict, memoryview]:
@@ -246,7 +263,7 @@ def _safetensors_parts(data: bytes) -> tuple[dict, memoryview]:
     return header, tensors
 
 
-def _crc_of(header: dict, tensors: int) -> int:
+def _crc_of_header(header: dict, tensors: int) -> int:
     """Of a header, without the checksum that stands in it, and of tensors with a checksum."""
     told = {n: v for n, v in header.get("__metadata__", {}).items() if n != "crc32"}
     plain = json.dumps({**header, "__metadata__": told}, sort_keys=True)
@@ -255,7 +272,7 @@ def _crc_of(header: dict, tensors: int) -> int:
 
 def _with_crc(header: dict, tensors: int) -> bytes:
     """A header as safetensors begin with, padded to 8 bytes."""
-    told = {**header.get("__metadata__", {}), "crc32": f"{_crc_of(header, tensors):08x}"}
+    told = {**header.get("__metadata__", {}), "crc32": f"{_crc_of_header(header, tensors):08x}"}
     text = json.dumps(
         {"__metadata__": told, **{n: v for n, v in header.items() if n != "__metadata__"}}
     )

@@ -5,7 +5,6 @@ footer and one of all before it. An object of moderate size is fetched and check
 larger one its footer and the pages that are read.
 """
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ from dcd.store.checksums import (
     check_footer,
     check_parquet,
     compare,
+    crc_of,
     data_checksum,
     footer_bytes,
     sealed,
@@ -25,7 +25,6 @@ from dcd.store.checksums import (
 COMPRESSION = "zstd"
 WHOLE_BYTES = 2**25  # up to this size an object is fetched in one read and checked whole
 _TAIL_BYTES = 2**16  # holds most footers
-_PIECE_BYTES = 2**23
 UNREADABLE = (
     pa.ArrowInvalid,
     pa.ArrowNotImplementedError,
@@ -98,12 +97,8 @@ def check(source: pa.NativeFile) -> bool:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
         return False
-    crc, left = 0, source.size() - footer_bytes(tail)
     source.seek(0)
-    while left:
-        piece = source.read(min(_PIECE_BYTES, left))
-        crc, left = zlib.crc32(piece, crc), left - len(piece)
-    compare(kept, crc)
+    compare(kept, crc_of(source.read, source.size() - footer_bytes(tail)))
     return True
 
 

@@ -1,6 +1,8 @@
 """No flipped bit and no cut gives another value: it is named, or nothing has changed."""
 
 import json
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ import pytest
 from safetensors.numpy import load, save
 
 from dcd.errors import ObjectUnreadable
-from dcd.store import Store
-from dcd.store.checksums import is_sealed, seal_file, sealed, unsealed
+from dcd.store import Store, checksums
+from dcd.store.checksums import crc_of, is_sealed, seal_file, sealed, unsealed
 from dcd.store.parquet import encoded
 
 TABLE = pa.table(
@@ -101,3 +103,26 @@ def test_a_file_is_sealed_as_bytes_are(tmp_path, key):
 def test_what_is_not_of_its_form_stays_as_it_is():
     for key in ("a.parquet", "a.json", "a.safetensors"):
         assert sealed(key, b"[]") == b"[]"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"[]", b"garbage" * 100),
+        *(b"PAR1" + b"\xff\xff\xff\x7fPAR1", b"\1\0\0\0PAR1"),  # more footer than file
+        FORMS["t.parquet"][:-1],
+    ],
+)
+def test_a_file_that_is_no_parquet_stays_as_it_is(tmp_path, data):
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    seal_file(path, "t.parquet")
+    assert path.read_bytes() == data == sealed("t.parquet", data)
+
+
+def test_a_checksum_of_pieces_is_that_of_the_whole_and_ends_where_they_do(monkeypatch):
+    monkeypatch.setattr(checksums, "_PIECE_BYTES", 7)
+    data = FORMS["t.parquet"]
+    assert crc_of(BytesIO(data).read, 100) == zlib.crc32(data[:100])
+    assert crc_of(BytesIO(data).read, len(data) + 1) == zlib.crc32(data)
+    assert crc_of(BytesIO(data).read, 0) == 0
