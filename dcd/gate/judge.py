@@ -112,10 +112,7 @@ def settle(store: Store, config: RunConfig, run_id: str, record: GateRecord) -> 
     The run's model, card, gate.json and report are in the store already.
     """
     planned = foreseen(store, config, run_id, record)
-    now = champions.current(store)
     if not planned.promoted or record.seed is None:
-        return planned
-    if now is not None and (now.run_id, now.seed) == (run_id, record.seed):
         return planned
     try:
         champions.promote(store, run_id, record.seed, record.reasons, record.champion)
