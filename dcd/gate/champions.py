@@ -63,12 +63,13 @@ def current(store: Store) -> Champion | None:
         try:
             return _read(store, keys.CHAMPION)
         except ObjectUnreadable as err:
-            raise ObjectUnreadable(f"{err}. {_newest_in_words(store)}", err.uri) from err
+            told = _in_words(newest_note(store))
+            raise ObjectUnreadable(f"{err}. {told}", err.uri) from err
     note = newest_note(store)
     if note is None or note.replaced is None:  # none yet, or the first promotion was cut off
         return None
     lost = store.damaged(keys.CHAMPION, "no such object, but changes of the champion are noted")
-    raise ObjectUnreadable(f"{lost}. {_newest_in_words(store)}", lost.uri)
+    raise ObjectUnreadable(f"{lost}. {_in_words(note)}", lost.uri)
 
 
 def before(store: Store, champion: Champion) -> Champion | None:
@@ -101,8 +102,8 @@ def mend(store: Store) -> Champion:
     return note
 
 
-def _newest_in_words(store: Store) -> str:
-    note = newest_note(store)
+def _in_words(note: Champion | None) -> str:
+    """What the newest whole note says, and how it is put in force."""
     if note is None:
         return f"No note below {keys.CHAMPION_CHANGES}/ is whole"
     return (
@@ -119,10 +120,10 @@ def promote(
     expected: id of the change that is in force as far as the caller knows, None for no champion.
     Raises ChampionChanged if it is another one, DataError if the run has no such model or card.
     """
-    before = current(store)
-    if before is not None and (before.run_id, before.seed) == (run_id, seed):
-        return before
-    found = None if before is None else before.id
+    now = current(store)
+    if now is not None and (now.run_id, now.seed) == (run_id, seed):
+        return now
+    found = None if now is None else now.id
     if found != expected:
         raise ChampionChanged(
             f"{store.uri(keys.CHAMPION)}: expected {expected or 'no champion'}, found "
@@ -154,12 +155,12 @@ def rollback(store: Store, reason: str = "by hand") -> Champion:
     now = current(store)
     if now is None:
         raise DataError(f"{store.uri(keys.CHAMPION)}: there is no champion to roll back")
-    if now.previous is None:
+    back = before(store, now)
+    if back is None:
         raise DataError(
             f"{store.uri(keys.CHAMPION)}: {now.run_id} (seed {now.seed}) is the first champion; "
             "there is none before it to return to"
         )
-    back = _read(store, keys.champion_change(now.previous))
     _check_files(store, back.model, back.card)
     at = datetime.now(UTC)
     changed = {"id": _new_id(at), "action": "rollback", "at": at}
@@ -244,9 +245,12 @@ def _put(store: Store, change: Champion) -> Champion:
     return change
 
 
+def _files(prefix: str, card: str) -> list[str]:
+    return [*(f"{prefix}/{name}" for name in _MODEL_FILES), card]
+
+
 def _missing(store: Store, prefix: str, card: str) -> list[str]:
-    wanted = [*(f"{prefix}/{name}" for name in _MODEL_FILES), card]
-    return [key for key in wanted if not store.exists(key)]
+    return [key for key in _files(prefix, card) if not store.exists(key)]
 
 
 def _check_files(store: Store, prefix: str, card: str) -> None:
@@ -256,7 +260,7 @@ def _check_files(store: Store, prefix: str, card: str) -> None:
             f"{store.uri(missing[0])}: no such object; a champion needs the model and the card of "
             "a finished run: run it again, or name another run or seed"
         )
-    for key in (*(f"{prefix}/{name}" for name in _MODEL_FILES), card):
+    for key in _files(prefix, card):
         store.check(key)
 
 
