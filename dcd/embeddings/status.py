@@ -1,6 +1,5 @@
 """Tell how far the embedding of a source is, and whether what is published is whole."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -79,8 +78,8 @@ def note_failures(
     store: Store, source_id: str, encoder_id: str, failed: Sequence[FailedShard]
 ) -> None:
     """Note which shards the latest run could not embed; an empty list clears earlier notes."""
-    document = json.dumps({"failed": [asdict(f) for f in failed]}, indent=1)
-    store.write_bytes(keys.failed_shards(source_id, encoder_id), document.encode())
+    document = {"failed": [asdict(f) for f in failed]}
+    store.write_json(keys.failed_shards(source_id, encoder_id), document)
 
 
 def noted_failures(store: Store, source_id: str, encoder_id: str) -> list[FailedShard]:

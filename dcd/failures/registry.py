@@ -7,7 +7,6 @@ through again), and watchers that race register nothing twice: equal batches are
 a picture that stands in two batches the first counts.
 """
 
-import json
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -126,8 +125,7 @@ def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str])
     """Note that a run is finished and which batches it covered: the last thing a run does."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     coverage = Coverage(run_id, tuple(sorted(batches)), now)
-    document = json.dumps(asdict(coverage), indent=1)
-    store.write_bytes(keys.covered_failures(name, run_id), document.encode())
+    store.write_json(keys.covered_failures(name, run_id), asdict(coverage))
 
 
 def coverages(store: Store, name: str = "") -> list[Coverage]:
@@ -172,7 +170,7 @@ def note_announced(store: Store, name: str, waiting: Pending) -> None:
     last = _last_announced(store, name)
     times = last.times + 1 if last is not None and last.id == waiting.id else 1
     noted = {"id": waiting.id, "times": times, "at": datetime.now(UTC).isoformat()}
-    store.write_bytes(keys.announced_failures(name), json.dumps(noted).encode())
+    store.write_json(keys.announced_failures(name), noted, indent=None)
 
 
 def _coverage(store: Store, key: str) -> Coverage:

@@ -4,7 +4,6 @@ Appending writes the rows of the new shards and nothing else: what the older ind
 it is, and its lists and codec go on to be used. Compaction writes all rows as one whole again.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
@@ -195,7 +194,7 @@ def _publish(
     _reconcile(info)
     store.write_table(keys.index_labels(info.prefix), directory)
     store.write_table(keys.index_sample(info.prefix), sample.table())
-    store.write_bytes(keys.index_sources(info.prefix), json.dumps(asdict(sources)).encode())
+    store.write_json(keys.index_sources(info.prefix), asdict(sources), indent=None)
     write_info(store, info)
 
 

@@ -4,7 +4,6 @@ Every arm is compared with the reference on the same images: the interval of the
 resamples seeds, then images as pairs, and p-values are corrected for the number of arms (Holm).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,9 +96,7 @@ def write_comparison(
         summary_table(summaries),
         metadata=described,
     )
-    store.write_bytes(
-        keys.comparison_parts(comparison_id), json.dumps({"parts": list(parts)}, indent=1).encode()
-    )
+    store.write_json(keys.comparison_parts(comparison_id), {"parts": list(parts)})
     write("config.json", config.model_dump_json(indent=2).encode())
     rows = [s.summary for s in summaries]
     write("trade_off.svg", comparison_figures.trade_off(rows).encode())

@@ -1,6 +1,5 @@
 """Write a run: the tables of its cells brought together under one id, with lineage and report."""
 
-import json
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -99,9 +98,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     for name, table in tables.items():
         store.write_table(keys.run_table(run_id, name), table, metadata=described)
     store.write_bytes(keys.run_config(run_id), config.model_dump_json(indent=2).encode())
-    store.write_bytes(
-        keys.run_parts(run_id), json.dumps({"parts": evidence.parts}, indent=1).encode()
-    )
+    store.write_json(keys.run_parts(run_id), {"parts": evidence.parts})
     gate_json = judged.model_dump_json(indent=2)
     store.write_bytes(keys.run_gate(run_id), gate_json.encode())
     store.write_bytes(keys.run_card(run_id), card_json(record, judged).encode())

@@ -141,6 +141,10 @@ class Store:
         """Publish an object in one step, with its checksum; an existing one is replaced."""
         self.write_raw(key, sealed(key, data))
 
+    def write_json(self, key: str, document: Any, indent: int | None = 1) -> None:
+        """Publish a JSON document as `write_bytes` does; without `indent` it is one line."""
+        self.write_bytes(key, json.dumps(document, indent=indent).encode())
+
     def write_raw(self, key: str, data: bytes) -> None:
         """Publish bytes in one step as they are."""
         path = self.path(key)

@@ -47,6 +47,15 @@ def test_bytes_round_trip_and_are_replaced(store):
     assert store.read_bytes("a/x") == b""
 
 
+def test_documents_round_trip(store):
+    document = {"text": "ä", "figures": [1, 0.1, None]}
+    store.write_json("a.json", document)
+    store.write_json("flat.json", document, indent=None)
+    assert store.read_json("a.json") == store.read_json("flat.json") == document
+    assert store.read_bytes("a.json") == json.dumps(document, indent=1).encode()
+    assert store.read_bytes("flat.json") == json.dumps(document).encode()
+
+
 def test_only_objects_exist_not_prefixes(store):
     store.write_bytes("a/b/x", b"1")
     assert not store.exists("a/b")
