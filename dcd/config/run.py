@@ -101,8 +101,8 @@ class EmbedConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Self:
-        # The registered failures lie in the store and are embedded under their own name.
-        if not self.pool.images.startswith(f"{self.store.rstrip('/')}/"):
+        # The registered failures are embedded under their own name: they alone lie below this.
+        if not self.pool.images.startswith(f"{self.store.rstrip('/')}/failures/batches/"):
             self.pool.check_name()
         return self
 

@@ -45,12 +45,18 @@ def test_what_no_finished_run_covers_waits(config):
     assert pending(store, "tiny", read_registry(store)) == Pending((), 0)
 
 
-def test_the_registry_alone_is_embedded_under_its_name(config):
-    source = registry.registry_source(config.store)
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_registry_alone_is_embedded_under_its_name(config, end):
+    store = f"{config.store}{end}"
+    source = registry.registry_source(store)
     pool = PoolConfig(name=source.id, **source.data.model_dump())
-    assert EmbedConfig(store=config.store, pool=pool).pool.name == "failures"
-    with pytest.raises(ValidationError, match="name of dcd's own image source"):
-        EmbedConfig(store=config.store, pool=PoolConfig(name=source.id, images="pool/*.tar"))
+    assert EmbedConfig(store=store, pool=pool).pool.name == "failures"
+    for images in (
+        *("pool/*.tar", f"{config.store}/pool/*.tar", f"{config.store}/failures/inbox"),
+        f"{config.store}/failures/batches-2/*.parquet",
+    ):
+        with pytest.raises(ValidationError, match="name of dcd's own image source"):
+            EmbedConfig(store=store, pool=PoolConfig(name=source.id, images=images))
 
 
 def test_a_batch_that_a_run_has_used_is_missed(config):
