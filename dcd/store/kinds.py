@@ -28,7 +28,10 @@ _DERIVED = (
     *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW),
 )
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")
-_OF_AN_INDEX = ("vectors-*", "labels.parquet", "sample.parquet", "lists.parquet", "codec.parquet")
+_OF_AN_INDEX = (
+    *("vectors-*", "labels.parquet", "sample.parquet", "lists.parquet", "codec.parquet"),
+    "sources.json",
+)
 _REMEDIES: dict[Kind, str] = {
     "derived": "the next run that needs it sets it aside and makes it again",
     "view": "run its config again, which writes it anew",
@@ -65,5 +68,5 @@ def marker_of(key: str) -> str:
         if name == "directions.parquet":
             return f"{key.rpartition('/')[0]}/rows.parquet"
         of_index = any(fnmatch.fnmatchcase(name, pattern) for pattern in _OF_AN_INDEX)
-        return says_done(part) if of_index or name == "sources.json" else key
+        return says_done(part) if of_index else key
     return says_done(part)
