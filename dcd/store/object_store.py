@@ -176,12 +176,8 @@ class Store:
     @contextmanager
     def open_parquet(self, key: str) -> Iterator[pq.ParquetFile]:
         """Open a Parquet object to read parts of it; its footer and each page are checked."""
-        with (
-            self.reading(key),
-            self.arrow().open_input_file(self.path(key)) as source,
-            parquet.opened(source) as file,
-        ):
-            yield file
+        with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
+            yield parquet.opened(source)
 
     def read_schema(self, key: str) -> pa.Schema:
         """Read the schema of a Parquet object, with its metadata, without reading its rows."""

@@ -5,9 +5,6 @@ footer and one of all before it. An object of moderate size is fetched and check
 larger one its footer and the pages that are read.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -68,16 +65,16 @@ def read(source: pa.NativeFile, columns: list[str] | None = None) -> pa.Table:
         check_parquet(data)
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             return _columns(file, columns)
-    with opened(source) as file:
-        return _columns(file, columns)
+    return _columns(opened(source), columns)
 
 
-@contextmanager
-def opened(source: pa.NativeFile) -> Iterator[pq.ParquetFile]:
-    """Open an object whose footer is whole; pages are checked as they are read."""
+def opened(source: pa.NativeFile) -> pq.ParquetFile:
+    """Open an object whose footer is whole; pages are checked as they are read.
+
+    It must not be closed before its source: a column that is still being read ahead needs both.
+    """
     footer = pq.read_metadata(pa.BufferReader(_tail(source)))
-    # Not closed before its source: a column that is still being read ahead needs both.
-    yield pq.ParquetFile(source, metadata=footer, pre_buffer=True, page_checksum_verification=True)
+    return pq.ParquetFile(source, metadata=footer, pre_buffer=True, page_checksum_verification=True)
 
 
 def schema_of(source: pa.NativeFile) -> pa.Schema:
@@ -93,9 +90,9 @@ def check(source: pa.NativeFile) -> bool:
     tail = _tail(source)
     kept = data_checksum(tail)
     if kept is None:
-        with opened(source) as file:
-            for group in range(file.num_row_groups):
-                file.read_row_group(group)
+        file = opened(source)
+        for group in range(file.num_row_groups):
+            file.read_row_group(group)
         return False
     source.seek(0)
     compare(kept, crc_of(source.read, source.size() - footer_bytes(tail)))
