@@ -171,7 +171,7 @@ def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
 def _manifest_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
     uri, _, piece = shard.uri.rpartition("#")
     start = int(piece) * PIECE_IMAGES
-    rows = islice(_manifest_rows(uri, data), start, start + PIECE_IMAGES)
+    rows = islice(_manifest_rows(uri, data, start), PIECE_IMAGES)
     folder = uri.rpartition("/")[0]
     return (_manifest_entry(row, f"{shard.name}/{n}", folder) for n, row in enumerate(rows))
 
@@ -192,7 +192,8 @@ class _Row:
     label_problem: str | None = None
 
 
-def _manifest_rows(uri: str, data: DataConfig) -> Iterator[_Row]:
+def _manifest_rows(uri: str, data: DataConfig, start: int = 0) -> Iterator[_Row]:
+    """The rows of a manifest from `start` on; those before it are read but not made."""
     table = open_table(uri, f"{uri}: not a readable manifest")
     if "uri" not in table.names:
         raise DataError(
@@ -202,7 +203,11 @@ def _manifest_rows(uri: str, data: DataConfig) -> Iterator[_Row]:
     wanted = (data.label_column,) if data.label_column else LABEL_COLUMNS
     columns = [name for name in wanted if name in table.names]
     refuse_look_alikes(table.names, ["uri", data.id_column, *columns], uri)
-    for batch in table.batches():
+    for whole in table.batches():
+        batch = whole.slice(min(start, whole.num_rows))
+        start -= whole.num_rows - batch.num_rows
+        if batch.num_rows == 0:
+            continue
         uris = id_column(batch["uri"]).to_pylist()
         ids: list[str | None] = [None] * len(uris)
         if data.id_column in table.names:

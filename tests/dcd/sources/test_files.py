@@ -11,7 +11,7 @@ from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.sources import class_folders, files
 from dcd.sources.listing import list_shards, look_through
-from dcd.sources.records import RawImage, Reject
+from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import fetch_images, list_images, read_shard
 
 
@@ -152,6 +152,40 @@ def test_a_parquet_manifest_in_pieces(tmp_path: Path, monkeypatch: pytest.Monkey
     data = source(tmp_path / "m.parquet", label_column="tag")
     assert [shard.n_images for shard in list_shards(data)] == [4, 4, 2]
     assert read(data) == [RawImage(f"{n}.jpg", b"%d" % n, f"t{n}") for n in range(10)]
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 7, 12])
+def test_pieces_of_a_manifest_hold_together_what_the_whole_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_rows: int
+):
+    names = [f"{n}.jpg" for n in range(30)]
+    table = pa.table({"uri": names, "image_id": [f"i{n}" for n in range(30)]})
+    labels = pa.array([None if n % 5 == 0 else f"c{n % 3} " for n in range(30)])
+    for name in names:
+        put(tmp_path, name, name.encode())
+    data = source(tmp_path / "m.parquet")
+    pq.write_table(table.append_column("label", labels.dictionary_encode()), tmp_path / "m.parquet")
+    whole = read(data)
+    batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile, "iter_batches", lambda file, **more: batches(file, n_rows, **more)
+    )
+    monkeypatch.setattr("dcd.sources.files.PIECE_IMAGES", 4)
+    monkeypatch.setattr("dcd.sources.archives.PIECE_IMAGES", 4)
+    assert [shard.n_images for shard in list_shards(data)] == [4] * 7 + [2]
+    assert len(whole) == 30
+    assert read(data) == whole
+
+
+def test_the_rows_before_a_piece_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dcd.sources.files.PIECE_IMAGES", 4)
+    put(tmp_path, "m.csv", b"uri\n" + b"".join(b"%d.jpg\n" % n for n in range(10)))
+    made = []
+    row = files._Row
+    monkeypatch.setattr(files, "_Row", lambda at, *more: made.append(at) or row(at, *more))
+    shard = Shard("m-00002", f"{tmp_path / 'm.csv'}#00002", "manifest", 2, "e")
+    assert [item.image_id for item in list_images(shard, source(tmp_path / "m.csv"))] == made
+    assert made == ["8.jpg", "9.jpg"]
 
 
 @pytest.mark.parametrize(
