@@ -1,7 +1,9 @@
 """Parquet files with a column of encoded images, read row group by row group."""
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -153,25 +155,24 @@ def rows_without_bytes(shard: Shard, data: DataConfig, at_most: int) -> Iterator
     Of groups of rows that all lack them, which the footer tells; they may name files. Raises
     DataError if the columns are not there, StoreError if the store fails.
     """
-    try:
+    with suppress(*UNREADABLE):
         file = open_parquet(shard.uri)
         columns = columns_of(file.schema_arrow, data, shard.uri)
-        is_struct = pa.types.is_struct(file.schema_arrow.field(columns.image).type)
-        leaf = f"{columns.image}.bytes" if is_struct else columns.image
+        leaf = _bytes_leaf(file.schema_arrow, columns.image)
         first_row = 0
         for group in range(file.num_row_groups):
             n_rows = file.metadata.row_group(group).num_rows
             if at_most <= 0:
                 return
             if n_rows and _n_nulls(file.metadata.row_group(group), leaf) == n_rows:
-                part = file.read_row_group(group, columns.names(), use_threads=False)
-                for batch in part.slice(0, at_most).to_batches():
+                batches = file.iter_batches(
+                    at_most, row_groups=[group], columns=columns.names(), use_threads=False
+                )
+                for batch in islice(batches, 1):
                     for image in _rows(batch, columns, shard, first_row):
                         yield image if isinstance(image, Reject) else None
-                at_most -= min(n_rows, at_most)
+                at_most -= n_rows
             first_row += n_rows
-    except UNREADABLE:
-        return
 
 
 def _n_without_bytes(file: pq.ParquetFile, image: str) -> int:
@@ -179,9 +180,14 @@ def _n_without_bytes(file: pq.ParquetFile, image: str) -> int:
     schema = file.schema_arrow
     if image not in schema.names:
         return 0
-    leaf = f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image
+    leaf = _bytes_leaf(schema, image)
     groups = (file.metadata.row_group(n) for n in range(file.num_row_groups))
     return sum(_n_nulls(group, leaf) or 0 for group in groups)
+
+
+def _bytes_leaf(schema: pa.Schema, image: str) -> str:
+    """The path of the column of bytes, as a footer writes it."""
+    return f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image
 
 
 def _n_nulls(group: pq.RowGroupMetaData, leaf: str) -> int | None:

@@ -258,3 +258,17 @@ def test_fetching_what_is_gone_names_it(tmp_path: Path):
     (shard,) = list_shards(data)
     with pytest.raises(DataError, match="1 of 2 images are not in it any more, such as 'z'"):
         list(fetch_images(shard, data, ["a", "z"]))
+
+
+def test_rows_without_bytes_are_looked_for_up_to_a_number(tmp_path: Path):
+    (tmp_path / "there.jpg").write_bytes(b"a")
+    parts = [{"bytes": None, "path": path} for path in ("there.jpg", "gone.jpg", None)]
+    images = pa.array([*parts, {"bytes": b"b", "path": None}, *parts[1:], *parts], STRUCT)
+    path = write(tmp_path / "s.parquet", {"image": images}, row_group_size=3)
+    data = DataConfig(images=str(path))
+    (shard,) = list_shards(data)
+    found = list(parquet.rows_without_bytes(shard, data, 5))
+    assert [image and image.image_id for image in found] == [None, "s/1", "s/2", None, "s/7"]
+    assert [len(list(parquet.rows_without_bytes(shard, data, n))) for n in (0, 1, 3, 9)] == [
+        *(0, 1, 3, 6)
+    ]
