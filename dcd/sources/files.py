@@ -20,6 +20,7 @@ from dcd.sources.records import (
     Reject,
     Shard,
     short_id,
+    unreadable_label,
 )
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
 from dcd.sources.tables import open_table, refuse_look_alikes
@@ -108,7 +109,7 @@ def list_files(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]
             continue
         labelled = _labelled(entry, data.label_column)
         if labelled.label_problem is not None:
-            yield _unreadable_label(image_id, labelled.label_problem)
+            yield unreadable_label(image_id, labelled.label_problem)
         else:
             yield ListedImage(labelled.image_id, labelled.label, labelled.spelling)
 
@@ -136,10 +137,6 @@ def _refused(entry: _Entry) -> str | None:
     if entry.location is None or entry.problem:
         return entry.problem or "no location"
     return REFUSED.get(suffix_of(entry.location.path))
-
-
-def _unreadable_label(image_id: str, problem: str) -> Reject:
-    return Reject(image_id, "label", f"unreadable label: {problem}"[:200])
 
 
 def _folder_entries(shard: Shard, data: DataConfig) -> Iterator[_Entry]:
@@ -301,5 +298,5 @@ def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
         return Reject(image_id, "read", _NO_OBJECT)
     entry = _labelled(entry, label_column)
     if entry.label_problem is not None:
-        return _unreadable_label(image_id, entry.label_problem)
+        return unreadable_label(image_id, entry.label_problem)
     return RawImage(image_id, data, entry.label, entry.spelling)

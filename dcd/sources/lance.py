@@ -23,6 +23,9 @@ from dcd.sources.records import (
     Reject,
     Shard,
     short_id,
+    too_long_id,
+    unreadable_label,
+    without_id,
 )
 from dcd.store.filesystems import Location, locate
 from dcd.store.keys import digest
@@ -101,11 +104,11 @@ class _Rows:
         image_id = self.ids[row]
         reason = None if self._labels is None else self._labels.row(row)[1]
         if image_id is None:
-            return Reject(self._places[row], "read", f"no id in column {self._columns.id!r}")
+            return without_id(self._places[row], self._columns.id)
         if len(image_id) > MAX_ID_CHARS:
-            return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+            return too_long_id(image_id)
         if reason is not None:
-            return Reject(image_id, "label", f"unreadable label: {reason}"[:200])
+            return unreadable_label(image_id, reason)
         return None
 
     def label(self, row: int) -> tuple[str | None, str | None]:

@@ -29,6 +29,9 @@ from dcd.sources.records import (
     Reject,
     Shard,
     short_id,
+    too_long_id,
+    unreadable_label,
+    without_id,
 )
 from dcd.store.requests import footer_requests
 from dcd.tables.labels import cleaned, id_column
@@ -208,19 +211,11 @@ def _listed(
     for row, image_id in enumerate(ids):
         label, reason = (None, None) if labels is None else labels.row(row)
         if image_id is None:
-            yield _without_id(shard, first_row + row, columns)
+            yield without_id(f"{shard}/{first_row + row}", columns.id)
         elif reason is not None:
-            yield _unreadable_label(image_id, reason)
+            yield unreadable_label(image_id, reason)
         else:
             yield ListedImage(image_id, label, labels and labels.spelling(row))
-
-
-def _without_id(shard: str, row: int, columns: Columns) -> Reject:
-    return Reject(f"{shard}/{row}", "read", f"no id in column {columns.id!r}")
-
-
-def _unreadable_label(image_id: str, reason: str) -> Reject:
-    return Reject(short_id(image_id), "label", f"unreadable label: {reason}"[:200])
 
 
 def _ids(batch: pa.RecordBatch, columns: Columns, shard: str, first_row: int) -> list[str | None]:
@@ -290,16 +285,16 @@ def _rows(
     for row in range(batch.num_rows) if only is None else only.tolist():
         image_id = ids[row]
         if image_id is None:
-            yield _without_id(shard.name, first_row + row, columns)
+            yield without_id(f"{shard.name}/{first_row + row}", columns.id)
             continue
         label, reason = (None, None) if labels is None else labels.row(row)
         data = _image_bytes(image[row], None if files is None else files[row], shard.uri)
         if isinstance(data, str):
             yield Reject(short_id(image_id), "read", data)
         elif len(image_id) > MAX_ID_CHARS:
-            yield Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+            yield too_long_id(image_id)
         elif reason is not None:
-            yield _unreadable_label(image_id, reason)
+            yield unreadable_label(image_id, reason)
         else:
             yield RawImage(image_id, data, label, labels and labels.spelling(row))
 

@@ -61,3 +61,18 @@ def short_id(text: str) -> str:
     """Make an id for a reject: valid Unicode of bounded length."""
     clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return clean if len(clean) <= MAX_ID_CHARS else f"{clean[: MAX_ID_CHARS - 1]}…"
+
+
+def without_id(place: str, column: str | None) -> Reject:
+    """Make the reject of a row that has no id; it is named by its place."""
+    return Reject(place, "read", f"no id in column {column!r}")
+
+
+def too_long_id(image_id: str) -> Reject:
+    """Make the reject of an image whose id has over MAX_ID_CHARS characters."""
+    return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
+
+
+def unreadable_label(image_id: str, problem: object) -> Reject:
+    """Make the reject of an image that has a label which cannot be read."""
+    return Reject(short_id(image_id), "label", f"unreadable label: {problem}"[:200])

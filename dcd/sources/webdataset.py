@@ -18,6 +18,7 @@ from dcd.sources.records import (
     Reject,
     Shard,
     short_id,
+    unreadable_label,
 )
 from dcd.sources.sample_labels import (
     may_label,
@@ -142,7 +143,7 @@ def _image(sample: _Sample, image: Member, reading: Reading) -> RawImage | Rejec
             reading.label_column,
         )
     except (ValueError, RecursionError) as err:
-        return Reject(image_id, "label", f"unreadable label: {err}"[:200])
+        return unreadable_label(image_id, err)
     label = label_text(value)
     if label is None:
         reading.unlabelled.add(sample.key)
