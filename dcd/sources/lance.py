@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, StoreUnavailable
-from dcd.sources.objects import is_local
-from dcd.sources.parquet_cells import Columns, columns_of
+from dcd.sources.objects import is_local, object_uri
+from dcd.sources.parquet import image_bytes
+from dcd.sources.parquet_cells import Columns, columns_of, image_parts
 from dcd.sources.records import (
     MAX_ID_CHARS,
     MAX_IMAGE_BYTES,
@@ -37,16 +38,17 @@ _BATCH_ROWS = 64
 _ROW = "_rowaddr"
 _OFFSET_BITS = 32  # of a row's address, below the number of its fragment
 _BLOBS = ("lance.blob", "lance-encoding:blob")
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, RuntimeError)  # Lance reports as any
 
 
 def lance_shards(root: Location, uri: str, name: str) -> list[Shard]:
     """Make one shard of a fragment. Raises DataError without the library or if it does not open."""
     dataset = _opened(uri)
+    place = object_uri(root, root.path)
     shards = []
     for fragment in dataset.get_fragments():
         known = fragment.metadata.to_json()
         number = f"{fragment.fragment_id:05d}"
-        place = root.path if is_local(root) else f"s3://{root.path}"
         etag = digest(json.dumps(known, sort_keys=True))
         n_rows = fragment.count_rows()
         shards.append(Shard(f"{name}-{number}", f"{place}#{number}", "lance", n_rows, etag))
@@ -61,7 +63,7 @@ def read_lance(
     Raises DataError if the columns are not there, StoreUnavailable if it cannot be read.
     """
     dataset, fragment, columns = _fragment(shard, data)
-    for batch in _batches(fragment, [*filter(None, (columns.id, columns.label))], shard.uri):
+    for batch in _batches(fragment, columns.beside_image(), shard.uri):
         rows = _Rows(batch, columns, shard.name)
         chosen = [row for row in range(batch.num_rows) if wanted is None or rows.ids[row] in wanted]
         images = iter(_image_bytes(dataset, columns, rows, chosen, shard.uri))
@@ -79,7 +81,7 @@ def read_lance(
 def list_lance(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Reject]:
     """List what `read_lance` would read, from the id and label columns alone."""
     _, fragment, columns = _fragment(shard, data)
-    for batch in _batches(fragment, [*filter(None, (columns.id, columns.label))], shard.uri):
+    for batch in _batches(fragment, columns.beside_image(), shard.uri):
         rows = _Rows(batch, columns, shard.name)
         for row in range(batch.num_rows):
             yield rows.fault(row) or ListedImage(rows.ids[row] or "", *rows.label(row))
@@ -135,14 +137,9 @@ def _image_bytes(
                 yield blob.readall()
         return
     table = _checked(lambda: dataset._take_rows(addresses, columns=[columns.image]), uri)
-    column = table[columns.image].combine_chunks()
-    if pa.types.is_struct(column.type):
-        column = column.field("bytes")
-    for image in column.to_pylist():
-        if image is not None and len(image) > MAX_IMAGE_BYTES:
-            yield f"{len(image)} bytes, at most {MAX_IMAGE_BYTES} allowed"
-        else:
-            yield "no image bytes" if image is None else image
+    images, _ = image_parts(table[columns.image].combine_chunks())
+    for image in images:
+        yield image_bytes(image, None, uri)
 
 
 def _fragment(shard: Shard, data: DataConfig) -> tuple[Any, Any, Columns]:
@@ -177,7 +174,7 @@ def _checked(read: Any, uri: str) -> Any:
     """Raises StoreUnavailable for what Lance raises: it does not part damage from a lost store."""
     try:
         return read()
-    except (pa.ArrowException, OSError, ValueError, RuntimeError) as err:
+    except _UNREADABLE as err:
         raise StoreUnavailable(f"{uri}: cannot be read as a Lance dataset: {_brief(err)}") from err
 
 
@@ -190,12 +187,10 @@ def _opened(uri: str) -> Any:
     import lance  # heavy, and of an extra
 
     located = locate(uri)
-    place, options = located.path, None
-    if not is_local(located):
-        place, options = f"s3://{located.path}", _storage_options()
+    options = None if is_local(located) else _storage_options()
     try:
-        return lance.dataset(place, storage_options=options)
-    except (pa.ArrowException, OSError, ValueError, RuntimeError) as err:
+        return lance.dataset(object_uri(located, located.path), storage_options=options)
+    except _UNREADABLE as err:
         raise DataError(f"{uri}: is no readable Lance dataset: {_brief(err)}") from err
 
 

@@ -145,7 +145,7 @@ def list_parquet(shard: Shard, data: DataConfig) -> Iterator[ListedImage | Rejec
     try:
         file = open_parquet(shard.uri)
         columns = columns_of(file.schema_arrow, data, shard.uri)
-        for batch in file.iter_batches(columns=[*filter(None, (columns.id, columns.label))]):
+        for batch in file.iter_batches(columns=columns.beside_image()):
             yield from _listed(batch, columns, shard.name, row)
             row += batch.num_rows
     except UNREADABLE as err:
@@ -288,7 +288,7 @@ def _rows(
             yield without_id(f"{shard.name}/{first_row + row}", columns.id)
             continue
         label, reason = (None, None) if labels is None else labels.row(row)
-        data = _image_bytes(image[row], None if files is None else files[row], shard.uri)
+        data = image_bytes(image[row], None if files is None else files[row], shard.uri)
         if isinstance(data, str):
             yield Reject(short_id(image_id), "read", data)
         elif len(image_id) > MAX_ID_CHARS:
@@ -299,8 +299,11 @@ def _rows(
             yield RawImage(image_id, data, label, labels and labels.spelling(row))
 
 
-def _image_bytes(scalar: pa.Scalar, file: str | None, table_uri: str) -> bytes | str:
-    """The bytes of one image, or why there are none."""
+def image_bytes(scalar: pa.Scalar, file: str | None, table_uri: str) -> bytes | str:
+    """Return the bytes of one image, or why there are none.
+
+    file: the name that its row gives, of a file beside the table, for a row without bytes.
+    """
     if not scalar.is_valid:
         try:
             return read_beside(table_uri, file) if file else "no image bytes"

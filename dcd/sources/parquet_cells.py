@@ -37,7 +37,11 @@ class Columns:
     code_book: Names | None = None
 
     def names(self) -> list[str]:
-        return [name for name in (self.image, self.id, self.label) if name]
+        return [self.image, *self.beside_image()]
+
+    def beside_image(self) -> list[str]:
+        """Return the columns that tell of an image without its bytes."""
+        return [name for name in (self.id, self.label) if name]
 
 
 def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
