@@ -9,18 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 
-import pyarrow as pa
-
 from dcd.config import DataConfig
 from dcd.errors import DataError, LabelError
 from dcd.images.formats import is_image_name
 from dcd.sources.class_folders import PIECE_IMAGES
 from dcd.sources.files import count_manifest
 from dcd.sources.objects import Object, object_uri
-from dcd.sources.parquet import Footer, open_parquet, read_footer
+from dcd.sources.parquet import UNREADABLE, Footer, open_parquet, read_footer
 from dcd.sources.parquet_cells import OTHER_IMAGE_COLUMNS
 from dcd.sources.passed_over import PassedOver, is_hidden, other_form, why_no_image
-from dcd.sources.records import LABEL_COLUMNS, Format, Shard
+from dcd.sources.records import LABEL_COLUMNS, Format, Shard, label_names
 from dcd.sources.tables import TEXT_TABLES
 from dcd.store.filesystems import Location
 from dcd.store.keys import digest, slug
@@ -172,16 +170,12 @@ def _manifest_shards(root: Location, data: DataConfig, item: Object) -> list[Sha
 def _refuse_hive_column(uri: str, data: DataConfig) -> None:
     """Raises DataError where the label stands in a folder's name alone, `label=cat/0.parquet`."""
     folders = dict(_HIVE.findall(uri))
-    label = next((c for c in _label_columns(data) if c in folders), None)
+    label = next((c for c in label_names(data.label_column) if c in folders), None)
     if label is not None and label not in _column_names(uri):
         raise DataError(
             f"{data.images}: {uri} lies in a Hive partition, and the names of folders are not read "
             f"as columns; write the column {label!r} into the files, or give a labels table"
         )
-
-
-def _label_columns(data: DataConfig) -> tuple[str, ...]:
-    return (data.label_column,) if data.label_column else LABEL_COLUMNS
 
 
 def _is_manifest(uri: str, data: DataConfig) -> bool:
@@ -199,7 +193,7 @@ def _column_names(uri: str) -> list[str]:
     """Of a Parquet file; none where it is damaged."""
     try:
         return open_parquet(uri).schema_arrow.names
-    except (pa.ArrowException, OSError):
+    except UNREADABLE:
         return []
 
 

@@ -13,12 +13,12 @@ from dcd.images.formats import REFUSED, suffix_of
 from dcd.sources.class_folders import PIECE_IMAGES, images_among, is_img2dataset
 from dcd.sources.objects import OPENED, Object, find_objects, read_range, stat_object
 from dcd.sources.records import (
-    LABEL_COLUMNS,
     MAX_IMAGE_BYTES,
     ListedImage,
     RawImage,
     Reject,
     Shard,
+    label_names,
     short_id,
     unreadable_label,
 )
@@ -197,8 +197,7 @@ def _manifest_rows(uri: str, data: DataConfig, start: int = 0) -> Iterator[_Row]
             f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
             f"found {table.names}"
         )
-    wanted = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    columns = [name for name in wanted if name in table.names]
+    columns = [name for name in label_names(data.label_column) if name in table.names]
     refuse_look_alikes(table.names, ["uri", data.id_column, *columns], uri)
     for whole in table.batches():
         batch = whole.slice(min(start, whole.num_rows))

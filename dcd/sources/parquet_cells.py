@@ -9,7 +9,7 @@ import pyarrow as pa
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound
 from dcd.sources.objects import is_local, read_range, stat_object
-from dcd.sources.records import LABEL_COLUMNS, MAX_IMAGE_BYTES
+from dcd.sources.records import MAX_IMAGE_BYTES, label_names
 from dcd.sources.tables import refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import locate
@@ -88,8 +88,7 @@ def label_column(schema: pa.Schema, data: DataConfig) -> str | None:
 
 def label_columns(schema: pa.Schema, data: DataConfig) -> list[str]:
     """Return the columns that may hold the labels, the one that is taken first."""
-    labels = (data.label_column,) if data.label_column else LABEL_COLUMNS
-    return [name for name in labels if name in schema.names]
+    return [name for name in label_names(data.label_column) if name in schema.names]
 
 
 def label_form(schema: pa.Schema, data: DataConfig) -> LabelForm | None:

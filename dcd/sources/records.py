@@ -57,6 +57,11 @@ class Reject:
     reason: str
 
 
+def label_names(label_column: str | None) -> tuple[str, ...]:
+    """Return the names that labels may stand under: the one that is asked for, or the usual."""
+    return (label_column,) if label_column else LABEL_COLUMNS
+
+
 def short_id(text: str) -> str:
     """Make an id for a reject: valid Unicode of bounded length."""
     clean = text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,7 +8,7 @@ webdataset library has it.
 import json
 from collections.abc import Callable, Collection
 
-from dcd.sources.records import LABEL_COLUMNS
+from dcd.sources.records import label_names
 from dcd.tables.labels import label_text
 
 LABEL_SUFFIXES = ("json", "cls", "txt")
@@ -75,8 +75,7 @@ def _of_json(data: bytes, label_column: str | None) -> object:
     """A field of an object, or a document that is the label itself."""
     record = json.loads(data)
     if isinstance(record, dict):
-        columns = (label_column,) if label_column else LABEL_COLUMNS
-        values = (record.get(column) for column in columns)
+        values = (record.get(column) for column in label_names(label_column))
         return next((value for value in values if label_text(value) is not None), None)
     if isinstance(record, list):
         raise ValueError(".json: expected an object or a label, found a list")
