@@ -36,12 +36,14 @@ def gather(
     every = list(shard_names)
     read = (keys.embeddings(source_id, encoder_id, shard) for shard in every)
     if labels is None:
-        parts = [_with_shard(_rows_of(store, key), s) for s, key in zip(every, read, strict=True)]
+        parts = [
+            _with_shard(finite_rows(store, key), s) for s, key in zip(every, read, strict=True)
+        ]
     else:
         ids = ((shard, _ids(store, key)) for shard, key in zip(every, read, strict=True))
         parts = [
             _with_shard(
-                _rows_of(store, keys.embeddings(source_id, encoder_id, shard)), shard
+                finite_rows(store, keys.embeddings(source_id, encoder_id, shard)), shard
             ).filter(mask)
             for shard, mask in _labelled_rows(ids, labels["image_id"])
         ]
@@ -75,8 +77,8 @@ def _ids(store: Store, key: str) -> pa.Array:
     return store.read_table(key, ["image_id"])["image_id"].combine_chunks()
 
 
-def _rows_of(store: Store, key: str) -> pa.Table:
-    """A shard's embeddings. Raises ObjectUnreadable if they are damaged or not finite."""
+def finite_rows(store: Store, key: str) -> pa.Table:
+    """Read a table of embeddings. Raises ObjectUnreadable if it is damaged or not finite."""
     rows = store.read_table(key)
     if why := why_not_finite(rows):
         raise store.damaged(key, why)

@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 from dcd.config import DataConfig, Split
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
-from dcd.splits.gather import gather
+from dcd.splits.gather import finite_rows, gather
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
 from dcd.tables.labels import stand_as_cleaned
-from dcd.tables.vectors import why_not_finite
 
 # Raised whenever a stage's output would change for the same inputs.
 _SPLIT_FORMAT = 2
@@ -136,11 +135,7 @@ def split_table(store: Store, split: SplitInfo) -> pa.Table:
 
 @lru_cache(maxsize=8)
 def _split_table(url: str, split_id: str) -> pa.Table:
-    store, key = Store(url), keys.split(split_id)
-    table = store.read_table(key)
-    if why := why_not_finite(table):
-        raise store.damaged(key, why)
-    return table
+    return finite_rows(Store(url), keys.split(split_id))
 
 
 def blocked_content(store: Store, splits: Mapping[Split, SplitInfo]) -> pa.Table:
