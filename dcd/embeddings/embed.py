@@ -26,7 +26,13 @@ from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.sources.source import Source
 from dcd.store import Store, keys
-from dcd.store.requests import METADATA_READ, MISSED, REQUESTS_AT_ONCE, Requests, writing_requests
+from dcd.store.requests import (
+    METADATA_MISSED,
+    METADATA_READ,
+    REQUESTS_AT_ONCE,
+    Requests,
+    writing_requests,
+)
 from dcd.tables import schemas
 from dcd.tables.labels import stand_as_cleaned
 from dcd.tables.vectors import vector_lists
@@ -192,7 +198,7 @@ def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
 
     n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
     """
-    looked = METADATA_READ if is_there else MISSED
+    looked = METADATA_READ if is_there else METADATA_MISSED
     return looked if n_bytes is None else looked + writing_requests(0) + writing_requests(n_bytes)
 
 

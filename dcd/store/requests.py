@@ -37,9 +37,10 @@ def total(parts: Iterable[Requests]) -> Requests:
 
 
 # What a look at one object costs on S3: is it there (s3fs then asks whether it is a folder), what
-# are its bytes, what stands in its footer.
+# are its bytes, what stands in its footer (Arrow asks for no folder).
 FOUND, MISSED = Requests(n_head=1), Requests(n_head=1, n_list=1)
 BYTES_READ = METADATA_READ = Requests(n_get=1, n_head=1)
+METADATA_MISSED = Requests(n_head=1)
 _LISTED_AT_ONCE = 1000
 _UPLOAD_PART_BYTES = 50 * 2**20  # s3fs's: an object of two parts or more is uploaded in parts
 _ARROW_READ_BYTES = 32 * 2**20  # Arrow joins neighbouring columns up to this size
