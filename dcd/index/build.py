@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dcd.config import IndexConfig, PoolConfig
 from dcd.embeddings.read import ShardEntry, find_embedded, read_labels, read_rows
 from dcd.errors import CountMismatch, DataError
-from dcd.index.identities import refuse_two_images
+from dcd.index.identities import ID_COLUMNS, refuse_two_images
 from dcd.index.info import IndexInfo, ListInfo, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.index.plan import (
@@ -65,7 +65,7 @@ def build_index(
     if planned.base is None:
         return _build(store, pool, encoder_id, embedded, labels, config, sources)
     if planned.work == "none":
-        return planned.base
+        return _with_checked_ids(store, planned.base, config)
     return _append(store, planned.base, embedded, labels, config, sources)
 
 
@@ -111,6 +111,7 @@ def _build(
         storage=config.storage,
         code_recall=observers.judge.code_recall(),
         lists=lists,
+        one_image_an_id=True,
         **asdict(observers.tally),
     )
     info = replace(info, explanation=_explanation(info, config, observers.judge.n_queries()))
@@ -140,17 +141,17 @@ def _append(
     )
     observers.sample.take(pool_sample(store, base))
     of_base = read_directory(store, base)
+    there = read_pieces(store, of_base, ID_COLUMNS)
 
     def known(label: str) -> pa.Table | None:
         runs = of_base.filter(pc.equal(of_base["label"], label))
-        pieces = read_pieces(store, runs, ["image_id", "shard", "content_hash"])
+        pieces = read_pieces(store, runs, ID_COLUMNS)
         found = [piece.drop_columns("list") for piece in pieces]
         return pa.concat_tables(found).combine_chunks() if found else None
 
     rows = labelled(
         read_rows(store, new), labels, base.dim, config.max_memory_bytes, observers.tally
     )
-    there = read_pieces(store, of_base, ["image_id", "shard", "content_hash"])
     taken = refuse_two_images(rows, there, config.max_memory_bytes)
     added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
     directory = pa.concat_tables([of_base, added])
@@ -162,10 +163,26 @@ def _append(
         segments=(*base.segments, index_id),
         explanation=f"{base.explanation} Since then {len(base.segments)} times appended to; "
         "recall as measured before.",
+        one_image_an_id=True,
         **asdict(observers.tally),
     )
     _publish(store, info, directory, observers.sample, sources)
     return info
+
+
+def _with_checked_ids(store: Store, index: IndexInfo, config: IndexConfig) -> IndexInfo:
+    """Look once through an index that was written before an id had to name one image.
+
+    Raises DataError if an id names two: what is selected on it would train on the wrong vector.
+    """
+    if index.one_image_an_id:
+        return index
+    there = read_pieces(store, read_directory(store, index), ID_COLUMNS)
+    for _ in refuse_two_images((), there, config.max_memory_bytes):
+        pass
+    checked = replace(index, one_image_an_id=True)
+    write_info(store, checked)
+    return checked
 
 
 def _write_parts(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from dcd.errors import DataError
 from dcd.tables.sql import connect, ids_of_two_images, note_ids
 
-_COLUMNS = ["image_id", "shard", "content_hash"]
+ID_COLUMNS = ["image_id", "shard", "content_hash"]
 _ROWS_AT_ONCE = 100_000
 
 
@@ -35,7 +35,7 @@ def refuse_two_images(
         n_waiting = 0
         known = ((piece, False) for piece in there)
         for piece, is_new in chain(known, ((piece, True) for piece in rows)):
-            waiting.append(piece.select(_COLUMNS))
+            waiting.append(piece.select(ID_COLUMNS))
             n_waiting += piece.num_rows
             if n_waiting >= _ROWS_AT_ONCE:
                 note_ids(connection, pa.concat_tables(waiting))

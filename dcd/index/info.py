@@ -30,6 +30,7 @@ class IndexInfo:
     n_rows = n_images - n_unlabelled - n_duplicates + n_extra_labels = sum of label_counts.
     segments: the indexes whose files hold the rows, this one last. code_recall: recall@50 of the
     codes against float16, None for float16. explanation: why it is laid out as it is.
+    one_image_an_id: no id was found to name two images; False: written before this was looked at.
     """
 
     pool: str
@@ -47,6 +48,7 @@ class IndexInfo:
     code_recall: float | None = None
     lists: Mapping[str, ListInfo] = field(default_factory=dict)
     explanation: str = ""
+    one_image_an_id: bool = False
 
     @property
     def prefix(self) -> str:

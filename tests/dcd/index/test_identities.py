@@ -6,8 +6,10 @@ import pytest
 
 from dcd.config import IndexConfig
 from dcd.errors import DataError
+from dcd.index import build
 from dcd.index.build import build_index
 from dcd.index.identities import refuse_two_images
+from dcd.index.info import info_key
 from dcd.store import Store
 from dcd.tables import schemas
 from tests.dcd.index.vector_pools import ENCODER, POOL, content, put_shard
@@ -41,6 +43,37 @@ def test_appending_refuses_the_id_of_an_indexed_image_under_another_label(store:
 def test_one_image_in_two_shards_and_under_two_labels_is_one_image(store: Store):
     put_shard(store, "s1", ["c0", "d1"], ["dog", "dog"], VECTORS[:2])
     assert build_index(store, POOL, ENCODER, ["s0", "s1"], None).n_rows == 6
+
+
+def as_written_before(store: Store, shards: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """An index by a version that did not look at ids. Returns the key of its index.json."""
+    with monkeypatch.context() as older:
+        older.setattr(build, "refuse_two_images", lambda rows, there, max_memory_bytes: rows)
+        key = info_key(POOL, ENCODER, build_index(store, POOL, ENCODER, shards, None).index_id)
+    described = store.read_json(key)
+    del described["one_image_an_id"]
+    store.write_json(key, described)
+    return key
+
+
+def test_an_older_index_is_refused_if_an_id_names_two_images(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    put_shard(store, "s1", ["c0"], ["dog"], VECTORS[:1], [content("a dog")])
+    as_written_before(store, ["s0", "s1"], monkeypatch)
+    with pytest.raises(DataError, match=r"'c0' names different images in the shards s0 and s1"):
+        build_index(store, POOL, ENCODER, ["s0", "s1"], None)
+
+
+def test_an_older_index_is_looked_through_once(store: Store, monkeypatch: pytest.MonkeyPatch):
+    key = as_written_before(store, ["s0"], monkeypatch)
+    index = build_index(store, POOL, ENCODER, ["s0"], None)
+    assert index.one_image_an_id
+    assert store.read_json(key)["one_image_an_id"]
+    for vectors in store.keys_under(index.prefix):
+        if "vectors" in vectors:
+            store.delete(vectors)
+    assert build_index(store, POOL, ENCODER, ["s0"], None) == index
 
 
 def test_images_that_take_part_in_nothing_do_not_matter(store: Store):
