@@ -1,4 +1,8 @@
+import pytest
+
 from benchmarks.gate_level import passed_share
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_the_error_sample_chose_keeps_the_gates_level():

@@ -1,7 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import numpy as np  # noqa: F401 - loads the library whose threads are counted
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 

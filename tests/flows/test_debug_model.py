@@ -89,6 +89,7 @@ def test_embeddings_reconcile_with_the_pool(first):
     assert sum(store.read_table(key, ["image_id"]).num_rows for key in keys) == 72
 
 
+@pytest.mark.slow
 def test_what_pruning_takes_is_made_again(first):
     config, info = first
     store = Store(config.store)

@@ -14,7 +14,7 @@ def dcd():
 
 
 def test_run_writes_the_metrics_and_names_the_report(dcd, tmp_path, prefect_home):
-    config = write_case(tmp_path, seeds=(0,))
+    config = write_case(tmp_path, seeds=(0,), compare={"baselines": ["none"]})
     result = dcd("run", config, "--json", tmp_path / "metrics.json")
     assert result.exit_code == 0, result.output
     assert "report.html" in result.output
