@@ -1,7 +1,8 @@
 """A comparison on real images with real label noise, from an empty store to the table.
 
 make cifar10n, make cifar100, make domains (JSON=FILE writes the metrics); or
-python -m benchmarks.real cifar10n|cifar100|domains|PATH.yaml [--json FILE]
+python -m benchmarks.real cifar10n|cifar100|domains|PATH.yaml [--objectives] [--json FILE]
+With --objectives the same selection stands in the table once more for every objective.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.table import headline, table
-from dcd.config import BASELINES, load_config
+from dcd.config import BASELINES, Objective, RunConfig, load_config
 from dcd.errors import ConfigError, DCDError
 from flows.cli.console import configure_prefect, leaving
 
@@ -20,13 +21,26 @@ _HOME = Path(__file__).parent
 _NO_DATA = 2
 
 
-def run(config_path: Path, json_file: Path | None) -> None:
+OBJECTIVES: tuple[Objective, ...] = ("fixed", "failures_first", "both")
+
+
+def with_objectives(config: RunConfig) -> RunConfig:
+    """The config and, beside `selected`, its selection by every objective, named after it."""
+    chosen = {
+        str(name): config.selection.model_copy(update={"objective": name}) for name in OBJECTIVES
+    }
+    compare = config.compare.model_copy(
+        update={"selections": {**chosen, **config.compare.selections}}
+    )
+    return config.model_copy(update={"compare": compare})
+
+
+def run(config: RunConfig, json_file: Path | None) -> None:
     """Run the config, write its metrics, print the table and the headline."""
     configure_prefect(verbose=False)
     from dcd.runs.run import read_metrics
     from flows.debug_model import debug_model
 
-    config = load_config(config_path)
     started = time.perf_counter()
     info = debug_model(config)
     minutes = (time.perf_counter() - started) / 60
@@ -35,7 +49,9 @@ def run(config_path: Path, json_file: Path | None) -> None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print(table(rows))  # pyright: ignore[reportArgumentType]
     print()
-    print(headline(rows, "selected", BASELINES))  # pyright: ignore[reportArgumentType]
+    shown = [name for name in ("selected", *OBJECTIVES) if any(r["method"] == name for r in rows)]
+    for name in shown:
+        print(headline(rows, str(name), BASELINES))  # pyright: ignore[reportArgumentType]
     print(f"{minutes:.1f} minutes. Report: {info.report}")
 
 
@@ -54,6 +70,7 @@ def missing_data(config_path: Path) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", help="cifar10n, cifar100, domains, or the path of a config")
+    parser.add_argument("--objectives", action="store_true", help="compare the objectives too")
     parser.add_argument("--json", type=Path, help="write the metrics there, as dcd run --json does")
     args = parser.parse_args()
     named = _HOME / f"{args.benchmark}.yaml"
@@ -62,7 +79,8 @@ def main() -> None:
         if complaint := missing_data(config_path):
             print(complaint, file=sys.stderr)
             sys.exit(_NO_DATA)
-        run(config_path, args.json)
+        config = load_config(config_path)
+        run(with_objectives(config) if args.objectives else config, args.json)
     except ConfigError as error:
         print("\n".join(error.problems), file=sys.stderr)
         sys.exit(_NO_DATA)

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.cells.recipe import Candidates, JudgedEnds, choose_head, judge_ends
+from dcd.cells.candidates import Candidates
+from dcd.cells.cross_fitting import JudgedEnds, judge_ends
+from dcd.cells.recipe import choose_head
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.encoders.encoder import load_network, preprocess_of
 from dcd.evaluation.choice import mixture_name

@@ -18,10 +18,12 @@ from dcd.config import Objective
 
 _LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _DEGREE = 2  # of the curve through a line
-# failures_first: val may lose as much as the gate lets test lose, less what noise may hide. With
-# few images noise would hide everything, so no more than a point is asked for.
-_MARGIN, _MOST_NOISE = 0.005, 0.01
+# failures_first: by how much val must be above none's, a standard error, but no more than this nor
+# than the baselines show to be possible. The gate needs to see a gain of 0.3 points with 10,000
+# images of test at its usual margin.
+_MOST_NOISE = 0.01
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
+_BEHIND = 0.004  # both: or this much: a loss that nobody would notice
 _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val against a baseline
 
 
@@ -52,11 +54,13 @@ class Candidate:
 
 
 def mixture_name(shares: Mapping[str, float]) -> str:
-    """Say shares in words; a share of 1 is the name alone."""
-    parts = [(name, share) for name, share in shares.items() if share]
-    if len(parts) == 1:
-        return parts[0][0]
-    return " + ".join(f"{share:g} {name}" for name, share in parts)
+    """Say shares in words; a share of 1 is the name alone, and one below 0 is taken off."""
+    text = ""
+    for name, share in sorted(shares.items(), key=lambda part: -part[1]):
+        size = "" if abs(share) == 1 else f"{abs(share):g} "
+        sign = (" - " if text else "-") if share < 0 else (" + " if text else "")
+        text += f"{sign}{size}{name}" if share else ""
+    return text
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,10 @@ def choose_model(
 ) -> Choice:
     """Choose by the objective; `none` must be among the models, as the only part of one of them.
 
-    failures_first: the best on failures of those that are not worse than `none` on val. both: the
-    best on failures of those that no baseline beats on val or failures, or that are the least
-    beaten. A number: the most of failures + number · val. Of equally good ones the best on val.
+    failures_first: the best on failures of those that are surely not worse than `none` on val.
+    both: the best on failures of those that no baseline beats on val or failures, or that are the
+    least beaten. A number: the most of failures + number · val. Of equally good ones the best on
+    val.
     None that a baseline beats on both is taken, nor one that is behind a baseline on val for a gain
     on failures that may be noise. judged_on: the split that the failures are of, for the reason.
     """
@@ -88,8 +93,8 @@ def choose_model(
     score = smoothed(models, np.array([m.levels[1] for m in models]))
     every = range(len(models))
     if objective == "failures_first":
-        allowed = [i for i in every if level[i] >= least_level(models[i], none)]
-        why = "the best on failures held out, of what is not worse than none on val"
+        allowed = [i for i in every if level[i] >= least_level(models[i], none, known)]
+        why = "the best on failures held out, of what is surely not worse than none on val"
     elif objective == "both":
         behind = [_most_behind(m, known, (level[i], score[i])) for i, m in enumerate(models)]
         # Where every model is behind some baseline: those that are the least so.
@@ -128,12 +133,14 @@ def standard_error(one: np.ndarray, other: np.ndarray) -> float:
     return float(difference.std() / np.sqrt(len(difference)))
 
 
-def least_level(model: Candidate, none: Candidate) -> float:
-    """The level on val from which a model is not worse than another.
+def least_level(model: Candidate, none: Candidate, baselines: Sequence[Candidate]) -> float:
+    """The level on val from which a model is surely not worse than `none`.
 
-    That is where it is behind by no more than the margin, less a standard error.
+    A standard error above it, or as far above it as the best baseline, if that is less: where the
+    pool does not help on val, nothing that helps the failures would be left.
     """
-    return none.levels[0] + min(standard_error(model.val, none.val), _MOST_NOISE) - _MARGIN
+    possible = max(baseline.levels[0] for baseline in baselines) - none.levels[0]
+    return none.levels[0] + min(standard_error(model.val, none.val), _MOST_NOISE, max(possible, 0))
 
 
 def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None) -> np.ndarray:
@@ -165,6 +172,8 @@ def _most_behind(
 ) -> float:
     """By how many standard errors a model is behind a baseline at most, on val or failures.
 
+    A gap that nobody would notice is none.
+
     levels: its accuracies there.
     """
     behind = [0.0]
@@ -173,7 +182,7 @@ def _most_behind(
             (other.levels[0] - levels[0], model.val, other.val),
             (other.levels[1] - levels[1], model.failures, other.failures),
         ):
-            behind.append(gap / _noise(own, theirs))
+            behind.append(0.0 if gap <= _BEHIND else gap / _noise(own, theirs))
     return max(behind)
 
 

@@ -14,6 +14,8 @@ from dcd.training.losses import EVERY, ImageLosses, high_loss, image_losses
 
 # From a cross-entropy solution the rest of the way is short.
 _MAX_ITERATIONS = 100
+# The last step's gain, as a share of the loss, that ends a descent; the first is scipy's own.
+EXACT, NEAR = 2.220446049250313e-09, 1e-5
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 
 
@@ -23,20 +25,22 @@ def fit_head(
     standardizer: Standardizer,
     config: TrainingConfig,
     start: LinearHead | None = None,
+    tolerance: float = EXACT,
 ) -> LinearHead:
     """Fit a head as `config` says; deterministic.
 
     Without options against label noise it is `dcd.training.head.train_head`. With `drop_high_loss`
     a first fit to all images gives the losses. start: where a loss that is not convex is descended
-    from; default: the cross-entropy solution. Raises what `train_head` raises.
+    from; default: the cross-entropy solution. tolerance: of `descend`, for such losses. Raises
+    what `train_head` raises.
     """
-    head = _fit(data, standardizer, config, start)
+    head = _fit(data, standardizer, config, start, tolerance)
     if config.drop_high_loss == 0 or not data.doubt.weak.any():
         return head
     logits = data.features @ head.weight.T + head.bias
     losses, _ = _losses_of(data, config)(logits, EVERY)
     kept = np.flatnonzero(~high_loss(losses, data.doubt.weak, config.drop_high_loss))
-    return _fit(data.take(kept), standardizer, config, start)
+    return _fit(data.take(kept), standardizer, config, start, tolerance)
 
 
 def _fit(
@@ -44,16 +48,17 @@ def _fit(
     standardizer: Standardizer,
     config: TrainingConfig,
     start: LinearHead | None,
+    tolerance: float,
 ) -> LinearHead:
     softened = config.soft_labels != "none" or config.loss == "forward"
     if config.q == 0 and not (softened and data.doubt.weak.any()):
         return train_head(data, standardizer, config.l2)
-    if start is not None:
-        return descend(start, data, _losses_of(data, config), standardizer, config.l2)
-    # The forward correction starts where the true labels lead; pool images only shift that.
-    first = np.flatnonzero(~data.doubt.weak) if config.loss == "forward" else np.arange(len(data))
-    start = train_head(data.take(first), standardizer, config.l2)
-    return descend(start, data, _losses_of(data, config), standardizer, config.l2)
+    if start is None:
+        # The forward correction starts where the true labels lead; pool images only shift that.
+        forward = config.loss == "forward"
+        first = np.flatnonzero(~data.doubt.weak) if forward else np.arange(len(data))
+        start = train_head(data.take(first), standardizer, config.l2)
+    return descend(start, data, _losses_of(data, config), standardizer, config.l2, tolerance)
 
 
 def _losses_of(data: TrainingSet, config: TrainingConfig) -> ImageLosses:
@@ -67,11 +72,13 @@ def descend(
     losses_of: ImageLosses,
     standardizer: Standardizer,
     l2: float,
+    tolerance: float = EXACT,
 ) -> LinearHead:
     """Go on from `start` to the local optimum that L-BFGS reaches.
 
     These losses are not convex, so where one starts matters; starting at a cross-entropy solution
-    makes it deterministic.
+    makes it deterministic. tolerance: the descent ends where a step gains less than this share of
+    the loss.
     """
     standardised = data.features - standardizer.mean
     standardised /= standardizer.std
@@ -85,7 +92,7 @@ def descend(
 
         w = start.weight * standardizer.std
         first = np.concatenate([w.ravel(), start.bias + start.weight @ standardizer.mean])
-        options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4}
+        options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-4, "ftol": tolerance}
         best = minimize(fun, first.astype(float), jac=True, method="L-BFGS-B", options=options).x
     w = best[:-n_classes].reshape(n_classes, dim) / standardizer.std
     b = best[-n_classes:] - w @ standardizer.mean

@@ -1,0 +1,91 @@
+"""What the ends of a recipe (`dcd.cells.recipe`) are trained on, and with which weights. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcd.config import TrainingConfig
+from dcd.training.data import TrainingSet
+from dcd.training.head import loss_weights
+from dcd.training.losses import LabelDoubt
+
+MIN_AGREEMENT = 0.3  # of filtered_pool, as the baseline of that name has it by default
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What the ends are trained on: N images of train, then P of the pool, then E failures.
+
+    features: (N + P + E, D) float32. labels: of all. agreement: (P,) in 0…1. added_weight: (P + E,)
+    in the loss of `targeted`. asked: (A, 2) int, which pool image (of P) was picked for which
+    failure (of E). unasked_weight: of a pool image there that no failure asks for. doubt: of all
+    labels.
+    """
+
+    features: np.ndarray
+    labels: list[str]
+    classes: tuple[str, ...]
+    n_train: int
+    agreement: np.ndarray
+    added_weight: np.ndarray
+    asked: np.ndarray
+    unasked_weight: float
+    doubt: LabelDoubt
+
+    @property
+    def failure_labels(self) -> list[str]:
+        return self.labels[self.n_train + len(self.agreement) :]
+
+    def weights(self, end: str, known: np.ndarray | None = None) -> np.ndarray:
+        """(P + E,) of the added images; 0: the end is not trained on it.
+
+        known: (E,) bool, the failures that there are; default: all.
+        """
+        n_pool = len(self.agreement)
+        is_pool = np.arange(len(self.added_weight)) < n_pool
+        known = np.ones(len(is_pool) - n_pool, bool) if known is None else known
+        match end:
+            case "none":
+                return np.zeros(len(is_pool))
+            case "error_sample":
+                return np.r_[np.zeros(n_pool), known.astype(float)]
+            case "whole_pool":
+                return np.where(is_pool, 1.0, 0.0)
+            case "filtered_pool":
+                agreeing = np.zeros(len(is_pool), bool)
+                agreeing[:n_pool] = self.agreement >= MIN_AGREEMENT
+                return np.where(agreeing, 1.0, 0.0)
+            case _:
+                return self._targeted(known)
+
+    def _targeted(self, known: np.ndarray) -> np.ndarray:
+        """The selection that fewer failures would have made, its share of the loss being kept."""
+        if known.all():
+            return self.added_weight
+        n_pool = len(self.agreement)
+        asked, still = np.zeros((2, len(self.added_weight)), bool)
+        asked[self.asked[:, 0]], asked[n_pool:] = True, True
+        still[self.asked[known[self.asked[:, 1]], 0]], still[n_pool:] = True, known
+        weight = np.where(asked & ~still, self.unasked_weight, self.added_weight)
+        weight[n_pool:][~known] = 0.0
+        before, after = self.added_weight[asked].sum(), weight[asked & still].sum()
+        return np.where(asked & still, weight * (before / after if after else 1.0), weight)
+
+
+def training_set(
+    candidates: Candidates,
+    features: np.ndarray,
+    added: np.ndarray,
+    kept: np.ndarray,
+    config: TrainingConfig,
+) -> TrainingSet:
+    """What an end is trained on, those of train being `kept`.
+
+    features: of all, in any space. added: (P + E,), weights of the added images.
+    """
+    used = np.flatnonzero(added > 0)
+    rows = np.concatenate([np.flatnonzero(kept), candidates.n_train + used])
+    labels = [candidates.labels[i] for i in rows.tolist()]
+    weight = loss_weights(labels, int(kept.sum()), added[used], config)
+    doubt = candidates.doubt.take(rows)
+    return TrainingSet(features[rows], labels, candidates.classes, weight, doubt)

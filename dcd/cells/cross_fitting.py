@@ -1,0 +1,187 @@
+"""Judge the ends of a recipe by images that their heads did not see. Pure.
+
+One cross-validation of train and error sample asks both: of train it says what a model is worth on
+images like test (val), of the error sample what it is worth on failures. An image is judged by
+heads that saw neither it nor what it would have picked from the pool (Stone 1974, "Cross-validatory
+choice and assessment of statistical predictions", JRSS B 36:111). The fits are made in fewer
+dimensions, and the final ones start from there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dcd.cells.candidates import Candidates, training_set
+from dcd.cells.lines import ENDS
+from dcd.config import TrainingConfig
+from dcd.threads import one_blas_thread
+from dcd.training.head import LinearHead, Standardizer, class_indices, fit_standardizer
+from dcd.training.head_average import Compression, fit_compression
+from dcd.training.robust_head import NEAR, fit_head
+
+_MANY_ROWS = 10_000  # beyond them fewer folds: each costs a fit of every end
+_FOLDS = {"few": 5, "many": 3}
+# Without the pool a head has little but train, and would be judged poorer than it is for what is
+# held out: more folds, while train is small enough to gain by them.
+_FOLDS_OF_SMALL_TRAIN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What the ends say of images that they did not see.
+
+    val, failures: logits (V, C) and (E, C) by end. val_truth, failures_truth: (V,) and (E,), class
+    indices. V leaves out what is the only image of its class.
+    """
+
+    val: Mapping[str, np.ndarray]
+    failures: Mapping[str, np.ndarray]
+    val_truth: np.ndarray
+    failures_truth: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedEnds:
+    """The ends by name, before anything is chosen. starts: heads on compressed features."""
+
+    candidates: Candidates
+    compression: Compression
+    starts: Mapping[str, LinearHead]
+    held_out: HeldOut
+
+
+@one_blas_thread()
+def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
+    """Fit the ends in fewer dimensions, on everything and by cross-validation. Deterministic.
+
+    This is most of the recipe's work, and no objective changes it. Raises what `fit_head` raises.
+    """
+    standardizer = fit_standardizer(candidates.features[: candidates.n_train])
+    compression = fit_compression(candidates.features, standardizer)
+    few = _Fewer(candidates, compression, config)
+    fitted = {end: few.cross_fit(end) for end in ENDS}
+    judges = few.fold >= 0
+    truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
+    held_out = HeldOut(
+        {end: found.val[judges] for end, found in fitted.items()},
+        {end: found.failures for end, found in fitted.items()},
+        truth[judges],
+        class_indices(candidates.failure_labels, candidates.classes),
+    )
+    starts = {end: found.head for end, found in fitted.items()}
+    return JudgedEnds(candidates, compression, starts, held_out)
+
+
+def folds(labels: Sequence[str], n: int) -> np.ndarray:
+    """The fold of every image (N,), drawn within its class; -1: the only image of a class."""
+    rng = np.random.default_rng(0)
+    fold = np.full(len(labels), -1)
+    _, target = np.unique(labels, return_inverse=True)
+    for members in (np.flatnonzero(target == i) for i in range(target.max() + 1)):
+        if len(members) > 1:
+            fold[rng.permutation(members)] = np.arange(len(members)) % n
+    return fold
+
+
+def failure_folds(labels: Sequence[str], n: int) -> np.ndarray:
+    """The fold of every failure (E,): of a class in turn, and the classes one after the other."""
+    order = np.argsort(np.array(labels), kind="stable")
+    fold = np.empty(len(labels), int)
+    fold[order] = np.arange(len(labels)) % n
+    return fold
+
+
+@dataclass(frozen=True, eq=False)
+class _CrossFitted:
+    """The head of everything, and logits (N, C), (E, C) by heads that did not see the image."""
+
+    head: LinearHead
+    val: np.ndarray
+    failures: np.ndarray
+
+
+class _Fewer:
+    """The candidates in fewer dimensions, and the heads that are fitted there."""
+
+    def __init__(self, candidates: Candidates, compression: Compression, config: TrainingConfig):
+        self._of = candidates
+        self._config = config
+        self._features = compression.compress(candidates.features)
+        dim = self._features.shape[1]
+        self._as_they_are = Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+        n_folds = _FOLDS["many" if len(candidates.features) > _MANY_ROWS else "few"]
+        self.fold = folds(candidates.labels[: candidates.n_train], n_folds)
+        n_more = n_folds if candidates.n_train > _MANY_ROWS else _FOLDS_OF_SMALL_TRAIN
+        self._fold_without_pool = folds(candidates.labels[: candidates.n_train], n_more)
+        self.failure_fold = failure_folds(candidates.failure_labels, n_folds)
+
+    def cross_fit(self, end: str) -> _CrossFitted:
+        """Fit one end with every fold left out, and with none."""
+        weight = self._of.weights(end)
+        n_pool = len(self._of.agreement)
+        if (weight[:n_pool] > 0).any():
+            return self._cross_fit_with_pool(end)
+        return self._cross_fit_without_pool(end, has_failures=bool((weight > 0).any()))
+
+    def _cross_fit_with_pool(self, end: str) -> _CrossFitted:
+        """Hold out of train and of the failures at once: each fit is dear.
+
+        The heads start from one that saw nothing but the pool, and so no image that is held out:
+        most of the way is shared.
+        """
+        n_pool, start = len(self._of.agreement), self._of_pool_alone
+        logits = np.zeros((len(self._features), len(self._of.classes)), np.float32)
+        held_out = np.concatenate([self.fold, np.full(n_pool, -1), self.failure_fold])
+        for fold in range(held_out.max() + 1):
+            head = self._fit(end, self.fold != fold, self.failure_fold != fold, start)
+            out = held_out == fold
+            logits[out] = self._logits(head, out)
+        head = self._fit(end, *self._everything, start)
+        return _CrossFitted(head, *self._parted(logits))
+
+    def _cross_fit_without_pool(self, end: str, has_failures: bool) -> _CrossFitted:
+        """Hold out of train and of the failures in turn: the fits are cheap."""
+        all_train, all_failures = self._everything
+        head = self._fit(end, all_train, all_failures)
+        val, failures = self._parted(self._logits(head, slice(None)))
+        of_train, of_failures = self._parted(self._features)
+        for fold in range(self._fold_without_pool.max() + 1):
+            out = self._fold_without_pool == fold
+            part = self._fit(end, ~out, all_failures)
+            val[out] = of_train[out] @ part.weight.T + part.bias
+        for fold in range(self.failure_fold.max(initial=-1) + 1) if has_failures else ():
+            out = self.failure_fold == fold
+            part = self._fit(end, all_train, ~out)
+            failures[out] = of_failures[out] @ part.weight.T + part.bias
+        return _CrossFitted(head, val, failures)
+
+    @property
+    def _everything(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(self._of.n_train, bool), np.ones(len(self.failure_fold), bool)
+
+    def _parted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of train and those of the failures, of rows of everything."""
+        return rows[: self._of.n_train], rows[len(rows) - len(self.failure_fold) :]
+
+    def _logits(self, head: LinearHead, rows: np.ndarray | slice) -> np.ndarray:
+        return self._features[rows] @ head.weight.T + head.bias
+
+    def _fit(
+        self, end: str, kept: np.ndarray, known: np.ndarray, start: LinearHead | None = None
+    ) -> LinearHead:
+        """kept: (N,) bool, of train. known: (E,) bool, of the failures."""
+        weight = self._of.weights(end, known)
+        data = training_set(self._of, self._features, weight, kept, self._config)
+        return fit_head(data, self._as_they_are, self._config, start, NEAR)
+
+    @cached_property
+    def _of_pool_alone(self) -> LinearHead | None:
+        """None where the fits are convex and need no start."""
+        if self._config.loss != "forward":
+            return None
+        n_classes, dim = len(self._of.classes), self._features.shape[1]
+        flat = np.zeros((n_classes, dim), np.float32), np.zeros(n_classes, np.float32)
+        nothing = np.zeros(self._of.n_train, bool), np.zeros(len(self.failure_fold), bool)
+        return self._fit("whole_pool", *nothing, LinearHead(self._of.classes, *flat))

@@ -1,0 +1,40 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dcd.cells.candidates import Candidates
+from dcd.cells.lines import BASELINES
+from tests.dcd.cells.recipe_case import recipe_candidates
+
+
+@pytest.fixture(scope="module")
+def candidates() -> Candidates:
+    return recipe_candidates()
+
+
+def test_every_end_is_trained_on_its_own_images(candidates: Candidates):
+    n = {end: int((candidates.weights(end) > 0).sum()) for end in (*BASELINES, "targeted")}
+    assert n == {
+        "none": 0,
+        "error_sample": 20,
+        "whole_pool": 260,
+        "filtered_pool": 130,
+        "targeted": 280,
+    }
+
+
+def test_a_failure_that_is_left_out_takes_its_picks_along(candidates: Candidates):
+    """Picks that another failure asked for as well stay; the failures' share of the loss does."""
+    both = np.concatenate([candidates.asked, [[200, 1]]])
+    given = replace(candidates, asked=both)
+    known = np.arange(20) != 0
+    whole, weight = given.weights("targeted"), given.weights("targeted", known)
+    pool, failures = weight[:260], weight[260:]
+    assert failures[0] == 0
+    assert (pool[[220, 240]] == 1).all()  # asked for by failure 0 alone
+    assert pool[200] > 5
+    np.testing.assert_array_equal(pool[:200], 1)
+    aimed = np.r_[200:220, 221:240, 241:260, 261:280]
+    assert weight[aimed].sum() == pytest.approx(whole[200:].sum())
+    assert (given.weights("error_sample", known) > 0).sum() == 19

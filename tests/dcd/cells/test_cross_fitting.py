@@ -1,0 +1,72 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dcd.cells.candidates import Candidates
+from dcd.cells.cross_fitting import failure_folds, folds, judge_ends
+from dcd.config import TrainingConfig
+from dcd.training.losses import LabelDoubt
+from tests.dcd.cells.recipe_case import CLASSES, recipe_candidates
+
+
+@pytest.fixture(scope="module")
+def candidates() -> Candidates:
+    return recipe_candidates()
+
+
+def test_an_image_is_judged_by_heads_that_did_not_see_it(candidates: Candidates):
+    """With labels that mean nothing, a head that had seen the image would know it."""
+    rng = np.random.default_rng(3)
+    labels = [CLASSES[i] for i in rng.permutation(np.arange(480) % 2)]
+    blind = replace(
+        candidates,
+        features=rng.normal(size=(480, 200)).astype(np.float32),
+        labels=labels,
+        added_weight=np.r_[np.ones(200), np.full(60, 5.0), np.full(100, 9.0)],
+        asked=np.stack([np.arange(200, 260), np.arange(60)], axis=1),
+        doubt=LabelDoubt(
+            np.r_[np.zeros(120, bool), np.ones(260, bool), np.zeros(100, bool)],
+            np.empty((480, 0), np.int64),
+            candidates.doubt.noise,
+        ),
+    )
+    ends = judge_ends(blind, TrainingConfig(l2=1e-3))
+    own = ends.starts["error_sample"]
+    seen = ends.compression.compress(blind.features) @ own.weight.T + own.bias
+    for found, rows in (
+        (ends.held_out.val, slice(120)),
+        (ends.held_out.failures, slice(380, None)),
+    ):
+        truth = np.array(labels[rows])
+        guessed = np.array(CLASSES)[found["error_sample"].argmax(axis=1)]
+        assert abs((guessed == truth).mean() - 0.5) < 0.2
+        assert (np.array(CLASSES)[seen[rows].argmax(axis=1)] == truth).mean() > 0.75
+
+
+def test_the_only_image_of_a_class_is_never_held_out():
+    fold = folds(["a", "a", "b", "a", "a"], 2)
+    assert fold[2] == -1
+    assert sorted(fold[[0, 1, 3, 4]].tolist()) == [0, 0, 1, 1]
+
+
+def test_every_failure_is_held_out_once_and_the_folds_are_even():
+    fold = failure_folds(["a", "b", "a", "a", "c", "a"], 3)
+    assert sorted(fold[[0, 2, 3, 5]].tolist()) == [0, 0, 1, 2]
+    assert sorted(np.bincount(fold).tolist()) == [2, 2, 2]
+
+
+def test_none_is_judged_by_heads_of_nearly_all_of_train(candidates: Candidates):
+    """With three folds it would have a third fewer images than it has in truth."""
+    rng = np.random.default_rng(4)
+    direction = rng.normal(size=60)
+    x = rng.normal(size=(400, 60)).astype(np.float32)
+    x[:120] += np.outer(np.arange(120) % 2 * 2 - 1, 0.25 * direction / 3)
+    labels = [CLASSES[i % 2] for i in range(120)] + candidates.labels[120:]
+    ends = judge_ends(replace(candidates, features=x, labels=labels), TrainingConfig())
+    fresh = rng.normal(size=(4000, 60)).astype(np.float32)
+    fresh += np.outer(np.arange(4000) % 2 * 2 - 1, 0.25 * direction / 3).astype(np.float32)
+    head = ends.compression.expand(ends.starts["none"])
+    true = (fresh @ head.weight.T + head.bias).argmax(axis=1) == np.arange(4000) % 2
+    judged = ends.held_out.val["none"].argmax(axis=1) == ends.held_out.val_truth
+    assert abs(judged.mean() - true.mean()) < 0.1
