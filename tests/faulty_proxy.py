@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
+from xml.sax.saxutils import escape
 
-Fault = Literal["500", "503", "slow", "cut", "403"]
-_CODES = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
+Fault = Literal["500", "503", "slow", "cut", "403", "expired"]
+_CODES = {
+    **{"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"},
+    "expired": "ExpiredToken",
+}
+_STATUS = {"expired": 400}
 _SLOW_S = 1.0
 _HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
@@ -43,8 +48,9 @@ def now_and_then(share: float, faults: tuple[Fault, ...], seed: int) -> Decide:
 class FaultyProxy:
     """Passes requests on to `upstream` and what comes back, but for the faults of `decide`.
 
-    500, 503 and 403 are answered without asking the server; slow answers late; cut asks the
-    server and breaks the connection within its answer. `seen` holds every request so far.
+    500, 503, 403 and expired are answered without asking the server, in Amazon's words: they hold
+    the keys of who asks. slow answers late; cut asks the server and breaks the connection within
+    its answer. `seen` holds every request so far.
     """
 
     def __init__(self, upstream: str):
@@ -130,8 +136,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _refuse(self, fault: str) -> None:
-        body = f"<Error><Code>{_CODES[fault]}</Code><Message>injected</Message></Error>".encode()
-        self.send_response(int(fault))
+        told = {
+            "Code": _CODES[fault],
+            "Message": "injected",
+            "AWSAccessKeyId": self.headers.get("Authorization", ""),
+            "Token-0": self.headers.get("X-Amz-Security-Token", ""),
+            "CanonicalRequest": str(self.headers),
+        }
+        fields = "".join(f"<{name}>{escape(text)}</{name}>" for name, text in told.items())
+        body = f"<Error>{fields}</Error>".encode()
+        self.send_response(_STATUS.get(fault) or int(fault))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

@@ -228,7 +228,7 @@ def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
     uri = row.uri
     if not uri:
         return _Entry(by_row, None, problem="no uri in its row")
-    image_id = row.image_id or uri
+    image_id = row.image_id or _without_secrets(uri)
     if "://" not in uri and not uri.startswith("/"):
         uri = f"{folder}/{uri}"
     try:
@@ -236,6 +236,17 @@ def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
     except StoreError as err:
         location, problem = None, str(err)
     return _Entry(image_id, location, row.label, row.spelling, row.label_problem, problem=problem)
+
+
+def _without_secrets(uri: str) -> str:
+    """A URI of a kind that is refused, without what a web address may hold: a password, a token."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() == "file":
+        return uri
+    host, slash, path = rest.partition("/")
+    if scheme.lower() in ("http", "https"):
+        path = path.partition("?")[0]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _labelled(entry: _Entry, label_column: str | None) -> _Entry:

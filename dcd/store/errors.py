@@ -87,11 +87,31 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
             f"{uri}: the store cannot be reached or is busy ({brief(err)}); try again, or check "
             "AWS_ENDPOINT_URL_S3"
         )
+    if full := no_room(err):
+        return StoreError(f"{uri}: cannot {right} it: {full}")
     if isinstance(err, FileExistsError | NotADirectoryError):
         return StoreError(f"{uri}: a file stands where a folder is needed; remove or rename it")
     if isinstance(err, pa.ArrowInvalid):
         return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
     return StoreError(f"{uri}: cannot {right} it: {brief(err)}")
+
+
+def no_room(err: BaseException) -> str | None:
+    """Say that a disk takes no more and what to do; None for other errors."""
+    number = err.errno if isinstance(err, OSError) else None
+    again = "and run the same command again: what is done stays"
+    match number:
+        case errno.ENOSPC:
+            return f"no space is left on the disk, or no file may be added; make room {again}"
+        case errno.EDQUOT:
+            return f"the quota of this user is used up; raise it or make room {again}"
+        case errno.EFBIG:
+            return (
+                f"the file is larger than the disk or a limit (ulimit -f) allows; raise it {again}"
+            )
+        case errno.EROFS:
+            return f"the disk is read-only; mount it for writing, or name another, {again}"
+    return None
 
 
 def _is_unsigned(uri: str) -> bool:

@@ -29,12 +29,17 @@ class Location:
 def locate(uri: str) -> Location:
     """Find the filesystem and path of a URI or local path; a relative path counts from the cwd.
 
-    Raises StoreError for any other protocol.
+    Raises StoreError for any other protocol, and for a URI that holds credentials.
     """
     protocol, separator, rest = uri.partition("://")
     if not separator:
         return _local(uri)
     protocol = protocol.lower()
+    if protocol != "file" and "@" in rest.partition("/")[0]:
+        raise StoreError(  # it shows no part of the URI: a shell's history has it already
+            f"credentials do not belong in a URI ('{protocol}://…@…'); set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
     if protocol == "file":  # a URI, whose escapes stand for what a path says plainly
         host, _, _ = rest.partition("/")
         return _local(unquote(rest.removeprefix(host) if host == "localhost" else rest))

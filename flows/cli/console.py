@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Annotated, NoReturn
 
 import typer
@@ -92,6 +93,15 @@ def explained() -> Iterator[None]:
         raise typer.Exit(EXIT_BAD_CONFIG) from None
     except DCDError as error:
         typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
+        raise typer.Exit(EXIT_FAILED) from None
+    except OSError as error:  # files beside the store: temporary ones, results that users ask for
+        from dcd.store.errors import no_room
+
+        full = no_room(error)
+        if full is None:
+            raise
+        place = error.filename2 or error.filename or f"the temporary folder {gettempdir()}"
+        typer.secho(f"{place}: {full}", err=True, fg="red")
         raise typer.Exit(EXIT_FAILED) from None
 
 

@@ -7,6 +7,7 @@ check of the data run meanwhile.
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ _HOST = "127.0.0.1"
 
 # As long as a first start, which migrates a database, may take to listen to its end.
 _STOP_S = 60
+_ROOM_BYTES = 16 << 20  # a new database takes about 2 MB; a run adds less
+_OTHER_HOME = "name another folder by PREFECT_HOME"
 _DRAIN_S = 10
 
 
@@ -80,8 +83,20 @@ def _alone() -> BinaryIO:
     from prefect.settings import PREFECT_HOME
 
     home = PREFECT_HOME.value()
-    home.mkdir(parents=True, exist_ok=True)
-    lock = (home / f".dcd-started-{prefect.__version__}").open("a+b")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / f".dcd-started-{prefect.__version__}").open("a+b")
+        free = shutil.disk_usage(home).free
+    except OSError as err:
+        raise ServerError(
+            f"{home}: Prefect's home cannot be written ({err.strerror}); {_OTHER_HOME}"
+        ) from err
+    if free < _ROOM_BYTES:
+        lock.close()
+        raise ServerError(
+            f"{home}: {free:,} bytes are left on the disk of Prefect's home, and its database "
+            f"wants {_ROOM_BYTES:,}; make room, or {_OTHER_HOME}"
+        )
     if not lock.tell():
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock

@@ -105,3 +105,16 @@ def test_no_secret_in_logs_reprs_errors_or_pickles(s3_url, monkeypatch, caplog):
     assert len(shown) > 20
     assert not [text for text in shown if SECRET in text]
     assert not [text for text in shown if token in text]
+
+
+@pytest.mark.parametrize(
+    "uri", [f"s3://key:{SECRET}@bucket/x", f"S3://{SECRET}@bucket", f"https://me:{SECRET}@host/x"]
+)
+def test_credentials_in_a_uri_are_refused_and_not_shown(plain_aws, uri):
+    with pytest.raises(StoreError, match="do not belong in a URI") as caught:
+        Store(uri)
+    assert SECRET not in str(caught.value)
+
+
+def test_an_at_in_a_key_is_no_credential(plain_aws):
+    assert locate("s3://bucket/a@b").path == "bucket/a@b"
