@@ -14,7 +14,9 @@ from xml.sax.saxutils import escape
 
 Fault = Literal["500", "503", "slow", "cut", "403", "expired"]
 _CODES = {
-    **{"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"},
+    "500": "InternalError",
+    "503": "SlowDown",
+    "403": "AccessDenied",
     "expired": "ExpiredToken",
 }
 _STATUS = {"expired": 400}

@@ -80,7 +80,7 @@ class RunnerConfig(FrozenModel):
     max_workers: int = Field(
         default=2, ge=1, description="Shards in flight; ray and dask: local CPUs."
     )
-    address: str | None = Field(
+    address: Uri | None = Field(
         default=None, description="ray, dask: an existing cluster; default: one on this machine."
     )
 

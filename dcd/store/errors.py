@@ -107,7 +107,7 @@ def no_room(err: BaseException) -> str | None:
             return f"the quota of this user is used up; raise it or make room {again}"
         case errno.EFBIG:
             return (
-                f"the file is larger than the disk or a limit (ulimit -f) allows; raise it {again}"
+                f"the file is larger than a limit (ulimit -f) or the disk allows; raise it {again}"
             )
         case errno.EROFS:
             return f"the disk is read-only; mount it for writing, or name another, {again}"

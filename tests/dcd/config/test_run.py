@@ -103,8 +103,14 @@ def test_a_file_that_is_not_there(tmp_path):
         load_config(tmp_path / "absent.yaml")
 
 
-def test_credentials_do_not_belong_in_a_uri_and_are_not_echoed(tmp_path):
-    text = RUN.replace("store: runs", "store: s3://key:hunter2@bucket/x")
+@pytest.mark.parametrize(
+    "text",
+    [
+        RUN.replace("store: runs", "store: s3://key:hunter2@bucket/x"),
+        RUN + "runner: {kind: ray, address: 'ray://key:hunter2@host:10001'}\n",
+    ],
+)
+def test_credentials_do_not_belong_in_a_uri_and_are_not_echoed(tmp_path, text):
     found = "\n".join(faults(tmp_path, text))
     assert "AWS_ACCESS_KEY_ID" in found
     assert "hunter2" not in found

@@ -11,7 +11,7 @@ from dcd.store import Store
 from dcd.store.errors import no_room
 from tests.small_disk import fill, litter, remount, small_disk
 
-BIG = bytes(100_000)
+BIG = os.urandom(100_000)
 
 
 def test_a_full_disk_takes_all_of_an_object_or_nothing(tmp_path):
@@ -19,15 +19,14 @@ def test_a_full_disk_takes_all_of_an_object_or_nothing(tmp_path):
         store = Store(str(disk / "store"))
         store.write_bytes("a/kept.json", b"{}")
         (tmp_path / "built.parquet").write_bytes(BIG)
+        noise = pa.table({"x": [os.urandom(1000) for _ in range(99)]})
         for write in (
             lambda: store.write_bytes("a/big.bin", BIG),
             lambda: store.write_bytes("a/kept.json", b'{"x": "' + b"y" * 100_000 + b'"}'),
-            lambda: store.write_table(
-                "a/t.parquet", pa.table({"x": [os.urandom(1000) for _ in range(99)]})
-            ),
+            lambda: store.write_table("a/t.parquet", noise),
             lambda: store.publish_file(tmp_path / "built.parquet", "a/built.parquet"),
         ):
-            with pytest.raises(StoreError, match="no space is left on the disk.*make room"):
+            with pytest.raises(StoreError, match=r"no space is left on the disk.*make room"):
                 write()
         assert store.keys_under("") == ["a/kept.json"]
         assert store.read_bytes("a/kept.json") == b"{}"
@@ -37,12 +36,16 @@ def test_a_full_disk_takes_all_of_an_object_or_nothing(tmp_path):
         assert store.read_bytes("a/big.bin") == BIG
 
 
+def write_all(store: Store, objects: dict[str, bytes]) -> None:
+    for key, data in objects.items():
+        store.write_bytes(key, data)
+
+
 def test_no_more_files(tmp_path):
     with small_disk(tmp_path / "disk", "size=1m,nr_inodes=6") as disk:
         store = Store(str(disk))
         with pytest.raises(StoreError, match="no file may be added"):
-            for n in range(9):
-                store.write_bytes(f"{n}.json", b"{}")
+            write_all(store, {f"{n}.json": b"{}" for n in range(9)})
         assert not litter(disk)
 
 
