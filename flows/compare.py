@@ -61,8 +61,7 @@ def run_stages(config: ComparisonConfig, mended: tuple[Mended, ...]) -> Comparis
     ]
     cells = train(base, planned)
     parts = parts_of([one.plan for one in planned])
-    first = splits.by_seed[base.seeds[0]]
-    return write_comparison(base.store, config, cells, index.pool, first, parts)
+    return write_comparison(base.store, config, cells, index.pool, splits.by_seed, parts)
 
 
 def plan_base(

@@ -123,7 +123,7 @@ def write_comparison(
     config: ComparisonConfig,
     cells: Sequence[ArmCell],
     pool: Source,
-    splits: Mapping[Split, SplitInfo],
+    splits: Mapping[int, Mapping[Split, SplitInfo]],
     parts: Sequence[str],
 ) -> ComparisonInfo:
     return dcd.runs.comparison.write_comparison(Store(store), config, cells, pool, splits, parts)

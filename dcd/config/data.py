@@ -2,7 +2,7 @@
 
 from typing import Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 
@@ -32,6 +32,12 @@ class DataConfig(FrozenModel):
         default=None,
         description="SQL predicate over the labels table: the rows that belong to this set.",
     )
+    group_column: str | None = Field(
+        default=None,
+        description="Column of the labels table that says which images belong together (frames of "
+        "a burst, crops of a picture): in intervals and at the gate they count as such. Default: "
+        "near copies belong together. Looked at of test, debug_val and debug_heldout.",
+    )
     id_column: str = Field(default="image_id", description="Column of image ids in Parquet images.")
     image_column: str = Field(
         default="image", description="Column of image bytes in Parquet images."
@@ -39,6 +45,15 @@ class DataConfig(FrozenModel):
     licence: str | None = Field(
         default=None, description="Licence of the images, for the lineage card; changes nothing."
     )
+
+    @model_validator(mode="after")
+    def _groups_are_in_a_table(self) -> Self:
+        if self.group_column is not None and self.labels is None:
+            raise ValueError(
+                "group_column: is a column of the labels table, and no `labels` are given; name "
+                "that table, or remove group_column"
+            )
+        return self
 
     def at_seed(self, seed: int) -> Self:
         """Return this data set for one seed: `{seed}` filled in wherever it stands."""
@@ -68,6 +83,14 @@ class PoolConfig(DataConfig):
         description="Table image_id, label with true labels, where known. Only used to report "
         "label precision; no selector sees it.",
     )
+
+    @model_validator(mode="after")
+    def _judges_nothing(self) -> Self:
+        if self.group_column is not None:
+            raise ValueError(
+                "group_column: is for images that judge a model, and the pool's do not; remove it"
+            )
+        return self
 
     def check_name(self) -> None:
         """Raise ValueError if the pool has the name of the registered failures."""

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dcd.evaluation.bursts import Groups
 from dcd.evaluation.stats import bootstrap_mean
 from dcd.tables import schemas
 from dcd.training.predictions import Predictions
@@ -49,26 +50,45 @@ def predictions_table(
     return schemas.conform(table, schemas.PREDICTIONS, f"predictions of {model} on {split}")
 
 
+def group_numbers(predictions: pa.Table) -> Groups:
+    """Number the groups that images belong to, (N,) int; None where all stand alone.
+
+    predictions: image_id and perhaps `group`; an image without one stands alone.
+    """
+    if "group" not in predictions.column_names:
+        return None
+    named = predictions["group"].combine_chunks()
+    if named.null_count == len(named):
+        return None
+    encoded = named.dictionary_encode()
+    numbers = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.where(numbers < 0, len(encoded.dictionary) + np.arange(len(numbers)), numbers)
+
+
 def metrics_table(predictions: pa.Table, n_picks: int, label_precision: float | None) -> pa.Table:
     """Turn schemas.PREDICTIONS into schemas.METRICS: shares of 1, with 95 % intervals.
 
-    One row for each (model, seed, split) over all images (mode null), then one for each mode.
+    One row for each (model, seed, split) over all images (mode null), then one for each mode. A
+    column `group` names the images that belong together.
     """
     keys = ["model", "seed", "split", "mode"]
     correct = pc.equal(predictions["label"], predictions["predicted"])
+    groups = group_numbers(predictions)
+    alone = np.arange(predictions.num_rows) if groups is None else groups
     outcomes = predictions.select(keys).append_column("correct", correct)
+    outcomes = outcomes.append_column("group", pa.array(alone))
     everywhere = outcomes.set_column(3, "mode", pa.nulls(outcomes.num_rows, pa.string()))
     by_mode = outcomes.filter(outcomes["mode"].is_valid())
     groups = (
         pa.concat_tables([everywhere, by_mode])
         .group_by(keys, use_threads=False)
-        .aggregate([("correct", "list")])
+        .aggregate([("correct", "list"), ("group", "list")])
         .sort_by([(k, "ascending") for k in keys])
     )
     rows = []
     for group in groups.to_pylist():
-        outcomes_of_group = np.array(group.pop("correct_list"))
-        interval = bootstrap_mean(outcomes_of_group)
+        right, together = (np.array(group.pop(f"{name}_list")) for name in ("correct", "group"))
+        interval = bootstrap_mean(right, groups=None if groups is None else together)
         rows.append(
             {
                 **group,
@@ -76,7 +96,7 @@ def metrics_table(predictions: pa.Table, n_picks: int, label_precision: float | 
                 "value": interval.value,
                 "ci_low": interval.low,
                 "ci_high": interval.high,
-                "n": len(outcomes_of_group),
+                "n": len(right),
                 "n_picks": n_picks,
                 "label_precision": label_precision,
             }

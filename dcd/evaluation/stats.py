@@ -1,7 +1,8 @@
 """Compute intervals for accuracies and their differences, and tests of paired ones.
 
 Percentile bootstrap (Efron & Tibshirani 1993, ch. 13). An image is right or wrong, so a resample
-of n images has a binomial count of right ones: no image index is ever drawn.
+of n images has a binomial count of right ones: no image index is ever drawn. Images that belong
+together count as so many independent ones as tell as much (`dcd.evaluation.bursts`).
 """
 
 import math
@@ -14,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 from dcd.errors import DataError
+from dcd.evaluation.bursts import Groups, design_effect, effective_n
 
 N_BOOTSTRAP = 10_000
 
@@ -27,13 +29,14 @@ class Interval:
     high: float
 
 
-def bootstrap_mean(correct: np.ndarray, level: float = 0.95) -> Interval:
+def bootstrap_mean(correct: np.ndarray, level: float = 0.95, groups: Groups = None) -> Interval:
     """Return the accuracy of (N,) 0/1 outcomes with its percentile bootstrap interval over images.
 
     Exact: the quantiles of Binomial(N, accuracy)/N, the limit of infinitely many resamples.
-    Raises DataError without outcomes.
+    groups: which images belong together. Raises DataError without outcomes.
     """
-    n = _count(correct)
+    _count(correct)
+    n = effective_n(correct, groups)
     value = float(np.mean(correct))
     low, high = binom.ppf([(1 - level) / 2, (1 + level) / 2], n, value) / n
     return Interval(value, float(low), float(high))
@@ -44,13 +47,17 @@ def over_seeds(
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
     level: float = 0.95,
+    groups: Sequence[Groups] | None = None,
 ) -> Interval:
     """Return the mean over seeds of the accuracies of 0/1 outcomes, (N_s,) for each seed s.
 
     The interval resamples seeds, then images within each drawn seed (the hierarchical bootstrap:
-    Davison & Hinkley 1997, §3.8). Raises DataError without outcomes.
+    Davison & Hinkley 1997, §3.8). groups: which images of a seed belong together. Raises DataError
+    without outcomes.
     """
-    n = np.array([_count(outcomes) for outcomes in correct])
+    for outcomes in correct:
+        _count(outcomes)
+    n = _effective(correct, groups)
     accuracy = np.array([np.mean(outcomes) for outcomes in correct])
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(n), size=(n_bootstrap, len(n)))
@@ -64,13 +71,15 @@ def paired_difference(
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
     level: float = 0.95,
+    groups: Sequence[Groups] | None = None,
 ) -> Interval:
     """Return the mean over seeds of accuracy(candidate) - accuracy(reference), on the same images.
 
     Both: one (N_s,) array of 0/1 outcomes for each seed, in the same image order. The interval
-    resamples seeds, then images as pairs. Raises DataError if the pairs do not match.
+    resamples seeds, then images as pairs. groups: which images of a seed belong together. Raises
+    DataError if the pairs do not match.
     """
-    value, means = _resampled_differences(candidate, reference, seed, n_bootstrap)
+    value, means = _resampled_differences(candidate, reference, seed, n_bootstrap, groups)
     return _percentiles(value, means, level)
 
 
@@ -79,6 +88,7 @@ def paired_p_value(
     reference: Sequence[np.ndarray],
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
+    groups: Sequence[Groups] | None = None,
 ) -> float:
     """Return the two-sided p-value of "no difference".
 
@@ -86,13 +96,17 @@ def paired_p_value(
 
     Never below 2 / (n_bootstrap + 1) (Davison & Hinkley 1997, section 4.2.5).
     """
-    _, means = _resampled_differences(candidate, reference, seed, n_bootstrap)
+    _, means = _resampled_differences(candidate, reference, seed, n_bootstrap, groups)
     tail = min(int(np.sum(means <= 0)), int(np.sum(means >= 0)))
     return min(1.0, 2 * (tail + 1) / (n_bootstrap + 1))
 
 
 def _resampled_differences(
-    candidate: Sequence[np.ndarray], reference: Sequence[np.ndarray], seed: int, n_bootstrap: int
+    candidate: Sequence[np.ndarray],
+    reference: Sequence[np.ndarray],
+    seed: int,
+    n_bootstrap: int,
+    groups: Sequence[Groups] | None,
 ) -> tuple[float, np.ndarray]:
     """The difference, and (n_bootstrap,) of its resamples."""
     if [len(c) for c in candidate] != [len(r) for r in reference]:
@@ -100,16 +114,24 @@ def _resampled_differences(
             f"paired difference: the candidate has {[len(c) for c in candidate]} outcomes a seed, "
             f"the reference {[len(r) for r in reference]}; evaluate both on the same images"
         )
-    n = np.array([_count(outcomes) for outcomes in candidate])
+    for outcomes in candidate:
+        _count(outcomes)
     changes = [
         np.asarray(c, int) - np.asarray(r, int) for c, r in zip(candidate, reference, strict=True)
     ]
+    n = _effective(changes, groups)
     shares = np.array([[np.mean(d == 1), np.mean(d == -1), np.mean(d == 0)] for d in changes])
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(n), size=(n_bootstrap, len(n)))
     counts = rng.multinomial(n[drawn], shares[drawn])
     means = ((counts[..., 0] - counts[..., 1]) / n[drawn]).mean(axis=1)
     return float((shares[:, 0] - shares[:, 1]).mean()), means
+
+
+def _effective(values: Sequence[np.ndarray], groups: Sequence[Groups] | None) -> np.ndarray:
+    """(S,) of the independent images that tell as much as those of each seed."""
+    of_seeds = [None] * len(values) if groups is None else groups
+    return np.array([effective_n(v, g) for v, g in zip(values, of_seeds, strict=True)])
 
 
 def _percentiles(value: float, resamples: np.ndarray, level: float) -> Interval:
@@ -125,11 +147,15 @@ def _count(outcomes: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class PairedCounts:
-    """Two models on the same n images: what only the candidate and only the reference got right."""
+    """Two models on the same n images: what only the candidate and only the reference got right.
+
+    design_effect: how many times as large as of independent images the variance of `difference` is.
+    """
 
     n: int
     gained: int
     lost: int
+    design_effect: float = 1.0
 
     @property
     def difference(self) -> float:
@@ -137,8 +163,13 @@ class PairedCounts:
         return (self.gained - self.lost) / self.n
 
 
-def paired_counts(candidate: np.ndarray, reference: np.ndarray) -> PairedCounts:
-    """Count 0/1 outcomes (N,) of the same images in the same order. Raises DataError if not."""
+def paired_counts(
+    candidate: np.ndarray, reference: np.ndarray, groups: Groups = None
+) -> PairedCounts:
+    """Count 0/1 outcomes (N,) of the same images in the same order. Raises DataError if not.
+
+    groups: which images belong together.
+    """
     if len(candidate) != len(reference):
         raise DataError(
             f"paired test: the candidate has {len(candidate)} outcomes, the reference "
@@ -146,7 +177,10 @@ def paired_counts(candidate: np.ndarray, reference: np.ndarray) -> PairedCounts:
         )
     candidate, reference = np.asarray(candidate, bool), np.asarray(reference, bool)
     return PairedCounts(
-        _count(candidate), int(np.sum(candidate & ~reference)), int(np.sum(~candidate & reference))
+        _count(candidate),
+        int(np.sum(candidate & ~reference)),
+        int(np.sum(~candidate & reference)),
+        design_effect(candidate.astype(int) - reference.astype(int), groups),
     )
 
 
@@ -154,7 +188,8 @@ def mcnemar(counts: PairedCounts) -> float:
     """Return the one-sided p-value of "the candidate is no better" (McNemar 1947, exact).
 
     Of the images that only one model gets right, a candidate that is no better gets each with
-    probability at most ½. The exact test never exceeds its level, whatever n.
+    probability at most ½. The exact test never exceeds its level, whatever n. Of images that belong
+    together see `dcd.evaluation.bursts.sign_flip`.
     """
     return float(binom.sf(counts.gained - 1, counts.gained + counts.lost, 0.5))
 
@@ -163,7 +198,8 @@ def non_inferiority(counts: PairedCounts, margin: float) -> float:
     """Return the one-sided p-value of "the candidate is worse by `margin` (a share > 0) or more".
 
     The score test for paired proportions (Tango 1998, Statistics in Medicine 17:891, eq. 8). It
-    keeps its level where the Wald test does not: for few differing images.
+    keeps its level where the Wald test does not: for few differing images. Its statistic is divided
+    by the root of the design effect.
     """
     return float(norm.sf(_tango_z(counts, -margin)))
 
@@ -192,7 +228,8 @@ def images_for_non_inferiority(
     if gap <= 0:
         return None
     quantiles = float(norm.ppf(1 - level) + norm.ppf(power))
-    return math.ceil(max(differing - counts.difference**2, 0.0) * (quantiles / gap) ** 2)
+    variance = max(differing - counts.difference**2, 0.0) * counts.design_effect
+    return math.ceil(variance * (quantiles / gap) ** 2)
 
 
 def images_for_improvement(
@@ -207,7 +244,7 @@ def images_for_improvement(
         return None
     under_none = float(norm.ppf(1 - level)) * math.sqrt(differing)
     as_seen = float(norm.ppf(power)) * math.sqrt(differing - gain**2)
-    return math.ceil(((under_none + as_seen) / gain) ** 2)
+    return math.ceil(counts.design_effect * ((under_none + as_seen) / gain) ** 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -231,4 +268,4 @@ def _tango_z(counts: PairedCounts, delta: float) -> float:
     distance = gained - lost - n * delta
     if variance <= 0:
         return math.copysign(math.inf, distance) if distance else 0.0
-    return distance / math.sqrt(variance)
+    return distance / math.sqrt(variance * counts.design_effect)

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from dcd.config import BASELINES, Split
 from dcd.errors import CountMismatch, DataError
+from dcd.evaluation.bursts import Groups
+from dcd.evaluation.metrics import group_numbers
 from dcd.evaluation.stats import Interval, over_seeds, paired_difference
 
 Role = Literal["none", "baseline", "variant", "selected"]
@@ -66,6 +68,7 @@ class Outcomes:
     """Which images a method got right on a split: per seed, in image_id order.
 
     image_ids, modes, labels: one string array (N,) a seed. correct: one bool array (N,) a seed.
+    groups: which images of a seed belong together.
     """
 
     seeds: tuple[int, ...]
@@ -73,6 +76,7 @@ class Outcomes:
     modes: tuple[np.ndarray, ...]
     labels: tuple[np.ndarray, ...]
     correct: tuple[np.ndarray, ...]
+    groups: tuple[Groups, ...]
 
 
 def summary_rows(predictions: pa.Table, metrics: pa.Table) -> tuple[MethodSummary, ...]:
@@ -141,15 +145,16 @@ def mode_rows(predictions: pa.Table) -> tuple[ModeSummary, ...]:
         picked = [(before.seeds.index(seed), mask) for seed, mask in masks.items()]
         was = [before.correct[i][mask] for i, mask in picked]
         now = [after.correct[i][mask] for i, mask in picked]
+        groups = [_of(before.groups[i], mask) for i, mask in picked]
         rows.append(
             ModeSummary(
                 mode=mode,
                 label=label,
                 seeds=tuple(masks),
                 n_images=sum(int(mask.sum()) for mask in masks.values()),
-                none=over_seeds(was),
-                selected=over_seeds(now),
-                gain=paired_difference(now, was),
+                none=over_seeds(was, groups=groups),
+                selected=over_seeds(now, groups=groups),
+                gain=paired_difference(now, was, groups=groups),
             )
         )
     return tuple(sorted(rows, key=lambda r: (r.gain.value, r.mode or "", r.label or "")))
@@ -162,7 +167,7 @@ def outcomes(predictions: pa.Table, method: str, split: Split) -> Outcomes:
     ).sort_by([("seed", "ascending"), ("image_id", "ascending")])
     if rows.num_rows == 0:
         raise DataError(f"predictions: no row of {method} on {split}; evaluate it before reporting")
-    seed = rows["seed"].to_numpy()
+    seed, groups = rows["seed"].to_numpy(), group_numbers(rows)
     seeds, starts = np.unique(seed, return_index=True)
 
     def per_seed(values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -174,13 +179,14 @@ def outcomes(predictions: pa.Table, method: str, split: Split) -> Outcomes:
         modes=per_seed(_strings(rows["mode"])),
         labels=per_seed(_strings(rows["label"])),
         correct=per_seed(pc.equal(rows["label"], rows["predicted"]).to_numpy(zero_copy_only=False)),
+        groups=(None,) * len(seeds) if groups is None else per_seed(groups),
     )
 
 
 def difference(one: Outcomes, other: Outcomes) -> Interval:
     """Return the accuracy of `one` less that of `other`, paired by seed and image."""
     _check_paired(one, other)
-    return paired_difference(one.correct, other.correct)
+    return paired_difference(one.correct, other.correct, groups=one.groups)
 
 
 def _check_paired(one: Outcomes, other: Outcomes) -> None:
@@ -216,7 +222,7 @@ def score_of(found: Outcomes, gain: Interval | None) -> Score:
     """Return the accuracy over seeds with interval and spread, beside its gain."""
     means = [float(correct.mean()) for correct in found.correct]
     std = float(np.std(means, ddof=1)) if len(means) > 1 else None
-    return Score(over_seeds(found.correct), std, gain)
+    return Score(over_seeds(found.correct, groups=found.groups), std, gain)
 
 
 def picks_of(metrics: pa.Table, method: str) -> tuple[float | None, float | None]:
@@ -238,6 +244,10 @@ def _mode_masks(
             yield from (((None, label), of_mode & (labels == label)) for label in found)
         else:
             yield (mode, found[0] if len(found) == 1 else None), of_mode
+
+
+def _of(groups: Groups, mask: np.ndarray) -> Groups:
+    return None if groups is None else groups[mask]
 
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 Two tests on the same images, by default both at 95 %: on `test` the candidate must be non-inferior
 within a margin; on `debug_val` it must be better. A candidate that is merely different passes the
-second test, and so the gate, with probability at most 5 %.
+second test, and so the gate, with probability at most 5 %. Images that belong together, such as
+frames of one burst, count as such.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError
+from dcd.evaluation.bursts import Groups, effective_n, sign_flip
+from dcd.evaluation.metrics import group_numbers
 from dcd.evaluation.stats import (
     PairedCounts,
     images_for_improvement,
     images_for_non_inferiority,
     lower_bound,
-    mcnemar,
     non_inferiority,
     paired_counts,
 )
@@ -66,7 +69,8 @@ def decide(
 ) -> Decision:
     """Compare two models' predictions (schemas.PREDICTIONS, one model and seed each).
 
-    Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part.
+    Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part. The
+    candidate's `group`, if it has such a column, names the images that belong together.
     margin: how much test accuracy may be lost, as a share. level: of each of the two tests.
     Raises DataError if a split is empty or the two models were not evaluated on the same images
     with the same labels.
@@ -75,27 +79,40 @@ def decide(
         raise DataError(f"gate: the margin is a share of 1 above 0, found {margin}; try 0.005")
     on_test = _paired(champion, candidate, "test")
     on_val = _paired(champion, candidate, "debug_val")
-    test_counts = paired_counts(on_test.candidate, on_test.champion)
-    val_counts = paired_counts(on_val.candidate, on_val.champion)
-    p_inferior, p_no_better = non_inferiority(test_counts, margin), mcnemar(val_counts)
+    test_counts, val_counts = on_test.counts, on_val.counts
+    p_inferior = non_inferiority(test_counts, margin)
+    p_no_better = sign_flip(on_val.changes, on_val.groups)
     test = PairedTest(test_counts, p_inferior, p_inferior <= level)
     debug_val = PairedTest(val_counts, p_no_better, p_no_better <= level)
     classes = _class_changes(on_test)
     reasons = (
         _test_reason(test, margin, level),
         *_class_reason(test, classes),
-        _val_reason(debug_val, level),
+        _val_reason(debug_val, on_val.groups is not None, level),
+        *_burst_reasons({"test": on_test, "debug_val": on_val}),
     )
     return Decision(test.passed and debug_val.passed, test, debug_val, classes, reasons)
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Outcomes (N,) bool of both models on the same images, and the images' true labels."""
+    """Outcomes (N,) bool of both models on the same images, and the images' true labels.
+
+    groups: which of the images belong together.
+    """
 
     labels: np.ndarray
     champion: np.ndarray
     candidate: np.ndarray
+    groups: Groups
+
+    @property
+    def counts(self) -> PairedCounts:
+        return paired_counts(self.candidate, self.champion, self.groups)
+
+    @property
+    def changes(self) -> np.ndarray:
+        return self.candidate.astype(int) - self.champion.astype(int)
 
 
 def _paired(champion: pa.Table, candidate: pa.Table, split: str) -> _Pairs:
@@ -114,6 +131,7 @@ def _paired(champion: pa.Table, candidate: pa.Table, split: str) -> _Pairs:
         np.array(before["label"].to_pylist()),
         pc.equal(before["label"], before["predicted"]).to_numpy(),
         pc.equal(after["label"], after["predicted"]).to_numpy(),
+        group_numbers(after),
     )
 
 
@@ -164,8 +182,9 @@ def _class_reason(test: PairedTest, classes: tuple[ClassChange, ...]) -> tuple[s
     return (f"Most is lost on {named}.",)
 
 
-def _val_reason(debug_val: PairedTest, level: float) -> str:
+def _val_reason(debug_val: PairedTest, grouped: bool, level: float) -> str:
     counts = debug_val.counts
+    name = "sign-flip test of groups," if grouped else "McNemar"
     verdict = "an improvement" if debug_val.passed else "no proof of an improvement"
     needed = None if debug_val.passed else images_for_improvement(counts, level)
     more = ""
@@ -173,9 +192,23 @@ def _val_reason(debug_val: PairedTest, level: float) -> str:
         more = f" If the gain is what it seems, about {needed:,} images would show it (power 80 %)."
     return (
         f"On debug_val {counts.gained} of {counts.n} images are newly right and {counts.lost} "
-        f"newly wrong ({_points(counts.difference)}): {verdict} (McNemar p = "
+        f"newly wrong ({_points(counts.difference)}): {verdict} ({name} p = "
         f"{debug_val.p_value:.2g}).{more}"
     )
+
+
+def _burst_reasons(pairs: Mapping[str, _Pairs]) -> tuple[str, ...]:
+    """Say where images belong together, and how many independent ones they are worth."""
+    said = []
+    for split, of_split in pairs.items():
+        if of_split.groups is not None:
+            n, n_groups = len(of_split.groups), len(np.unique(of_split.groups))
+            worth = effective_n(of_split.changes, of_split.groups)
+            said.append(
+                f"The {n:,} images of {split} are {n_groups:,} groups that belong together; for "
+                f"this comparison they are worth {worth:,} independent images."
+            )
+    return tuple(said)
 
 
 def _points(share: float) -> str:

@@ -21,6 +21,7 @@ from dcd.evaluation.summary import (
 )
 from dcd.runs import comparison_figures
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
+from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.sources.source import Source, fetch_shown
 from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo
@@ -75,16 +76,18 @@ def write_comparison(
     config: ComparisonConfig,
     cells: Sequence[ArmCell],
     pool: Source,
-    splits: Mapping[Split, SplitInfo],
+    splits: Mapping[int, Mapping[Split, SplitInfo]],
     parts: Sequence[str],
 ) -> ComparisonInfo:
     """Write tables and figures below comparisons/{id}; the Markdown table goes last.
 
-    splits: those of the first seed, for the pictures. parts: of the store, that it is a view of.
+    splits: of every seed. parts: of the store, that it is a view of.
     """
     comparison_id = f"{config.name}-{keys.digest(config, [c.cell.id for c in cells])}"
-    metrics = arm_metrics(store, config, cells)
-    summaries = summarise(store, config, cells, metrics)
+    groups = groups_of_run(store, config.run(), splits)
+    predictions = [with_groups(_predictions(store, cell), groups) for cell in cells]
+    metrics = arm_metrics(store, config, cells, predictions)
+    summaries = summarise(config, cells, predictions, metrics)
     described = {"config": config.model_dump_json()}
 
     def write(name: str, data: bytes) -> None:
@@ -108,34 +111,54 @@ def write_comparison(
     if points:
         write("label_precision.svg", comparison_figures.precision_against_k(points).encode())
     for encoder, selection_id in _first_searches(config, cells).items():
-        sheet = retrieval_sheet(store, selection_id, pool, splits["error_sample"])
+        errors = splits[config.base.seeds[0]]["error_sample"]
+        sheet = retrieval_sheet(store, selection_id, pool, errors)
         write(f"retrieval-{encoder}.png", sheet)
     table = markdown(config, summaries)
     write(keys.COMPARISON_LAST, table.encode())
     return ComparisonInfo(comparison_id, store.uri(keys.comparison(comparison_id, "")), table)
 
 
-def arm_metrics(store: Store, config: ComparisonConfig, cells: Sequence[ArmCell]) -> pa.Table:
-    """Return schemas.METRICS of all cells, for all images and by mode; `model` names the arm."""
+def arm_metrics(
+    store: Store,
+    config: ComparisonConfig,
+    cells: Sequence[ArmCell],
+    predictions: Sequence[pa.Table],
+) -> pa.Table:
+    """Return schemas.METRICS of all cells, for all images and by mode; `model` names the arm.
+
+    predictions: of each cell.
+    """
     truth = read_truth(config.base.pool)
-    parts = [cell_metrics(store, cell.cell.id, _predictions(store, cell), truth) for cell in cells]
+    parts = [
+        cell_metrics(store, cell.cell.id, of_cell, truth)
+        for cell, of_cell in zip(cells, predictions, strict=True)
+    ]
     return schemas.conform(pa.concat_tables(parts), schemas.METRICS, "metrics")
 
 
 def summarise(
-    store: Store, config: ComparisonConfig, cells: Sequence[ArmCell], metrics: pa.Table
+    config: ComparisonConfig,
+    cells: Sequence[ArmCell],
+    predictions: Sequence[pa.Table],
+    metrics: pa.Table,
 ) -> list[ArmSummary]:
-    """Make one row an arm, in the order of `cells`."""
+    """Make one row an arm, in the order of `cells`. predictions: of each cell."""
     arms = list(dict.fromkeys(cell.arm for cell in cells))
-    reference = _outcomes(store, cells, config.reference)
+    every = pa.concat_tables(predictions)
+    reference = _outcomes(every, config.reference)
     found: list[tuple[Arm, MethodSummary, float | None]] = []
     for arm in arms:
         is_reference = arm.name == config.reference
-        own = _outcomes(store, cells, arm.name)
+        own = _outcomes(every, arm.name)
         p_value = (
             None
             if is_reference
-            else paired_p_value(own["debug_heldout"].correct, reference["debug_heldout"].correct)
+            else paired_p_value(
+                own["debug_heldout"].correct,
+                reference["debug_heldout"].correct,
+                groups=own["debug_heldout"].groups,
+            )
         )
         summary = summary_of(arm.name, own, None if is_reference else reference, metrics)
         found.append((arm, summary, p_value))
@@ -239,9 +262,8 @@ def _predictions(store: Store, cell: ArmCell) -> pa.Table:
     return table.filter(pc.is_in(table["split"], value_set=pa.array(_SHOWN)))
 
 
-def _outcomes(store: Store, cells: Sequence[ArmCell], name: str) -> dict[Split, Outcomes]:
-    table = pa.concat_tables(_predictions(store, cell) for cell in cells if cell.arm.name == name)
-    return {split: outcomes(table, name, split) for split in _SHOWN}
+def _outcomes(predictions: pa.Table, name: str) -> dict[Split, Outcomes]:
+    return {split: outcomes(predictions, name, split) for split in _SHOWN}
 
 
 def _first_searches(config: ComparisonConfig, cells: Sequence[ArmCell]) -> dict[str, str]:

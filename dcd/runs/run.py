@@ -24,6 +24,7 @@ from dcd.report.record import Lineage, RunRecord, StageCount
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
+from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.runs.since import since_champion
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
@@ -127,9 +128,10 @@ def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
 def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) -> RunRecord:
     """Read all that the report needs from the store."""
     truth = read_truth(config.pool)
+    groups = groups_of_run(store, config, evidence.splits)
     predictions, metrics = [], []
     for cell in evidence.cells:
-        table = cell_predictions(store, cell.id, cell.method)
+        table = with_groups(cell_predictions(store, cell.id, cell.method), groups)
         predictions.append(table)
         metrics.append(cell_metrics(store, cell.id, table, truth))
     every = pa.concat_tables(predictions)

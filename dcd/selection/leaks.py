@@ -12,24 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import LeakError
-from dcd.tables.vectors import principal_directions, unit_vectors
+from dcd.tables.near_copies import BLOCK_BYTES, ROUNDING, Shadowed, directions_of, shadowed
+from dcd.tables.vectors import unit_vectors
 from dcd.threads import one_blas_thread
 
-_BLOCK_BYTES = 2**26  # of similarities at once
-_DIRECTIONS = 128
-_FIT_ROWS = 10_000  # of which the directions are learnt
-_ROUNDING = 1e-4  # of a squared distance in float32
 _LISTED = 10
-
-
-@dataclass(frozen=True)
-class _GuardedSplit:
-    """units: (M, D) float32, of length 1. shadows: (M, d), projected; half_norms: theirs, (M,)."""
-
-    split: str
-    units: np.ndarray
-    shadows: np.ndarray
-    half_norms: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -37,13 +24,12 @@ class Guard:
     """Images that judge the model, of which no pick may be a copy; prepared for many comparisons.
 
     max_distance: within which an image is a near copy; 0: none is, and no vectors are prepared.
-    directions: (D, d) float32, orthonormal. Distances never grow by projection, so that a few
-    directions rule most pairs out.
+    directions: (D, d) float32, orthonormal.
     """
 
     max_distance: float
     directions: np.ndarray
-    splits: tuple[_GuardedSplit, ...]
+    splits: Mapping[str, Shadowed]
     content: Mapping[str, pa.ChunkedArray]
 
 
@@ -58,16 +44,11 @@ def guard(tables: Mapping[str, pa.Table], max_distance: float) -> Guard:
     full = {split: table for split, table in tables.items() if table.num_rows}
     content = {split: table["content_hash"] for split, table in full.items()}
     if not full or max_distance <= 0:
-        return Guard(max_distance, np.empty((0, 0), np.float32), (), content)
+        return Guard(max_distance, np.empty((0, 0), np.float32), {}, content)
     units = {split: unit_vectors(table) for split, table in full.items()}
-    most = max(units.values(), key=len)
-    _, directions = principal_directions(most[:_FIT_ROWS], _DIRECTIONS)
-    guarded = []
-    for split, vectors in units.items():
-        shadows = vectors @ directions
-        half_norms = np.einsum("md,md->m", shadows, shadows) / 2
-        guarded.append(_GuardedSplit(split, vectors, shadows, half_norms))
-    return Guard(max_distance, directions, tuple(guarded), content)
+    directions = directions_of(max(units.values(), key=len))
+    guarded = {split: shadowed(vectors, directions) for split, vectors in units.items()}
+    return Guard(max_distance, directions, guarded, content)
 
 
 @one_blas_thread()
@@ -79,16 +60,16 @@ def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
     units = unit_vectors(rows)
     shadows = units @ guarded.directions
     norms = np.einsum("nd,nd->n", shadows, shadows)
-    for of_split in guarded.splits:
-        block = max(1, _BLOCK_BYTES // (4 * len(of_split.units)))
+    for split, of_split in guarded.splits.items():
+        block = max(1, BLOCK_BYTES // (4 * len(of_split.units)))
         for start in range(0, len(units), block):
             part = slice(start, start + block)
             nearest = (of_split.half_norms - shadows[part] @ of_split.shadows.T).min(axis=1)
             squared = 2 * nearest + norms[part]
-            maybe = start + np.flatnonzero(squared < guarded.max_distance**2 + _ROUNDING)
+            maybe = start + np.flatnonzero(squared < guarded.max_distance**2 + ROUNDING)
             closest = (units[maybe] @ of_split.units.T).max(axis=1, initial=-1)
             for i in maybe[closest > 1 - guarded.max_distance**2 / 2]:
-                found[i] = found[i] or of_split.split
+                found[i] = found[i] or split
     return found
 
 

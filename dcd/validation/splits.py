@@ -7,6 +7,7 @@ from itertools import combinations
 from dcd.config import DataConfig, Split
 from dcd.config.explain import closest
 from dcd.errors import LabelError
+from dcd.splits.groups import read_groups
 from dcd.splits.label_table import read_label_table
 from dcd.validation.inventory import Inventory
 from dcd.validation.labels import code_hint
@@ -31,6 +32,7 @@ def read_members(split: Split, data: DataConfig, inventory: Inventory | None) ->
     that no table labels have no label of their own.
     """
     table = read_label_table(data, split)
+    read_groups(data, split)
     if table is not None:
         ids, labels = (table.rows[name].to_pylist() for name in ("image_id", "label"))
         label_of = dict(zip(ids, labels, strict=True))

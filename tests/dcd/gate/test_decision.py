@@ -156,3 +156,39 @@ def test_models_evaluated_on_different_images_are_refused():
         decide(only_test, only_test)
     with pytest.raises(DataError, match="margin"):
         decide(champion, champion, margin=0.0)
+
+
+def test_frames_of_a_burst_are_no_proof_of_their_own():
+    """Twenty frames that are newly right together are two observations."""
+    champion, candidate = _outcomes(200, gained=20, lost=0)
+    tests = _outcomes(4000, gained=60, lost=40)
+    tables = [
+        _predictions(name, {"test": t, "debug_val": v})
+        for name, t, v in zip(("champion", "candidate"), tests, (champion, candidate), strict=True)
+    ]
+    assert decide(*tables).promoted
+    changed = np.cumsum(champion != candidate)
+    bursts = [
+        f"burst {n // 10}" if c != v else None
+        for n, c, v in zip(changed - 1, champion, candidate, strict=True)
+    ]
+    group = pa.array([None] * 4000 + bursts, pa.string())
+    decision = decide(tables[0], tables[1].append_column("group", group))
+    assert decision.test.passed
+    assert not decision.debug_val.passed
+    assert decision.debug_val.p_value == 0.25
+    assert "The 200 images of debug_val are 182 groups" in decision.reasons[-1]
+
+
+def test_bursts_on_test_make_it_less_sure():
+    tests = _outcomes(4000, gained=30, lost=40)
+    vals = _outcomes(100, gained=20, lost=2)
+    tables = [
+        _predictions(name, {"test": t, "debug_val": v})
+        for name, t, v in zip(("champion", "candidate"), tests, vals, strict=True)
+    ]
+    group = pa.array([str(n // 400) for n in range(4000)] + [None] * 100, pa.string())
+    together = decide(tables[0], tables[1].append_column("group", group))
+    alone = decide(*tables)
+    assert alone.test.counts.design_effect == 1 < together.test.counts.design_effect
+    assert alone.test.p_value < together.test.p_value

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from dcd.config import DataConfig, PoolConfig
+from dcd.errors import LabelError
+from dcd.sources.source import source_of
+from dcd.splits.groups import image_groups, read_groups
+from dcd.splits.split import SplitInfo
+from dcd.store import Store, keys
+from dcd.tables import schemas
+from dcd.tables.vectors import vector_lists
+
+
+def labelled(folder: Path, text: str) -> DataConfig:
+    path = folder / "labels.csv"
+    path.write_text(text)
+    return DataConfig(images=str(folder), labels=str(path), group_column="burst")
+
+
+def split_of(store: Store, vectors: np.ndarray) -> SplitInfo:
+    """A split of images a, b, c, … in this order."""
+    ids = [chr(ord("a") + n) for n in range(len(vectors))]
+    schema = schemas.labelled_features(vectors.shape[1])
+    columns = {
+        "image_id": ids,
+        "label": ["cat"] * len(ids),
+        "mode": pa.nulls(len(ids), pa.string()),
+        "content_hash": pa.array([b"%016d" % n for n in range(len(ids))], schemas.CONTENT_HASH),
+        "embedding": vector_lists(vectors.astype(np.float16), schema.field("embedding").type),
+    }
+    table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    store.write_table(keys.split("s"), table)
+    source = source_of(DataConfig(images="pictures"))
+    return SplitInfo("s", "test", source, len(ids), len(ids), False)
+
+
+def test_a_column_names_the_groups_and_a_blank_one_stands_alone(tmp_path: Path):
+    data = labelled(tmp_path, "image_id,label,burst\na,cat,01\nb,cat, 01\nc,cat,\nd,dog,1\n")
+    store = Store(str(tmp_path / "store"))
+    found = image_groups(store, split_of(store, np.eye(4)), data, 0.15)
+    assert found.to_pylist() == [
+        {"image_id": "a", "group": "01"},
+        {"image_id": "b", "group": "01"},
+        {"image_id": "d", "group": "1"},
+    ]
+
+
+def test_without_a_column_near_copies_are_a_group(tmp_path: Path):
+    vectors = np.eye(4)
+    vectors[3] = vectors[1] + [0.05, 0, 0, 0]
+    store = Store(str(tmp_path / "store"))
+    data = DataConfig(images="pictures")
+    found = image_groups(store, split_of(store, vectors), data, 0.15)
+    assert found.to_pylist() == [
+        {"image_id": "b", "group": "near copies of b"},
+        {"image_id": "d", "group": "near copies of b"},
+    ]
+    assert image_groups(store, split_of(store, vectors), data, 0.0).num_rows == 0
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(LabelError, match=r"has no column \['burst'\]; it has .*image_id"):
+        read_groups(labelled(tmp_path, "image_id,label\na,cat\n"), "test")
+
+
+def test_an_image_in_two_groups_is_refused(tmp_path: Path):
+    data = labelled(tmp_path, "image_id,label,burst\na,cat,1\na,cat,2\nb,cat,1\n")
+    with pytest.raises(LabelError, match=r"1 images stand in two groups \(burst\), such as 'a'"):
+        read_groups(data, "test")
+
+
+def test_a_group_column_needs_a_table_and_a_judge():
+    with pytest.raises(ValidationError, match="no `labels` are given"):
+        DataConfig(images="pictures", group_column="burst")
+    with pytest.raises(ValidationError, match="the pool's do not"):
+        PoolConfig(images="pictures", labels="labels.csv", group_column="burst")
