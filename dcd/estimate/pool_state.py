@@ -16,6 +16,8 @@ from dcd.estimate.parquet_cost import ReadCost, reading_cost
 from dcd.index.plan import IndexPlan, Sources, plan_index, read_sources, sources_of
 from dcd.index.read import read_directory
 from dcd.sources.listing import list_shards
+from dcd.sources.mds.images import shard_file
+from dcd.sources.mds.samples import reading_requests
 from dcd.sources.objects import is_local, stat_object
 from dcd.sources.records import ListedImage, Shard
 from dcd.sources.shards import list_images
@@ -31,8 +33,8 @@ class PlannedShard:
     """A shard of the pool. done: its counts where it is embedded.
 
     is_there: whether anything lies where its embeddings go. is_looked_at: whether embedding asks
-    for it, which a kept result saves. archive_bytes: of a tar. reading: of a Parquet file that is
-    left.
+    for it, which a kept result saves. archive_bytes: of a tar. reading: of a Parquet file or a
+    shard of MDS that is left.
     """
 
     shard: Shard
@@ -73,14 +75,13 @@ def plan_shards(
         is_there = keys.embeddings(source.id, encoder_id, shard.name) in versions
         done = published(store, source.id, encoder_id, shard) if is_there else None
         is_tar = shard.format == "webdataset"
-        weighed = shard.format == "parquet" and done is None
         return PlannedShard(
             shard,
             done,
             is_there,
             shard.name not in kept,
             stat_object(locate(shard.uri)).n_bytes if is_tar else None,
-            reading_cost(shard.uri, source.data) if weighed else None,
+            _reading(shard, source.data) if done is None else None,
         )
 
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
@@ -120,6 +121,18 @@ def failing_labels(config: RunConfig) -> list[frozenset[str] | None]:
         data = config.dataset("error_sample", seed)
         found.append(None if data is None else _labels_of(data))
     return found
+
+
+def _reading(shard: Shard, data: DataConfig) -> ReadCost | None:
+    """What reading a shard fetches, where its own footer or index tells."""
+    match shard.format:
+        case "parquet":
+            return reading_cost(shard.uri, data)
+        case "mds":
+            n_bytes = shard_file(shard).bytes
+            return ReadCost(n_bytes, reading_requests(n_bytes))
+        case _:
+            return None
 
 
 def is_on_object_store(uri: str) -> bool:

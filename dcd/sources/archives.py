@@ -96,8 +96,8 @@ def archive_shards(
         footers = [Footer()] * len(files)
         if kinds == {"parquet"}:
             footers = list(threads.map(partial(read_footer, data=data), uris))
-            _refuse_mixed_codes(uris, footers)
-            notes += _column_notes(uris, footers)
+            refuse_mixed_codes(uris, footers)
+            notes += column_notes(uris, footers)
     return [
         Shard(
             shard_name(item.path[len(root.path) :]),
@@ -110,8 +110,8 @@ def archive_shards(
     ]
 
 
-def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
-    """Raises LabelError if some files name the codes of their labels and others do not."""
+def refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
+    """Raise LabelError if some files name the codes of their labels and others do not."""
     of = {footer.labels: uri for uri, footer in zip(uris, footers, strict=True)}
     if "bare codes" not in of or not {"named codes", "text"} & of.keys():
         return
@@ -124,7 +124,7 @@ def _refuse_mixed_codes(uris: Sequence[str], footers: Sequence[Footer]) -> None:
     )
 
 
-def _column_notes(uris: Sequence[str], footers: Sequence[Footer]) -> Iterator[str]:
+def column_notes(uris: Sequence[str], footers: Sequence[Footer]) -> Iterator[str]:
     """Tell of rows without image, and of files that do not have the labels in the same column."""
     found = [(uri, footer) for uri, footer in zip(uris, footers, strict=True) if footer.is_read]
     both = [uri for uri, footer in found if footer.other_label_column]

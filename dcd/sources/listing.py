@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.images.formats import suffix_of
+from dcd.images.formats import is_image_name, suffix_of
 from dcd.sources.archives import (
     archive_format,
     archive_shards,
@@ -28,6 +28,8 @@ from dcd.sources.class_folders import (
     refuse_hive,
 )
 from dcd.sources.lance import LANCE_SUFFIX, lance_shards
+from dcd.sources.mds.images import is_mds, mds_shards
+from dcd.sources.mds.index import INDEX_READ
 from dcd.sources.objects import Object, find_objects, glob_objects, object_uri, stat_object
 from dcd.sources.parquet import LOOKED_INTO
 from dcd.sources.passed_over import PassedOver, other_form
@@ -61,8 +63,9 @@ def look_through(data: DataConfig) -> Listing:
     """List the shards of `data.images`, and count the files that are passed over.
 
     A file or glob gives one shard a file (tar, Parquet), a manifest (CSV, or Parquet with a
-    column `uri` and no image bytes) one for every 10,000 rows. A folder gives its tars, else its
-    Parquet files, else pieces of at most 10,000 images of its class folders. Raises DataError,
+    column `uri` and no image bytes) one for every 10,000 rows. A folder gives its shards of MDS,
+    else its tars, else its Parquet files, else pieces of at most 10,000 images of its class
+    folders. Raises DataError,
     naming the URI, if nothing matches, the format is unknown, or archives and class folders lie
     side by side.
     """
@@ -96,6 +99,8 @@ def shard_listing_requests(data: DataConfig, shards: Sequence[Shard]) -> Request
     kind = shards[0].format
     if kind == "folder":
         n_files = sum(shard.n_images or 0 for shard in shards)
+    if kind == "mds":  # the folders are those of the indexes
+        return MISSED + listing_requests(len(shards) + n_files) + INDEX_READ * n_files
     if glob.has_magic(data.images):
         found = MISSED + listing_requests(n_files)
     elif archive_suffix(data.images):
@@ -135,6 +140,11 @@ def _folder_shards(
         [item for item in visible if archive_format(item.path) == kind]
         for kind in ("webdataset", "parquet")
     )
+    if is_mds(files):
+        pictures = [item for item in visible if is_image_name(item.path)]
+        if other := [*tars, *pictures]:
+            raise _mds_and_others(data, other)
+        return mds_shards(root, files, data, passed_over, notes)
     taken = {item.path for item in (*tars, *tables)}
     rest = [item for item in files if item.path not in taken]
     found = images_among(root, rest, data.label_column, passed_over)
@@ -190,6 +200,13 @@ def _two_sources(
         f"{len(images)} images in folders (such as {images[0].path}); name the one that is meant: "
         f"for the archives write {data.images.rstrip('/')}/*{suffix}, for the images move the "
         "archives elsewhere"
+    )
+
+
+def _mds_and_others(data: DataConfig, others: Sequence[Object]) -> DataError:
+    return DataError(
+        f"{data.images}: holds shards of MDS beside {len(others)} other archives or images (such "
+        f"as {others[0].path}); move the ones that are not meant elsewhere"
     )
 
 

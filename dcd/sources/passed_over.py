@@ -48,8 +48,7 @@ _OTHER_FORMS = tuple(
     for pattern, form in (
         (
             r"\.mds(\.\w+)?$",
-            "MosaicML's MDS, which is not read (its library, mosaicml-streaming 0.13.0, wants "
-            "numpy < 2.2); write its samples as WebDataset tars or Parquet",
+            "a shard of MosaicML's MDS; name the folder that holds its index.json",
         ),
         (r"(^|/)_versions/|\.lance$", "a Lance dataset, whose folder must end in .lance"),
         (r"\.arrow$", "what `datasets` writes by save_to_disk; write it by to_parquet"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["webdataset", "parquet", "folder", "manifest", "lance"]
+Format = Literal["webdataset", "parquet", "folder", "manifest", "lance", "mds"]
 MAX_IMAGE_BYTES = 128 * 2**20
 MAX_ID_CHARS = 1024
 LABEL_COLUMNS = ("weak_label", "label")

@@ -12,6 +12,7 @@ from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.sources.files import list_files, read_folder, read_manifest
 from dcd.sources.lance import list_lance, read_lance
+from dcd.sources.mds.images import list_mds, read_mds
 from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
 from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import ListedImage, RawImage, Reject, Shard
@@ -63,9 +64,10 @@ def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> 
 def list_images(
     shard: Shard, data: DataConfig, passed_over: PassedOver | None = None
 ) -> Iterator[ListedImage | Reject]:
-    """Yield the ids and labels of a shard's images; only of tars are all bytes read for it.
+    """Yield the ids and labels of a shard's images.
 
-    What is seen to be none without reading images is a reject, as `read_shard` makes it.
+    All bytes are read for it of tars, and of MDS that is packed or lies on an object store. What
+    is seen to be none without reading images is a reject, as `read_shard` makes it.
     `passed_over` gets the members of a tar that are no images. Raises DataError if the shard is
     gone or lacks its columns, StoreError if the store fails.
     """
@@ -82,6 +84,8 @@ def list_images(
             return list_parquet(shard, data)
         case "lance":
             return list_lance(shard, data)
+        case "mds":
+            return list_mds(shard, data)
         case _:
             return list_files(shard, data)
 
@@ -124,3 +128,5 @@ def _open(
             return read_manifest(shard, data, wanted)
         case "lance":
             return read_lance(shard, data, wanted)
+        case "mds":
+            return read_mds(shard, data, wanted)

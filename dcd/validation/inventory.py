@@ -11,6 +11,7 @@ from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.sources.files import absent_files
 from dcd.sources.listing import look_through
+from dcd.sources.mds.images import bytes_to_list
 from dcd.sources.objects import stat_object
 from dcd.sources.parquet import rows_without_bytes
 from dcd.sources.passed_over import PassedOver
@@ -22,8 +23,9 @@ from dcd.tables.labels import spelling_notes
 from dcd.validation.problems import Note, Problem
 
 MAX_IMAGES = 500_000
-MAX_TAR_BYTES = 256 * 2**20  # tars are read whole
+MAX_TAR_BYTES = 256 * 2**20  # tars are read whole, MDS as a rule
 SAMPLED_TARS, SAMPLED_IMAGES = 4, 250  # of tars beyond that: of so many the first so many images
+_READ_WHOLE = ("webdataset", "mds")
 _COMPARED_IDS = 32  # of those that stand in two shards: their images are read
 _LOOKED_FOR = 32  # files that a table names, a shard
 _SHARDS_LOOKED_AT = 8
@@ -122,8 +124,7 @@ def take_inventory(data: DataConfig) -> Inventory:
     )
     tar_bytes = 0
     for shard in shards:
-        if shard.format == "webdataset":
-            tar_bytes += _n_bytes(shard)
+        tar_bytes += _bytes_to_list(shard)
         n_images = len(found.shard_of) + (shard.n_images or 0)
         if n_images > MAX_IMAGES or tar_bytes > MAX_TAR_BYTES:
             found.complete = False
@@ -131,7 +132,7 @@ def take_inventory(data: DataConfig) -> Inventory:
         found.take(shard, data)
         found.n_read += 1
     left = shards[found.n_read :]
-    if not found.complete and left[0].format == "webdataset":
+    if not found.complete and left[0].format in _READ_WHOLE:
         sampled = _spread(left, SAMPLED_TARS)
         found.sampled = tuple(shard.uri for shard in sampled)
         for shard in sampled:
@@ -171,8 +172,8 @@ def _not_looked_at(inventory: Inventory) -> str:
     )
     if inventory.sampled:
         told += (
-            f" (among them the first {SAMPLED_IMAGES} of {len(inventory.sampled)} more tars, such "
-            f"as {inventory.sampled[0]})"
+            f" (among them the first {SAMPLED_IMAGES} of {len(inventory.sampled)} more shards, "
+            f"such as {inventory.sampled[0]})"
         )
     return f"{told}; what is told here is of these, the others are checked by the run"
 
@@ -228,6 +229,11 @@ def _bytes_of(shard: Shard, data: DataConfig, image_id: str) -> bytes | None:
     return None
 
 
-def _n_bytes(shard: Shard) -> int:
+def _bytes_to_list(shard: Shard) -> int:
+    """Count the bytes of a shard that is read whole, images and all, for its ids and labels."""
+    if shard.format == "mds":
+        return bytes_to_list(shard)
+    if shard.format != "webdataset":
+        return 0
     with explained(shard.uri, "read"):
         return stat_object(locate(shard.uri)).n_bytes

@@ -33,6 +33,7 @@ from dcd.sources.shards import list_images, read_shard
 from dcd.splits.label_map import read_label_map
 from dcd.splits.label_table import read_labels, read_true_labels
 from dcd.store import Store
+from tests.mds import write_mds
 
 Labels = list[str | None]
 Door = Callable[[Path, Sequence[str]], Labels]
@@ -234,6 +235,19 @@ def lance_door(folder: Path, values: Sequence[str]) -> Labels:
     return source_labels(str(folder / "p.lance"))
 
 
+def mds_door(encoding: str) -> Door:
+    def door(folder: Path, values: Sequence[str]) -> Labels:
+        columns = {"image": "bytes", "image_id": "str", "label": encoding}
+        rows = [
+            (IMAGE, name.encode(), json.dumps(v).encode() if encoding == "json" else v.encode())
+            for name, v in zip(names(len(values)), values, strict=True)
+        ]
+        write_mds(folder / "mds", columns, [rows[:3], rows[3:]])
+        return source_labels(str(folder / "mds"))
+
+    return door
+
+
 def inbox_door(folder: Path, values: Sequence[str]) -> Labels:
     """A Parquet file in the inbox of failures."""
     (folder / "inbox").mkdir()
@@ -326,6 +340,9 @@ SOURCES: dict[str, Door] = {
     "manifest, packed": manifest_door(".tsv.gz"),
     "manifest in parquet": manifest_door(".parquet"),
     "lance": lance_door,
+    "mds": mds_door("str"),
+    "mds, bytes": mds_door("bytes"),
+    "mds, json": mds_door("json"),
     "inbox": inbox_door,
 }
 

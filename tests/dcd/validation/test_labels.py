@@ -144,7 +144,7 @@ def test_of_large_tars_the_first_images_are_looked_into(
     monkeypatch.setattr("dcd.validation.inventory.MAX_TAR_BYTES", size)
     monkeypatch.setattr("dcd.validation.inventory.SAMPLED_IMAGES", 2)
     _, notes = told(case, "pool", images=str(tmp_path / "tars"))
-    assert "1 of 6 shards were, with 11 images (among them the first 2 of 4 more tars" in notes
+    assert "1 of 6 shards were, with 11 images (among them the first 2 of 4 more shards" in notes
     assert "' red' (11) is the label 'red'" in notes
 
 
