@@ -36,7 +36,7 @@ from dcd.training.finetune import Progress
 _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
-_RECIPE_FORMAT = 4
+_RECIPE_FORMAT = 5
 _SAVED_METHODS = ("none", "selected")
 
 # On the curve of `selected`, which the report shows, beside what decides.

@@ -18,10 +18,10 @@ from dcd.config import Objective
 
 _LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _DEGREE = 2  # of the curve through a line
-# failures_first: by how much val must be above none's, a standard error, but no more than this nor
-# than the baselines show to be possible. The gate needs to see a gain of 0.3 points with 10,000
-# images of test at its usual margin.
-_MOST_NOISE = 0.01
+# failures_first: val must be a standard error above none's, but by no more than this, since the gate
+# needs to see a gain of 0.3 points with 10,000 images of test at its usual margin; nor by more than
+# the baselines show to be possible, less what may be lost unnoticed.
+_MOST_NOISE, _UNNOTICED = 0.01, 0.002
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
 _BEHIND = 0.004  # both: or this much: a loss that nobody would notice
 _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val against a baseline
@@ -136,11 +136,12 @@ def standard_error(one: np.ndarray, other: np.ndarray) -> float:
 def least_level(model: Candidate, none: Candidate, baselines: Sequence[Candidate]) -> float:
     """The level on val from which a model is surely not worse than `none`.
 
-    A standard error above it, or as far above it as the best baseline, if that is less: where the
-    pool does not help on val, nothing that helps the failures would be left.
+    A standard error above it, or nearly as far above it as the best baseline, if that is less:
+    where the pool does not help on val, nothing that helps the failures would be left.
     """
-    possible = max(baseline.levels[0] for baseline in baselines) - none.levels[0]
-    return none.levels[0] + min(standard_error(model.val, none.val), _MOST_NOISE, max(possible, 0))
+    possible = max(baseline.levels[0] for baseline in (*baselines, none)) - none.levels[0]
+    above = min(standard_error(model.val, none.val), _MOST_NOISE, possible - _UNNOTICED)
+    return none.levels[0] + above
 
 
 def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None) -> np.ndarray:

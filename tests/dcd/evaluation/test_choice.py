@@ -68,9 +68,9 @@ def test_val_must_surely_not_be_worse_as_far_as_the_baselines_show_it_to_be_poss
     assert least_level(swapped, none, known) == pytest.approx(0.71)  # a point and no more
     assert 0.7 < least_level(Candidate({"targeted": 1.0}, few, failures), none, known) < 0.705
     no_better = Candidate({"whole_pool": 1.0}, right(690, 1000), failures)
-    assert least_level(swapped, none, (none, no_better)) == pytest.approx(0.7)
+    assert least_level(swapped, none, (none, no_better)) == pytest.approx(0.698)
     a_little = Candidate({"whole_pool": 1.0}, right(704, 1000), failures)
-    assert least_level(swapped, none, (none, a_little)) == pytest.approx(0.704)
+    assert least_level(swapped, none, (none, a_little)) == pytest.approx(0.702)
 
 
 def test_both_overlooks_what_nobody_would_notice():
