@@ -18,9 +18,9 @@ from dcd.config import Objective
 
 _LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _DEGREE = 2  # of the curve through a line
-# failures_first: val must be a standard error above none's, but by no more than this, since the gate
-# needs to see a gain of 0.3 points with 10,000 images of test at its usual margin; nor by more than
-# the baselines show to be possible, less what may be lost unnoticed.
+# failures_first: val must be a standard error above none's, but by no more than this, since the
+# gate needs to see a gain of 0.3 points with 10,000 images of test at its usual margin; nor by more
+# than the baselines show to be possible, less what may be lost unnoticed.
 _MOST_NOISE, _UNNOTICED = 0.01, 0.002
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
 _BEHIND = 0.004  # both: or this much: a loss that nobody would notice
