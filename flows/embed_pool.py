@@ -1,10 +1,13 @@
 """Run `embed-pool`: every image of a source becomes a vector, shard by shard, exactly once."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
 
 from dcd.config import EmbedConfig
 from dcd.embeddings.batches import Batch, batched, max_tasks
@@ -13,8 +16,8 @@ from dcd.errors import EmbeddingFailed
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
 from flows.deployment.attend import attend
-from flows.runners import started_runner
-from tasks import embedding, progress, reuse
+from flows.runners import Ended, WorkerKilled, ended
+from tasks import embedding, progress
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class EmbeddedSource:
     """An embedded image source; n_images = n_embedded + n_rejected.
 
     Of them n_new_images were read and embedded now, n_bytes of encoded images. cleaned: which
-    labels of those are written otherwise in the source, in words.
+    labels of those are written otherwise in the source, in words. n_lost_with_worker: shards whose
+    worker was killed, tried once more.
     """
 
     source: Source
@@ -37,6 +41,44 @@ class EmbeddedSource:
     n_new_images: int
     n_bytes: int
     cleaned: str = ""
+    n_lost_with_worker: int = 0
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What all tasks of one embedding share; versions: of what is there, by object key."""
+
+    config: EmbedConfig
+    source: Source
+    encoder_id: str
+    versions: Mapping[str, str]
+
+    def submit(self, runner: TaskRunner[Any], batch: Sequence[Shard]) -> PrefectFuture[Any]:
+        """Begin to embed a batch."""
+        store = self.config.store
+        task = embedding.kept_embed_shards(
+            store, self.source, batch, self.encoder_id, self.versions
+        )
+        parameters = {
+            "store": store,
+            "source": self.source,
+            "shards": batch,
+            "config": self.config.encoder,
+            "encoder_id": self.encoder_id,
+        }
+        return runner.submit(task, parameters)
+
+    def outcome_of(self, end: Ended[Sequence[Shard]]) -> Batch:
+        """Return what became of a batch, and tell its progress where that was not heard."""
+        outcome = end.result
+        if not isinstance(outcome, Batch):
+            outcome = embedding.salvage(
+                self.config.store, self.source, end.work, self.encoder_id, end.result
+            )
+        # What other processes embed is not heard here; a kept result makes no sound at all.
+        if self.config.runner.kind != "thread" or end.is_kept:
+            progress.advanced(self.source.id, sum(d.stats.n_images for d in outcome.done))
+        return outcome
 
 
 @flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
@@ -52,42 +94,52 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     total = None if None in counts else sum(n for n in counts if n is not None)
     progress.started(source.id, total, "images")
 
-    batches = batched(shards, max_tasks(config.runner.max_workers))
-    outcomes: list[Batch] = []
-    with started_runner(config.runner) as runner:
-        futures = [
-            runner.submit(
-                embedding.kept_embed_shards(config.store, source, batch, encoder_id, versions),
-                {
-                    "store": config.store,
-                    "source": source,
-                    "shards": batch,
-                    "config": config.encoder,
-                    "encoder_id": encoder_id,
-                },
-            )
-            for batch in batches
-        ]
-        for batch, future in zip(batches, futures, strict=True):
-            future.wait()
-            outcome = reuse.result_of(future, raise_on_failure=False)
-            if not isinstance(outcome, Batch):
-                outcome = embedding.salvage(config.store, source, batch, encoder_id, outcome)
-            outcomes.append(outcome)
-            # What other processes embed is not heard here; a kept result makes no sound at all.
-            if config.runner.kind != "thread" or reuse.is_cached(future):
-                progress.advanced(source.id, sum(d.stats.n_images for d in outcome.done))
-
+    job = EmbedJob(config, source, encoder_id, versions)
+    outcomes, n_lost = embed_batches(job, batched(shards, max_tasks(config.runner.max_workers)))
+    place = {shard.name: number for number, shard in enumerate(shards)}
     done = [shard for outcome in outcomes for shard in outcome.done]
+    done.sort(key=lambda one: place[one.stats.shard])
     failed = [shard for outcome in outcomes for shard in outcome.failed]
+    failed.sort(key=lambda one: place[one.shard])
     embedding.note_failures(config.store, source, encoder_id, failed)
     if failed:
         raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))
 
     seconds = time.monotonic() - start
-    result = _embedded_source(source, encoder_id, shards, done, seconds)
+    result = replace(
+        _embedded_source(source, encoder_id, shards, done, seconds), n_lost_with_worker=n_lost
+    )
     progress.finished(source.id, summary(result))
     return result
+
+
+def embed_batches(job: EmbedJob, batches: Sequence[Sequence[Shard]]) -> tuple[list[Batch], int]:
+    """Embed all batches; gives what became of them, and how many shards lost their worker.
+
+    Of a worker that was killed the shards are tried once more, each alone.
+    """
+    runner = job.config.runner
+    outcomes: list[Batch] = []
+    alone: list[Sequence[Shard]] = []
+    for end in ended(runner, batches, job.submit):
+        outcome = job.outcome_of(end)
+        if isinstance(end.result, WorkerKilled):
+            lost = {one.shard for one in outcome.failed}
+            alone += [(shard,) for shard in end.work if shard.name in lost]
+            outcome = Batch(outcome.done, ())
+        outcomes.append(outcome)
+    if alone:
+        get_run_logger().warning(
+            "%s: %s shards were lost with a killed worker, each is tried once more alone: %s",
+            job.source.id,
+            len(alone),
+            ", ".join(shard.name for (shard,) in alone),
+        )
+    for end in ended(
+        runner.model_copy(update={"max_workers": 1}), alone, job.submit, one_at_a_time=True
+    ):
+        outcomes.append(job.outcome_of(end))
+    return outcomes, len(alone)
 
 
 def _embedded_source(
@@ -119,7 +171,9 @@ def _embedded_source(
 def summary(embedded: EmbeddedSource) -> str:
     """Say what the stage made, in a few words."""
     fresh = len(embedded.shards) - embedded.n_reused_shards
+    n_lost = embedded.n_lost_with_worker
     return (
         f"{embedded.n_embedded:,} images embedded, {embedded.n_rejected:,} rejected; "
         f"{fresh} of {len(embedded.shards)} shards new"
+        + (f", {n_lost} of them after a worker of theirs was killed" if n_lost else "")
     )

@@ -5,6 +5,7 @@ All writes publish in one step: a reader sees the whole object or none.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from dcd.store.checksums import ChecksumMismatch, is_sealed, seal_file, sealed, 
 from dcd.store.errors import brief, explained, is_answer
 from dcd.store.filesystems import arrow_filesystem, locate
 from dcd.store.kinds import remedy
+from dcd.store.local_files import is_temporary, published
 
+_COPIED_AT_ONCE = 8 * 2**20  # bytes
 _PROBE = b"written and deleted by the start-up probe"
 
 
@@ -84,7 +87,7 @@ class Store:
         with explained(self.uri(prefix), "list"):
             found = self.fs.find(path, **strict)
         names = [path[len(self.root) + 1 :] for path in found]
-        return sorted(name for name in names if not _is_temporary(name))
+        return sorted(name for name in names if not is_temporary(name))
 
     def objects_under(self, prefix: str = "") -> list[StoredObject]:
         """List all objects below a prefix, by key, without those that are still being written."""
@@ -114,7 +117,7 @@ class Store:
         with explained(self.uri(prefix), "list"):
             found: Any = self.fs.find(path, detail=True)
         entries = {name[len(self.root) + 1 :]: entry for name, entry in found.items()}
-        return {key: entries[key] for key in sorted(entries) if not _is_temporary(key)}
+        return {key: entries[key] for key in sorted(entries) if not is_temporary(key)}
 
     def read_bytes(self, key: str) -> bytes:
         """Read what was written. Raises ObjectUnreadable if it is damaged, as all readers do."""
@@ -152,9 +155,8 @@ class Store:
             if not self.is_local:
                 self.fs.pipe_file(path, data)
                 return
-            with _temporary_beside(path) as temporary:
-                temporary.write_bytes(data)
-                os.replace(temporary, path)
+            with published(path) as file:
+                file.write(data)
 
     def publish_file(self, local: str | Path, key: str) -> None:
         """Publish a finished local file in one step, whatever its size; it gets its checksum."""
@@ -164,9 +166,8 @@ class Store:
             if not self.is_local:
                 self.fs.put_file(str(local), path)
                 return
-            with _temporary_beside(path) as temporary:
-                self.fs.cp_file(str(local), str(temporary))
-                os.replace(temporary, path)
+            with published(path) as file, Path(local).open("rb") as source:
+                shutil.copyfileobj(source, file, _COPIED_AT_ONCE)
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """Read a whole Parquet object, or some of its columns."""
@@ -294,22 +295,5 @@ def _noting(missing: list[str]) -> Iterator[None]:
         missing.append(err.right)
 
 
-@contextmanager
-def _temporary_beside(path: str) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, so that os.replace stays on one filesystem."""
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid4().hex}.tmp"
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _written(entry: dict[str, Any]) -> datetime:
     return entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
-
-
-def _is_temporary(key: str) -> bool:
-    name = key.rpartition("/")[2]
-    return name.startswith(".") and name.endswith(".tmp")

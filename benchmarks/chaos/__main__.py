@@ -1,0 +1,176 @@
+"""Kill whole runs at random moments, on a local store or on a real S3 server.
+
+    python -m benchmarks.chaos [--kills 1000] [--seed 0] [--store local|s3] [--json FILE]
+
+Each story is an empty store and nine commands as a user types them: `dcd embed`, `index build`,
+`select`, `run` (train, report, gate, promotion), `failures watch` with new pictures in the inbox,
+`run` again with them, `promote` by hand, `store prune --delete`, and `run` once more. Within each
+command processes are killed by SIGKILL, SIGTERM or SIGINT at moments that a seed draws, and the
+next command starts at once. In the end tables, models, champion and its history must be those of an
+undisturbed story, no process may be left, no temporary file, and no command may have failed.
+
+With --store s3 (OpenStack Swift from its package, installed on first use) answers fail too: 500,
+503, slow and cut ones, and the server itself is killed and started again.
+
+The file holds every story; one that exists is gone on with.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["local", "s3"]
+KILLS_A_STEP = 3
+FAULTY_SHARE = 0.03
+RESTART_SHARE = 0.1  # of the lives on S3: the server dies just before
+
+
+def main() -> None:
+    """Parse the command line, run stories until there were enough kills, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos")
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", choices=("local", "s3"), default="local")
+    parser.add_argument("--own", type=float, default=0.05, help="share with a server of their own")
+    parser.add_argument("--json", type=Path, default=None)
+    args = parser.parse_args()
+    stories = _read(args.json)
+    with tempfile.TemporaryDirectory(prefix="dcd-chaos-") as folder:
+        n_kills = sum(sum(s["kills"].values()) for s in stories)
+        if n_kills < args.kills:
+            for story in run_stories(
+                Path(folder), args.store, args.seed + len(stories), args.kills - n_kills, args.own
+            ):
+                stories.append(story)
+                print(_line(story), flush=True)
+                if args.json is not None:
+                    args.json.write_text(json.dumps(stories, indent=1) + "\n", encoding="utf-8")
+    print(table(stories))
+    if any(story["faults"] for story in stories):
+        raise SystemExit(1)
+
+
+def run_stories(folder: Path, kind: Kind, seed: int, n_kills: int, own: float) -> Iterator[dict]:
+    """Run stories, one seed after the other, until there were so many kills; yield each."""
+    with prefect_server(folder), _stores(folder, kind) as (url, environ, between):
+        from benchmarks.chaos import story
+
+        place = story.write_place(folder / "case", url, environ, own)
+        calm = story.undisturbed(place)
+        _empty(place.store())
+        while n_kills > 0:
+            story.forget(place)
+            told = story.killed(place, seed, calm, KILLS_A_STEP, between)
+            n_kills -= told.n_kills
+            seed += 1
+            yield {n: v for n, v in asdict(told).items() if n not in ("outcome", "seconds")} | {
+                "store": kind
+            }
+            if told.faults:
+                place.log.rename(folder / f"commands-{told.seed}.log")
+            _empty(place.store())
+
+
+def _empty(store) -> None:
+    for found in store.objects_under():
+        store.delete(found.key)
+
+
+@contextlib.contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """Run one Prefect server in a home of its own for all commands."""
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")
+    from flows.cli.console import configure_prefect
+
+    configure_prefect(verbose=False)
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer()
+    server.start(timeout=600)
+    os.environ["PREFECT_API_URL"] = server.api_url
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _stores(
+    folder: Path, kind: Kind
+) -> Iterator[tuple[str, dict[str, str], Callable[[random.Random], None]]]:
+    """Give the store's URL, the environment that it needs, and what happens between lives."""
+    if kind == "local":
+        yield str(folder / "case/store"), {}, lambda _: None
+        return
+    from tests import s3_server
+    from tests.faulty_proxy import FaultyProxy, now_and_then
+
+    server = s3_server.SwiftServer(folder / "swift")
+    server.start()
+    proxy = FaultyProxy(server.url)
+    environ = {
+        "AWS_ENDPOINT_URL_S3": proxy.url,
+        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_KEY,
+        "AWS_DEFAULT_REGION": s3_server.REGION,
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
+    os.environ.update(environ)
+    s3_server.client(server.url).create_bucket(Bucket="chaos")
+
+    def between(rng: random.Random) -> None:
+        proxy.decide = now_and_then(FAULTY_SHARE, ("500", "503", "slow", "cut"), rng.randrange(99))
+        if rng.random() < RESTART_SHARE:
+            server.kill()
+            server.start()
+
+    try:
+        yield "s3://chaos/store", environ, between
+    finally:
+        proxy.close()
+        server.stop()
+
+
+def table(stories: list[dict]) -> str:
+    """Sum up the stories as Markdown."""
+    kills: Counter[str] = Counter()
+    for story in stories:
+        kills.update(story["kills"])
+    signals = ("SIGKILL", "SIGTERM", "SIGINT")
+    steps = dict.fromkeys(key.rpartition(" ")[0] for key in kills)
+    lines = ["| killed in | " + " | ".join(signals) + " |", "|---|---|---|---|"]
+    for step in steps:
+        counts = [str(kills[f"{step} {name}"]) for name in signals]
+        lines.append(f"| {step} | " + " | ".join(counts) + " |")
+    totals = [str(sum(n for k, n in kills.items() if k.endswith(name))) for name in signals]
+    lines.append("| all | " + " | ".join(totals) + " |")
+    n_faulty = sum(bool(story["faults"]) for story in stories)
+    lines.append(
+        f"\n{kills.total()} kills in {len(stories)} stories; stories with a fault: {n_faulty}"
+    )
+    lines += [f"  seed {s['seed']}: {fault}" for s in stories for fault in s["faults"]]
+    return "\n".join(lines)
+
+
+def _line(story: dict) -> str:
+    n = sum(story["kills"].values())
+    return f"seed {story['seed']} ({story['store']}): {n} kills, {story['faults'] or 'no fault'}"
+
+
+def _read(path: Path | None) -> list[dict]:
+    if path is None or not path.exists():
+        return []
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""One store from its first command to its last, with processes killed on the way."""
+
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from benchmarks.chaos.lives import LEAVE_S, Life, Signal
+from benchmarks.chaos.outcome import differences, outcome
+from dcd.runs.finished import list_runs
+from dcd.store import Store
+from tests.case import write_case
+from tests.dcd.failures.failing_images import write_failures
+
+Step = Literal[
+    "embed", "index", "select", "run", "watch", "rerun", "promote", "prune", "after prune"
+]
+STEPS: tuple[Step, ...] = get_args(Step)
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
+_LIMIT_S = 900.0  # of one command on a busy machine
+N_NEW = 2  # failures a label
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a story happens: its folder, its store, and the environment of its commands.
+
+    own_share: of the lives, how many are programs of their own with a Prefect server of their own.
+    """
+
+    folder: Path
+    store_url: str
+    environ: Mapping[str, str]
+    own_share: float = 0.0
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "commands.log"
+
+    @property
+    def scratch(self) -> Path:
+        """What the commands have as the folder for temporary files."""
+        return self.folder / "scratch"
+
+    def store(self) -> Store:
+        return Store(self.store_url)
+
+
+@dataclass
+class Told:
+    """What one story saw; `faults` are what should not be: all lists empty is a pass."""
+
+    seed: int
+    kills: Counter[str] = field(default_factory=Counter)  # by "step signal"
+    faults: list[str] = field(default_factory=list)
+    outcome: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of undisturbed steps
+    leaving: list[float] = field(default_factory=list)  # s from a signal to the end
+
+    @property
+    def n_kills(self) -> int:
+        return self.kills.total()
+
+
+def write_place(folder: Path, store_url: str, environ: Mapping[str, str], own: float) -> Place:
+    """Write the tiny case with its store at a URL."""
+    write_case(
+        folder,
+        seeds=(0,),
+        failures=True,
+        store=store_url,
+        compare={"baselines": ["error_sample"]},
+    )
+    place = Place(folder, store_url, {**environ, "TMPDIR": str(folder / "scratch")}, own)
+    place.scratch.mkdir(exist_ok=True)
+    return place
+
+
+def argv_of(step: Step, place: Place) -> list[str]:
+    """Return the command line of a step."""
+    config, store = str(place.config), ["--store", place.store_url]
+    match step:
+        case "embed" | "select":
+            return [step, config]
+        case "index":
+            return ["index", "build", config]
+        case "run" | "rerun" | "after prune":
+            return ["run", config]
+        case "watch":
+            return ["failures", "watch", config]
+        case "promote":
+            first = list_runs(place.store())[-1].run_id
+            return ["promote", first, "--force", *store]
+        case "prune":
+            few = ["--keep-runs", "1", "--older-than-days", "0", "--delete"]
+            return ["store", "prune", *few, *store]
+
+
+def put_failures(place: Place) -> None:
+    """Put the same new pictures into the store's inbox."""
+    pictures = place.folder / "pictures"
+    for path in write_failures(pictures, N_NEW, seed=5):
+        name = path.relative_to(pictures).as_posix()
+        place.store().write_raw(f"failures/inbox/{name}", path.read_bytes())
+
+
+def undisturbed(place: Place) -> Told:
+    """Run every step once."""
+    told = Told(seed=-1)
+    for step in STEPS:
+        if step == "watch":
+            put_failures(place)
+        ended = Life(argv_of(step, place), place.environ, place.log, own=False).end(_LIMIT_S)
+        told.seconds[step] = ended.seconds
+        if ended.exit_code != 0:
+            raise RuntimeError(f"{step}: exit code {ended.exit_code}; see {place.log}")
+    told.outcome = outcome(place.store())
+    return told
+
+
+def killed(
+    place: Place,
+    seed: int,
+    calm: Told,
+    kills_a_step: int,
+    between: Callable[[random.Random], None] = lambda _: None,
+) -> Told:
+    """Run every step with some kills at random moments of it, each followed at once by the next.
+
+    between: what else happens at random, such as a server that dies.
+    """
+    rng = random.Random(seed)
+    told = Told(seed)
+    orphans: list[tuple[Life, str]] = []
+    for step in STEPS:
+        if step == "watch":
+            put_failures(place)
+        for _ in range(rng.randint(0, 2 * kills_a_step)):
+            between(rng)
+            own = rng.random() < place.own_share
+            life = Life(argv_of(step, place), place.environ, place.log, own=own)
+            name = rng.choice(SIGNALS)
+            moment_s = rng.uniform(0, calm.seconds[step] * (3 if own else 1))
+            if life.is_over(moment_s):
+                _check(told, f"{step} before its kill", life.end(0).exit_code)
+                break
+            told.kills[f"{step} {name}"] += 1
+            _kill(life, name, f"{step} {name}", told)
+            orphans.append((life, f"{step} {name}"))
+        life = Life(argv_of(step, place), place.environ, place.log, own=False)
+        _check(told, f"{step} to its end", life.end(_LIMIT_S).exit_code)
+    told.outcome = outcome(place.store())
+    told.faults += differences(calm.outcome, told.outcome)
+    for life, of in orphans:
+        told.faults += [f"orphan of {of}: process {pid}" for pid in life.left_behind()]
+    told.faults += [f"litter: {name}" for name in litter(place)]
+    return told
+
+
+def _kill(life: Life, name: Signal, of: str, told: Told) -> None:
+    life.send(name)
+    before = life.end(LEAVE_S)
+    if before.exit_code is None:
+        told.faults.append(f"stuck: {of} was not over after {LEAVE_S:.0f} s")
+
+
+def _check(told: Told, of: str, exit_code: int | None) -> None:
+    if exit_code != 0:
+        told.faults.append(f"failed: {of}: exit code {exit_code}")
+
+
+def litter(place: Place) -> Iterator[str]:
+    """Temporary files that are left in the store's folder or in that for temporary files."""
+    yield from (str(p.relative_to(place.scratch)) for p in place.scratch.iterdir())
+    if "://" not in place.store_url:
+        root = Path(place.store_url)
+        yield from (str(p.relative_to(root)) for p in root.rglob(".*") if p.is_file())
+
+
+def forget(place: Place, names: Sequence[str] = ("store", "scratch")) -> None:
+    """Take away what a story made, for the next one in the same place."""
+    for name in names:
+        shutil.rmtree(place.folder / name, ignore_errors=True)
+    place.scratch.mkdir(exist_ok=True)
+    if place.log.exists():
+        os.truncate(place.log, 0)
