@@ -1,0 +1,258 @@
+"""Two commands at once on one store: is what is left that of one after the other?
+
+    python -m benchmarks.chaos.pairs [--tries 20] [--only NAME …] [--json FILE]
+
+Both commands start within a random part of a second of each other, as two processes of their own.
+Both must end well, and the store must then be that of the two commands one after the other, in one
+of the two orders; times and drawn ids are left out (benchmarks/chaos/outcome.py names them).
+`first starts` are two commands on a Prefect home that nobody has used, each with its own server.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from benchmarks.chaos.__main__ import prefect_server
+from benchmarks.chaos.lives import Life
+from benchmarks.chaos.outcome import differences, outcome
+from benchmarks.chaos.story import Place, argv_of, forget, litter, put_failures, write_place
+from dcd.gate.champions import current
+from dcd.runs.finished import list_runs
+
+Start = Literal["empty", "one run", "two runs", "waiting failures"]
+_LIMIT_S = 900.0
+_OFFSET_S = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two commands and the store that they start on.
+
+    same: the part of the outcome that is compared; what prune deletes depends on who was first.
+    """
+
+    name: str
+    start: Start
+    first: Sequence[str]
+    second: Sequence[str]
+    same: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a pair left in all tries; faults are empty where every try kept the promise."""
+
+    name: str
+    n_tries: int
+    n_first_order: int
+    n_second_order: int
+    faults: tuple[str, ...]
+
+
+def pairs(place: Place, other: Path, run: str) -> list[Pair]:
+    """Return all pairs. other: a second config on the same store; run: one that is no champion."""
+    config, store = str(place.config), ["--store", place.store_url]
+    once = argv_of("rerun", place)
+    prune = argv_of("prune", place)
+    views = ("runs/", "(champion)", "(covered)", "failures/")
+    return [
+        Pair("the same config twice", "empty", once, once),
+        Pair("two configs on one store", "empty", once, ["run", str(other)]),
+        Pair("a run beside prune", "waiting failures", once, prune, views),
+        Pair(
+            "a run beside promote",
+            "two runs",
+            ["run", str(other)],
+            ["promote", run, "--force", *store],
+        ),
+        Pair("a run beside rollback", "two runs", ["run", str(other)], ["rollback", *store]),
+        Pair(
+            "promote beside rollback",
+            "two runs",
+            ["promote", run, "--force", *store],
+            ["rollback", *store],
+        ),
+        Pair(
+            "two watchers",
+            "waiting failures",
+            ["failures", "watch", config],
+            ["failures", "watch", config],
+        ),
+        Pair("a watcher beside a run", "waiting failures", ["failures", "watch", config], once),
+    ]
+
+
+class Starts:
+    """Stores to start on, made once and copied into place."""
+
+    def __init__(self, place: Place, folder: Path):
+        self.place, self.folder = place, folder
+
+    def make(self) -> str:
+        """Make all of them; gives a run that is not the champion."""
+        self._keep("empty")
+        self._do(argv_of("run", self.place))
+        self._keep("one run")
+        put_failures(self.place)
+        self._keep("waiting failures")
+        self._do(argv_of("watch", self.place))
+        self._do(argv_of("rerun", self.place))
+        store = self.place.store()
+        first, second = (entry.run_id for entry in reversed(list_runs(store)))
+        # So that there is a champion before the present one, whatever the gate said of each.
+        self._do(["promote", first, "--force", "--store", self.place.store_url])
+        self._do(["promote", second, "--force", "--store", self.place.store_url])
+        self._keep("two runs")
+        now = current(store)
+        assert now is not None
+        return first if now.run_id == second else second
+
+    def put(self, start: Start) -> None:
+        """Put a store in its place."""
+        forget(self.place)
+        if (self.folder / start).exists():
+            shutil.copytree(self.folder / start, self.place.store_url)
+
+    def _keep(self, start: Start) -> None:
+        if Path(self.place.store_url).exists():
+            shutil.copytree(self.place.store_url, self.folder / start)
+
+    def _do(self, argv: Sequence[str]) -> None:
+        ended = Life(list(argv), self.place.environ, self.place.log, own=False).end(_LIMIT_S)
+        if ended.exit_code != 0:
+            raise RuntimeError(f"{argv}: exit code {ended.exit_code}; see {self.place.log}")
+
+    def after(self, start: Start, commands: Sequence[Sequence[str]]) -> dict[str, str]:
+        """Return what a store holds after commands, one after the other."""
+        self.put(start)
+        for argv in commands:
+            self._do(argv)
+        return outcome(self.place.store())
+
+
+def try_pair(pair: Pair, starts: Starts, n_tries: int, seed: int) -> Tried:
+    """Run a pair so often, and compare what it leaves with both orders."""
+    place = starts.place
+    wanted = [
+        _part(starts.after(pair.start, order), pair.same)
+        for order in ((pair.first, pair.second), (pair.second, pair.first))
+    ]
+    rng = random.Random(f"{seed} {pair.name}")
+    counts, faults = [0, 0], []
+    for number in range(n_tries):
+        starts.put(pair.start)
+        offset_s = rng.uniform(-_OFFSET_S, _OFFSET_S)
+        early, late = (pair.first, pair.second) if offset_s > 0 else (pair.second, pair.first)
+        lives = [Life(list(early), place.environ, place.log, own=False)]
+        time.sleep(abs(offset_s))
+        lives.append(Life(list(late), place.environ, place.log, own=False))
+        codes = [life.end(_LIMIT_S).exit_code for life in lives]
+        told = [f"exit codes {codes} of {early[0]}, {late[0]}"] if any(codes) else []
+        found = _part(outcome(place.store()), pair.same)
+        unlike = [differences(each, found) for each in wanted]
+        if [] in unlike:
+            counts[unlike.index([])] += 1
+        else:
+            told += min(unlike, key=len)
+        told += [f"litter: {name}" for name in litter(place)]
+        told += [f"left: process {pid}" for life in lives for pid in life.left_behind()]
+        faults += [f"try {number}, {offset_s:+.2f} s: {fault}" for fault in told]
+        if told:
+            shutil.copy(place.log, place.folder / f"{pair.name}-{number}.log")
+    return Tried(pair.name, n_tries, *counts, tuple(faults))
+
+
+def first_starts(folder: Path, n_tries: int) -> Tried:
+    """Start two commands at once on a Prefect home that is new."""
+    faults = []
+    for number in range(n_tries):
+        home = folder / f"home{number}"
+        places = []
+        for which in ("a", "b"):
+            at = folder / f"first{number}{which}"
+            environ = {"PREFECT_HOME": str(home)}
+            places.append(write_place(at, str(at / "store"), environ, own=1))
+        lives = [Life(argv_of("embed", at), at.environ, at.log, own=True) for at in places]
+        codes = [life.end(_LIMIT_S).exit_code for life in lives]
+        if any(codes):
+            said = " ".join(at.log.read_text()[-300:] for at in places)
+            faults.append(f"try {number}: exit codes {codes}: {said}")
+    return Tried("two first starts on a new Prefect home", n_tries, n_tries, 0, tuple(faults))
+
+
+def _part(found: dict[str, str], prefixes: tuple[str, ...]) -> dict[str, str]:
+    return {key: value for key, value in found.items() if key.startswith(prefixes)}
+
+
+def write_other(place: Place) -> Path:
+    """Write a second config on the same store: another name, another number of neighbors."""
+    document = yaml.safe_load(place.config.read_text(encoding="utf-8"))
+    document["name"] = "other"
+    document["selection"]["k"] = 3
+    other = place.folder / "other.yaml"
+    other.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return other
+
+
+def run_pairs(folder: Path, n_tries: int, seed: int, only: Sequence[str]) -> Iterator[Tried]:
+    """Try all pairs, or those named; yield what each left."""
+    with prefect_server(folder):
+        place = write_place(folder / "case", str(folder / "case/store"), {}, own=0)
+        starts = Starts(place, folder / "starts")
+        every = pairs(place, write_other(place), starts.make())
+        for pair in every:
+            if not only or pair.name in only:
+                yield try_pair(pair, starts, n_tries, seed)
+
+
+def table(tried: Sequence[Tried]) -> str:
+    """Sum up as Markdown."""
+    lines = ["| at once | tries | as one after the other | otherwise |", "|---|---|---|---|"]
+    for one in tried:
+        n_kept = one.n_first_order + one.n_second_order
+        lines.append(f"| {one.name} | {one.n_tries} | {n_kept} | {one.n_tries - n_kept} |")
+    lines += [f"  {one.name}: {fault}" for one in tried for fault in one.faults]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line, try the pairs, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos.pairs")
+    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--first-starts", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--json", type=Path, default=None)
+    args = parser.parse_args()
+    tried: list[Tried] = []
+    with tempfile.TemporaryDirectory(prefix="dcd-pairs-") as name:
+        for one in run_pairs(Path(name), args.tries, args.seed, args.only):
+            tried.append(one)
+            print(one, flush=True)
+            _write(args.json, tried)
+        os.environ.pop("PREFECT_API_URL", None)
+        if args.first_starts:
+            tried.append(first_starts(Path(name), args.first_starts))
+            _write(args.json, tried)
+    print(table(tried))
+    if any(one.faults for one in tried):
+        raise SystemExit(1)
+
+
+def _write(path: Path | None, tried: Sequence[Tried]) -> None:
+    if path is not None:
+        path.write_text(json.dumps([asdict(one) for one in tried], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

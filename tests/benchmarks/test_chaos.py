@@ -1,0 +1,85 @@
+"""A part of `python -m benchmarks.chaos` and of its pairs, as CI runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from benchmarks.chaos import story
+from benchmarks.chaos.__main__ import table
+from benchmarks.chaos.outcome import differences, outcome
+from benchmarks.chaos.pairs import Tried
+from benchmarks.chaos.pairs import table as table_of_pairs
+from dcd.store import Store
+
+N_KILLS = 60
+N_TRIES = 2
+
+
+def test_what_is_lost_new_or_different_is_named():
+    found = differences({"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"})
+    assert found == ["lost: a", "new: d", "different: c"]
+
+
+def test_an_outcome_holds_values_and_no_times(tmp_path: Path):
+    one, other = Store(str(tmp_path / "one")), Store(str(tmp_path / "other"))
+    for store, at in ((one, 1), (other, 2)):
+        table = pa.table({"image_id": ["a"], "registered": [at]})
+        store.write_table("failures/batches/b.parquet", table, metadata={"at": str(at)})
+        store.write_json("results/x", {"at": at})
+    assert outcome(one) == outcome(other)
+    changed = pa.table({"image_id": ["b"], "registered": [1]})
+    other.write_table("failures/batches/b.parquet", changed, metadata={})
+    assert differences(outcome(one), outcome(other)) == ["different: failures/batches/b.parquet"]
+
+
+def test_a_hidden_file_of_a_killed_writer_is_litter(tmp_path: Path):
+    place = story.write_place(tmp_path, str(tmp_path / "store"), {}, own=0)
+    (tmp_path / "store/cells").mkdir(parents=True)
+    assert list(story.litter(place)) == []
+    (tmp_path / "store/cells/.1.tmp").touch()
+    (place.scratch / "spool").touch()
+    assert list(story.litter(place)) == ["spool", "cells/.1.tmp"]
+
+
+def test_the_tables_count_kills_and_name_faults():
+    told = {"seed": 3, "kills": {"run SIGKILL": 2, "run SIGINT": 1}, "faults": ["lost: a"]}
+    text = table([told, {**told, "seed": 4, "faults": []}])
+    assert "| run | 4 | 0 | 2 |" in text
+    assert "6 kills in 2 stories; stories with a fault: 1" in text
+    assert "seed 3: lost: a" in text
+    pairs = table_of_pairs([Tried("two watchers", 20, 12, 7, ("try 4, +0.2 s: new: x",))])
+    assert "| two watchers | 20 | 19 | 1 |" in pairs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_killed_runs_end_as_undisturbed_ones(tmp_path: Path):
+    told = tmp_path / "told.json"
+    run("benchmarks.chaos", "--kills", str(N_KILLS), "--json", str(told))
+    stories = json.loads(told.read_text())
+    assert sum(sum(s["kills"].values()) for s in stories) >= N_KILLS
+    assert [fault for s in stories for fault in s["faults"]] == []
+    text = run("benchmarks.chaos", "--kills", str(N_KILLS), "--json", str(told))  # nothing left
+    assert f"in {len(stories)} stories; stories with a fault: 0" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_two_commands_at_once_are_as_one_after_the_other(tmp_path: Path):
+    told = tmp_path / "told.json"
+    run("benchmarks.chaos.pairs", "--tries", str(N_TRIES), "--first-starts", "1", "--json", told)
+    assert {
+        one["name"]: one["faults"] for one in json.loads(told.read_text()) if one["faults"]
+    } == {}
+
+
+def run(module: str, *arguments: object) -> str:
+    """Run a benchmark as a program; its output, also where a check of it failed."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
