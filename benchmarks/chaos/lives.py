@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,16 +16,13 @@ from typing import Literal, Protocol
 Signal = Literal["SIGKILL", "SIGTERM", "SIGINT"]
 LEAVE_S = 15.0  # as long as a process may take to be gone after a signal
 _MARK = "DCD_CHAOS_LIFE"  # children that are programs of their own inherit it
-_PRELOADED = [
-    "flows.cli.app",
-    "flows.debug_model",
-    "flows.select_images",
-    "flows.watch_failures",
-    "flows.cli.terminal",
-    "dcd.validation.run",
-    "dcd.gate.promotion",
-    "dcd.runs.pruning",
-]
+# commands: those of a user, through Prefect. functions: what its tasks call, without Prefect, at a
+# fifth of the cost; what has no flow (promote, rollback, prune) is the command in both.
+Way = Literal["commands", "functions"]
+_PRELOADED = ["flows.cli.app", "tests.loop", "dcd.failures.intake"]
+_PRELOADED += ["dcd.gate.promotion", "dcd.runs.pruning"]
+_WITH_PREFECT = ["flows.debug_model", "flows.select_images", "flows.watch_failures"]
+_WITH_PREFECT += ["flows.cli.terminal", "dcd.validation.run"]
 
 
 class Alive(Protocol):
@@ -48,7 +46,15 @@ class Life:
     started as a user does, with a Prefect server of its own.
     """
 
-    def __init__(self, argv: list[str], environ: Mapping[str, str], log: Path, *, own: bool):
+    def __init__(
+        self,
+        argv: list[str],
+        environ: Mapping[str, str],
+        log: Path,
+        way: Way = "commands",
+        *,
+        own: bool = False,
+    ):
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self._started = time.monotonic()
         if own:
@@ -65,9 +71,9 @@ class Life:
             self._forked: BaseProcess | None = None
             return
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
+        context.set_forkserver_preload(_PRELOADED + (_WITH_PREFECT if way == "commands" else []))
         self._forked = context.Process(
-            target=_command, args=(argv, {**environ, _MARK: self.mark}, str(log))
+            target=_command, args=(argv, {**environ, _MARK: self.mark}, str(log), way)
         )
         self._forked.start()
         assert self._forked.pid is not None
@@ -120,8 +126,8 @@ class Life:
         return found
 
 
-def _command(argv: list[str], environ: Mapping[str, str], log: str) -> None:
-    """Be `dcd ARGV...`: the very function of its script."""
+def _command(argv: list[str], environ: Mapping[str, str], log: str, way: Way) -> None:
+    """Be `dcd ARGV...`: the very function of its script, or what its tasks call."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environ)
@@ -131,5 +137,19 @@ def _command(argv: list[str], environ: Mapping[str, str], log: str) -> None:
     from flows.cli.app import app
     from flows.cli.console import leaving
 
-    run: Callable[[], object] = lambda: app(argv, prog_name="dcd")  # noqa: E731
-    leaving(run)
+    if way == "functions" and argv[0] in ("run", "failures"):
+        leaving(partial(_run_functions, argv))
+    leaving(partial(app, argv, prog_name="dcd"))
+
+
+def _run_functions(argv: list[str]) -> None:
+    from dcd.config import load_config
+    from dcd.failures.intake import take_in_folder
+    from dcd.store import Store
+    from tests import loop
+
+    config = load_config(Path(argv[-1]))
+    if argv[0] == "run":
+        loop.run(config)
+    else:
+        take_in_folder(Store(config.store), config)

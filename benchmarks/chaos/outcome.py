@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 
 import pyarrow as pa
 
-from dcd.gate.champions import current, history
+from dcd.gate.champions import Champion, current, history
 from dcd.store import Store, keys
 
 # Left out by name. They hold times, or ids that are drawn; the champion is compared by itself.
@@ -20,35 +21,46 @@ LEFT_OUT = {
     "failures/inbox/": "given from outside",
     "damaged/": "what was set aside; must be empty, compared as a count",
 }
-# Of Parquet the values are compared: metadata holds times of sources. Columns of times are left out
+# Of Parquet the values are compared, for metadata holds times; columns of times are left out.
 _TIMES = {"registered", "seen", "etag", "created", "seconds"}
 # Of a run: when it was made, and how long its stages took.
-_TOLD_WITH_TIMES = re.compile(r"runs/[^/]+/(report\.html|report\.md|card\.json|.*\.svg)$")
+_TOLD_WITH_TIMES = re.compile(r"runs/\*/(report\.html|card\.(json|md)|.*\.svg)$")
+# A batch of failures says when it was registered, and what is made of it has ids that say so too:
+# objects are compared by their kind and value, whatever their ids.
+_IDS_IN_KEYS = re.compile(
+    r"^(cells|selections|splits|runs|evaluations|neighbors|heads|noise|failures/receipts)/[^/.]+"
+)
+_IDS_IN_JSON = re.compile(r"\b[0-9a-f]{12}\b")
 
 
 def outcome(store: Store) -> dict[str, str]:
-    """Return a digest of every object by key, and of what the champion and its history say."""
-    found: dict[str, str] = {}
+    """Return digests of all objects by kind, and of what the champion and its history say."""
+    found: dict[str, list[str]] = defaultdict(list)
     n_damaged = 0
     for key in store.keys_under(""):
         if key.startswith("damaged/"):
             n_damaged += 1
         if any(key.startswith(part) for part in LEFT_OUT):
             continue
-        found[_named(key)] = _digest_of(store, key)
-    found["(set aside)"] = str(n_damaged)
+        name = _IDS_IN_KEYS.sub(r"\1/*", key)
+        found[name].append(_digest_of(store, key, name))
+    told = {name: " ".join(sorted(digests)) for name, digests in found.items()}
+    told["(set aside)"] = str(n_damaged)
     now = current(store)
-    found["(champion)"] = "none" if now is None else f"{now.run_id} seed {now.seed}"
-    if now is not None:
-        for name in (keys.MODEL_WEIGHTS, keys.MODEL_CONFIG):
-            found[f"(champion) {name}"] = _digest(store.read_raw(f"{now.model}/{name}"))
-    places = [row for row in history(store) if row.place != "never"]
-    found["(history)"] = ", ".join(
-        f"{row.champion.action} {row.champion.run_id} seed {row.champion.seed}" for row in places
+    told["(champion)"] = "none" if now is None else _model(store, now)
+    told["(history)"] = ", ".join(
+        f"{row.champion.action} {_model(store, row.champion)}"
+        for row in history(store)
+        if row.place != "never"
     )
     covered = [store.read_json(k) for k in store.keys_under(keys.covered_failures())]
-    found["(covered)"] = json.dumps(sorted([c["run_id"], *c["batches"]] for c in covered))
-    return found
+    told["(covered)"] = _without_ids(sorted([c["run_id"], *c["batches"]] for c in covered))
+    return told
+
+
+def _model(store: Store, champion: Champion) -> str:
+    weights = store.read_raw(f"{champion.model}/{keys.MODEL_WEIGHTS}")
+    return f"model {_digest(weights)} seed {champion.seed}"
 
 
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
@@ -59,20 +71,19 @@ def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str
     return [*lost, *new, *(f"different: {key}" for key in both if wanted[key] != found[key])]
 
 
-def _named(key: str) -> str:
-    """Names that hold a time stand for what they are; several of one kind are counted by value."""
-    return re.sub(r"failures/receipts/[^/]+", "failures/receipts/*", key)
-
-
-def _digest_of(store: Store, key: str) -> str:
+def _digest_of(store: Store, key: str, name: str) -> str:
     if key.endswith(".parquet"):
         return _digest_of_table(store.read_table(key))
-    if _TOLD_WITH_TIMES.match(key):
+    if _TOLD_WITH_TIMES.match(name):
         store.check(key)
         return "whole"
     if key.endswith(".json"):
-        return _digest(json.dumps(store.read_json(key), sort_keys=True).encode())
+        return _digest(_without_ids(store.read_json(key)).encode())
     return _digest(store.read_raw(key))
+
+
+def _without_ids(document: object) -> str:
+    return _IDS_IN_JSON.sub("*", json.dumps(document, sort_keys=True))
 
 
 def _digest_of_table(table: pa.Table) -> str:

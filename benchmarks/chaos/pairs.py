@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ from typing import Literal
 import yaml
 
 from benchmarks.chaos.__main__ import prefect_server
-from benchmarks.chaos.lives import Life
+from benchmarks.chaos.lives import Way
 from benchmarks.chaos.outcome import differences, outcome
 from benchmarks.chaos.story import Place, argv_of, forget, litter, put_failures, write_place
 from dcd.gate.champions import current
@@ -128,7 +129,7 @@ class Starts:
             shutil.copytree(self.place.store_url, self.folder / start)
 
     def _do(self, argv: Sequence[str]) -> None:
-        ended = Life(list(argv), self.place.environ, self.place.log, own=False).end(_LIMIT_S)
+        ended = self.place.begin(argv).end(_LIMIT_S)
         if ended.exit_code != 0:
             raise RuntimeError(f"{argv}: exit code {ended.exit_code}; see {self.place.log}")
 
@@ -153,9 +154,9 @@ def try_pair(pair: Pair, starts: Starts, n_tries: int, seed: int) -> Tried:
         starts.put(pair.start)
         offset_s = rng.uniform(-_OFFSET_S, _OFFSET_S)
         early, late = (pair.first, pair.second) if offset_s > 0 else (pair.second, pair.first)
-        lives = [Life(list(early), place.environ, place.log, own=False)]
+        lives = [place.begin(early)]
         time.sleep(abs(offset_s))
-        lives.append(Life(list(late), place.environ, place.log, own=False))
+        lives.append(place.begin(late))
         codes = [life.end(_LIMIT_S).exit_code for life in lives]
         told = [f"exit codes {codes} of {early[0]}, {late[0]}"] if any(codes) else []
         found = _part(outcome(place.store()), pair.same)
@@ -181,8 +182,8 @@ def first_starts(folder: Path, n_tries: int) -> Tried:
         for which in ("a", "b"):
             at = folder / f"first{number}{which}"
             environ = {"PREFECT_HOME": str(home)}
-            places.append(write_place(at, str(at / "store"), environ, own=1))
-        lives = [Life(argv_of("embed", at), at.environ, at.log, own=True) for at in places]
+            places.append(write_place(at, str(at / "store"), environ))
+        lives = [at.begin(argv_of("embed", at), own=True) for at in places]
         codes = [life.end(_LIMIT_S).exit_code for life in lives]
         if any(codes):
             said = " ".join(at.log.read_text()[-300:] for at in places)
@@ -204,10 +205,12 @@ def write_other(place: Place) -> Path:
     return other
 
 
-def run_pairs(folder: Path, n_tries: int, seed: int, only: Sequence[str]) -> Iterator[Tried]:
+def run_pairs(
+    folder: Path, way: Way, n_tries: int, seed: int, only: Sequence[str]
+) -> Iterator[Tried]:
     """Try all pairs, or those named; yield what each left."""
-    with prefect_server(folder):
-        place = write_place(folder / "case", str(folder / "case/store"), {}, own=0)
+    with prefect_server(folder) if way == "commands" else nullcontext():
+        place = write_place(folder / "case", str(folder / "case/store"), {}, way)
         starts = Starts(place, folder / "starts")
         every = pairs(place, write_other(place), starts.make())
         for pair in every:
@@ -231,12 +234,13 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--first-starts", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--way", choices=("commands", "functions"), default="commands")
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
     tried: list[Tried] = []
     with tempfile.TemporaryDirectory(prefix="dcd-pairs-") as name:
-        for one in run_pairs(Path(name), args.tries, args.seed, args.only):
+        for one in run_pairs(Path(name), args.way, args.tries, args.seed, args.only):
             tried.append(one)
             print(one, flush=True)
             _write(args.json, tried)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from benchmarks.chaos.lives import LEAVE_S, Life, Signal
+from benchmarks.chaos.lives import LEAVE_S, Life, Signal, Way
 from benchmarks.chaos.outcome import differences, outcome
 from dcd.runs.finished import list_runs
 from dcd.store import Store
@@ -19,7 +19,10 @@ from tests.dcd.failures.failing_images import write_failures
 Step = Literal[
     "embed", "index", "select", "run", "watch", "rerun", "promote", "prune", "after prune"
 ]
-STEPS: tuple[Step, ...] = get_args(Step)
+STEPS: Mapping[Way, tuple[Step, ...]] = {
+    "commands": get_args(Step),
+    "functions": ("run", "watch", "rerun", "promote", "prune", "after prune"),
+}
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 _LIMIT_S = 900.0  # of one command on a busy machine
 N_NEW = 2  # failures a label
@@ -35,6 +38,7 @@ class Place:
     folder: Path
     store_url: str
     environ: Mapping[str, str]
+    way: Way = "commands"
     own_share: float = 0.0
 
     @property
@@ -53,6 +57,10 @@ class Place:
     def store(self) -> Store:
         return Store(self.store_url)
 
+    def begin(self, argv: Sequence[str], *, own: bool = False) -> Life:
+        """Start a command."""
+        return Life(list(argv), self.environ, self.log, self.way, own=own)
+
 
 @dataclass
 class Told:
@@ -63,14 +71,19 @@ class Told:
     faults: list[str] = field(default_factory=list)
     outcome: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of undisturbed steps
-    leaving: list[float] = field(default_factory=list)  # s from a signal to the end
 
     @property
     def n_kills(self) -> int:
         return self.kills.total()
 
 
-def write_place(folder: Path, store_url: str, environ: Mapping[str, str], own: float) -> Place:
+def write_place(
+    folder: Path,
+    store_url: str,
+    environ: Mapping[str, str],
+    way: Way = "commands",
+    own: float = 0,
+) -> Place:
     """Write the tiny case with its store at a URL."""
     write_case(
         folder,
@@ -80,7 +93,7 @@ def write_place(folder: Path, store_url: str, environ: Mapping[str, str], own: f
         compare={"baselines": ["error_sample"]},
         gate={"margin_points": 50},  # so few test images prove no smaller loss
     )
-    place = Place(folder, store_url, {**environ, "TMPDIR": str(folder / "scratch")}, own)
+    place = Place(folder, store_url, {**environ, "TMPDIR": str(folder / "scratch")}, way, own)
     place.scratch.mkdir(exist_ok=True)
     return place
 
@@ -116,10 +129,10 @@ def put_failures(place: Place) -> None:
 def undisturbed(place: Place) -> Told:
     """Run every step once."""
     told = Told(seed=-1)
-    for step in STEPS:
+    for step in STEPS[place.way]:
         if step == "watch":
             put_failures(place)
-        ended = Life(argv_of(step, place), place.environ, place.log, own=False).end(_LIMIT_S)
+        ended = place.begin(argv_of(step, place)).end(_LIMIT_S)
         told.seconds[step] = ended.seconds
         if ended.exit_code != 0:
             raise RuntimeError(f"{step}: exit code {ended.exit_code}; see {place.log}")
@@ -141,13 +154,13 @@ def killed(
     rng = random.Random(seed)
     told = Told(seed)
     orphans: list[tuple[Life, str]] = []
-    for step in STEPS:
+    for step in STEPS[place.way]:
         if step == "watch":
             put_failures(place)
         for _ in range(rng.randint(0, 2 * kills_a_step)):
             between(rng)
             own = rng.random() < place.own_share
-            life = Life(argv_of(step, place), place.environ, place.log, own=own)
+            life = place.begin(argv_of(step, place), own=own)
             name = rng.choice(SIGNALS)
             moment_s = rng.uniform(0, calm.seconds[step] * (3 if own else 1))
             if life.is_over(moment_s):
@@ -156,7 +169,7 @@ def killed(
             told.kills[f"{step} {name}"] += 1
             _kill(life, name, f"{step} {name}", told)
             orphans.append((life, f"{step} {name}"))
-        life = Life(argv_of(step, place), place.environ, place.log, own=False)
+        life = place.begin(argv_of(step, place))
         _check(told, f"{step} to its end", life.end(_LIMIT_S).exit_code)
     told.outcome = outcome(place.store())
     told.faults += differences(calm.outcome, told.outcome)

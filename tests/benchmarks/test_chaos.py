@@ -37,7 +37,7 @@ def test_an_outcome_holds_values_and_no_times(tmp_path: Path):
 
 
 def test_a_hidden_file_of_a_killed_writer_is_litter(tmp_path: Path):
-    place = story.write_place(tmp_path, str(tmp_path / "store"), {}, own=0)
+    place = story.write_place(tmp_path, str(tmp_path / "store"), {})
     (tmp_path / "store/cells").mkdir(parents=True)
     assert list(story.litter(place)) == []
     (tmp_path / "store/cells/.1.tmp").touch()
