@@ -63,9 +63,9 @@ def test_files_and_modules_that_a_page_names_are_there(page: Path):
     for module in _MODULE.findall(text):
         place = module.removeprefix("python -m ").replace(".", "/")
         is_ours = place.partition("/")[0] in ("benchmarks", "dcd", "flows", "tasks", "tests")
-        assert not is_ours or any((ROOT / f"{place}{end}").exists() for end in (".py", ".yaml")), (
-            module
-        )
+        assert not is_ours or any(
+            (ROOT / f"{place}{end}").exists() for end in (".py", ".yaml", "/__main__.py")
+        ), module
 
 
 def test_pages_that_code_and_configs_name_are_there():
