@@ -16,7 +16,8 @@ from dcd.validation.labels import label_notes
 from dcd.validation.lpips import lpips_problems
 from dcd.validation.pool import pool_labels, true_label_notes
 from dcd.validation.problems import Findings, Note, Problem, noting
-from dcd.validation.splits import overlaps, read_members, unknown_labels, wrong_ids
+from dcd.validation.repeats import repeated_pictures
+from dcd.validation.splits import Members, overlaps, read_members, unknown_labels, wrong_ids
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 _EXTRAS = {"ray": "prefect_ray", "dask": "prefect_dask"}
@@ -54,15 +55,18 @@ def examine(config: RunConfig) -> Findings:
         labels = pool_labels(config.pool, inventories.get(config.pool.images), notes)
     with noting(problems, "pool.true_labels"):
         notes += true_label_notes(config.pool, inventories.get(config.pool.images), labels)
+    members: list[Members] = []
     views: dict[View, int] = {}
     for seed in config.seeds:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
-        found = _split_problems(view, inventories, labels, notes)
+        found = _split_problems(view, inventories, labels, notes, members)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
             break
+    with noting(problems, "error_sample"):
+        notes += repeated_pictures(members)
     return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
 
 
@@ -144,9 +148,10 @@ def _split_problems(
     inventories: dict[str, Inventory],
     pool_labels: set[str] | None,
     notes: list[Note],
+    all_members: list[Members],
 ) -> list[Problem]:
     problems: list[Problem] = []
-    splits = []
+    splits: list[Members] = []
     for split, data in view:
         with noting(problems, split):
             members = read_members(split, data, inventories.get(data.images))
@@ -156,4 +161,5 @@ def _split_problems(
                 if split == "train":
                     notes += label_notes("train", Counter(members.label_of.values()))
                 splits.append(members)
+    all_members += splits
     return [*problems, *overlaps(splits), *unknown_labels(splits, pool_labels)]
