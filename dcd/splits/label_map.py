@@ -23,7 +23,7 @@ def read_label_map(pool: PoolConfig) -> pa.Table | None:
     Raises DataError if the table cannot be read, LabelError if columns or labels are missing.
     """
     found = _read_map(pool)
-    return None if found is None else found.rows
+    return None if found is None else found.told()
 
 
 def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
@@ -35,7 +35,7 @@ def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
     LabelError if the map names no label of the table.
     """
     found = read_pool_table(pool)
-    return None if found is None else found.rows
+    return None if found is None else found.told()
 
 
 def read_pool_table(pool: PoolConfig) -> LabelTable | None:

@@ -4,8 +4,10 @@ What counts as a label or an id is decided by `dcd.tables.labels` alone; a blank
 label, whatever the file. What was cleaned or guessed is told in notes.
 """
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,7 @@ from dcd.sources.tables import TableFile, open_table
 from dcd.tables import predicates
 from dcd.tables.labels import LabelColumn, cleaned, id_column, spelling_notes
 
+log = logging.getLogger(__name__)
 _LABELS = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -31,6 +34,17 @@ class LabelTable:
 
     rows: pa.Table
     notes: tuple[str, ...] = ()
+
+    def told(self) -> pa.Table:
+        """Return the rows, and log the notes: a flow that nobody validated tells them too."""
+        for note in self.notes:
+            _log_once(note)
+        return self.rows
+
+
+@lru_cache(maxsize=1024)  # a table is read for every seed and stage
+def _log_once(note: str) -> None:
+    log.warning("%s", note)
 
 
 def read_label_table(
@@ -92,7 +106,7 @@ def read_labels(
 ) -> pa.Table | None:
     """Read the rows of `read_label_table`."""
     found = read_label_table(data, place, several_per_image=several_per_image)
-    return None if found is None else found.rows
+    return None if found is None else found.told()
 
 
 def read_true_labels(uri: str, place: str) -> LabelTable:
@@ -111,7 +125,7 @@ def read_truth(pool: PoolConfig) -> pa.Table | None:
     """Read the rows of the pool's true labels, as `read_true_labels`; None if it names none."""
     if pool.true_labels is None:
         return None
-    return read_true_labels(pool.true_labels, "pool.true_labels").rows
+    return read_true_labels(pool.true_labels, "pool.true_labels").told()
 
 
 def read_pairs(

@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import unicodedata
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcd.config import DataConfig, PoolConfig
+from dcd.config import DataConfig, EncoderConfig, PoolConfig
+from dcd.embeddings.embed import embed_shard
 from dcd.errors import LabelError
 from dcd.failures import intake
 from dcd.failures.answers import read_classes
@@ -30,9 +32,11 @@ from dcd.failures.registry import read_registry
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
 from dcd.sources.shards import list_images, read_shard
+from dcd.sources.source import source_of
 from dcd.splits.label_map import read_label_map
-from dcd.splits.label_table import read_labels, read_true_labels
+from dcd.splits.label_table import LabelTable, read_labels, read_true_labels
 from dcd.store import Store
+from dcd.validation.inventory import take_inventory
 from tests.mds import write_mds
 
 Labels = list[str | None]
@@ -413,6 +417,60 @@ def test_labels_as_people_write_them():
 )
 def test_every_door_gives_the_same_label_for_the_same_text(values: list[str]):
     check(values, [meant(value) for value in values])
+
+
+MERGED = ["cat", " cat", "dog", "cafe\u0301"]
+# In these every label stands with what its format adds: an end of line, a byte order mark.
+ALL_WRITTEN_OTHERWISE = ("cls in a tar", "txt in a tar")
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "inbox"])
+def test_embedding_and_validation_count_what_is_merged_at_every_source_door(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The pictures are no pictures: what was cleaned is counted before they are decoded."""
+    counted: list[tuple[Counter[str], Counter[str]]] = []
+
+    def embedded(images: str, **more: str) -> Labels:
+        data = DataConfig(images=images, **more)  # pyright: ignore
+        source, store = source_of(data), Store(str(tmp_path / "store"))
+        config = EncoderConfig(model="pixels", input_size=16, precision="fp32")
+        by_embedding, by_validation = Counter[str](), Counter[str]()
+        for shard in list_shards(source.data):
+            for way in embed_shard(store, source, shard, config, "none").respelled:
+                by_embedding[way.label] += way.n
+        for label, ways in take_inventory(data).spellings.items():
+            by_validation[label] += sum(n for way, n in ways.items() if way != label)
+        counted.append((by_embedding, by_validation))
+        return []
+
+    monkeypatch.setitem(globals(), "source_labels", embedded)
+    SOURCES[name](tmp_path, MERGED)
+    ((by_embedding, by_validation),) = counted
+    every = {"cat": 2, "dog": 1, "caf\u00e9": 1}
+    expected = every if name in ALL_WRITTEN_OTHERWISE else {"cat": 1, "caf\u00e9": 1}
+    assert by_embedding == by_validation == expected
+    assert "images were cleaned:" in caplog.text
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_door_counts_and_tells_what_is_merged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    notes: list[str] = []
+    init = LabelTable.__init__
+
+    def noted(self: LabelTable, rows: pa.Table, notes_: tuple[str, ...] = ()) -> None:
+        notes.extend(notes_)
+        init(self, rows, notes_)
+
+    monkeypatch.setattr(LabelTable, "__init__", noted)
+    TABLES[name](tmp_path, MERGED)
+    told = "\n".join(notes)
+    assert "' cat' (1), 'cat' (1) are one label 'cat'" in told
+    assert r"'cafe\u0301' (1) is the label 'caf\xe9'" in told.replace("é", r"\xe9")
+    if not name.startswith("true"):  # flows that nobody validated tell it too
+        assert "' cat' (1), 'cat' (1) are one label 'cat'" in caplog.text
 
 
 @pytest.mark.parametrize("name", [n for n in TABLES if not n.startswith(("true", "label map"))])
