@@ -27,9 +27,10 @@ demo: install
 cifar10n cifar100 domains: install
 	@$(BIN)/python -m benchmarks.real $@ $(if $(JSON),--json $(JSON))
 
-# The same on splits drawn anew: twenty runs.
+# The same on splits drawn anew: twenty runs; goes on where it was ended. After a change of what is
+# fitted, delete runs/redraws.
 redraws: install
-	@$(BIN)/python -m benchmarks.redraws $(if $(JSON),--json $(JSON))
+	@$(BIN)/python -m benchmarks.redraws --keep runs/redraws $(if $(JSON),--json $(JSON))
 
 up: install
 	BIN=$(abspath $(BIN)) deployments/up $(CONFIG)
