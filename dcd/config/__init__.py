@@ -9,6 +9,13 @@ from dcd.config.base import FrozenModel
 from dcd.config.comparison import ComparisonConfig
 from dcd.config.data import SPLITS, UNJUDGED_SPLITS, DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
+from dcd.config.gate import (
+    BalancedAccuracyGuard,
+    CommandGuard,
+    GateConfig,
+    GuardConfig,
+    RecallGuard,
+)
 from dcd.config.index import IndexConfig
 from dcd.config.load import (
     load_comparison,
@@ -24,7 +31,6 @@ from dcd.config.run import (
     BuildIndexConfig,
     CompareConfig,
     EmbedConfig,
-    GateConfig,
     ModelDriven,
     ModelFree,
     RunConfig,
@@ -38,8 +44,10 @@ __all__ = [
     "BASELINES",
     "SPLITS",
     "UNJUDGED_SPLITS",
+    "BalancedAccuracyGuard",
     "Baseline",
     "BuildIndexConfig",
+    "CommandGuard",
     "CompareConfig",
     "ComparisonConfig",
     "DataConfig",
@@ -47,6 +55,7 @@ __all__ = [
     "EncoderConfig",
     "FrozenModel",
     "GateConfig",
+    "GuardConfig",
     "IndexConfig",
     "LpipsConfig",
     "ModelDriven",
@@ -54,6 +63,7 @@ __all__ = [
     "Objective",
     "PoolConfig",
     "PoolStageConfig",
+    "RecallGuard",
     "RunConfig",
     "RunnerConfig",
     "SelectionConfig",

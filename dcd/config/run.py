@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 from dcd.config.data import DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
+from dcd.config.gate import GateConfig
 from dcd.config.index import IndexConfig
 from dcd.config.selection import SelectionConfig
 from dcd.config.training import TrainingConfig
@@ -51,23 +52,6 @@ class CompareConfig(FrozenModel):
     )
     selections: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], SelectionConfig] = Field(
         default_factory=dict, description="Further selections, by method name."
-    )
-
-
-class GateConfig(FrozenModel):
-    """When a retrained model replaces the champion."""
-
-    policy: Literal["auto", "decide", "off"] = Field(
-        default="auto",
-        description="auto: promote what passes; decide: only say it, `dcd promote` does it; off.",
-    )
-    margin_points: float = Field(
-        default=0.5, gt=0, lt=100, description="Test accuracy that may be lost, in points."
-    )
-    candidate: Literal["first_seed", "best_seed"] = Field(
-        default="first_seed",
-        description="first_seed: the model of the first seed, at 95 %. best_seed: the one that "
-        "gains most on debug_val, at a level stricter by the number of seeds.",
     )
 
 

@@ -7,24 +7,24 @@ frames of one burst, count as such.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from dcd.config import GuardConfig
 from dcd.errors import DataError
-from dcd.evaluation.bursts import Groups, effective_n, sign_flip
-from dcd.evaluation.metrics import group_numbers
+from dcd.evaluation.bursts import effective_n, sign_flip
 from dcd.evaluation.stats import (
     PairedCounts,
     images_for_improvement,
     images_for_non_inferiority,
     lower_bound,
     non_inferiority,
-    paired_counts,
 )
+from dcd.gate.guards import GuardAnswer, ask_guards
+from dcd.gate.pairs import Pairs, paired
 
 LEVEL = 0.05
 _MAX_CLASSES_NAMED = 3
@@ -62,80 +62,47 @@ class Decision:
     debug_val: PairedTest
     classes: tuple[ClassChange, ...]
     reasons: tuple[str, ...]
+    guards: tuple[GuardAnswer, ...] = ()
 
 
 def decide(
-    champion: pa.Table, candidate: pa.Table, margin: float = 0.005, level: float = LEVEL
+    champion: pa.Table,
+    candidate: pa.Table,
+    margin: float = 0.005,
+    level: float = LEVEL,
+    guards: Sequence[GuardConfig] = (),
 ) -> Decision:
     """Compare two models' predictions (schemas.PREDICTIONS, one model and seed each).
 
     Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part. The
     candidate's `group`, if it has such a column, names the images that belong together.
     margin: how much test accuracy may be lost, as a share. level: of each of the two tests.
-    Raises DataError if a split is empty or the two models were not evaluated on the same images
-    with the same labels.
+    guards: what else must not get worse. Raises DataError if a split is empty or the two models
+    were not evaluated on the same images with the same labels.
     """
     if not 0 < margin < 1:
         raise DataError(f"gate: the margin is a share of 1 above 0, found {margin}; try 0.005")
-    on_test = _paired(champion, candidate, "test")
-    on_val = _paired(champion, candidate, "debug_val")
+    on_test = paired(champion, candidate, "test")
+    on_val = paired(champion, candidate, "debug_val")
     test_counts, val_counts = on_test.counts, on_val.counts
     p_inferior = non_inferiority(test_counts, margin)
     p_no_better = sign_flip(on_val.changes, on_val.groups)
     test = PairedTest(test_counts, p_inferior, p_inferior <= level)
     debug_val = PairedTest(val_counts, p_no_better, p_no_better <= level)
     classes = _class_changes(on_test)
+    answers = ask_guards(guards, champion, candidate, level)
     reasons = (
         _test_reason(test, margin, level),
         *_class_reason(test, classes),
         _val_reason(debug_val, on_val.groups is not None, level),
         *_burst_reasons({"test": on_test, "debug_val": on_val}),
+        *(answer.reason for answer in answers),
     )
-    return Decision(test.passed and debug_val.passed, test, debug_val, classes, reasons)
+    passed = test.passed and debug_val.passed and all(answer.passed for answer in answers)
+    return Decision(passed, test, debug_val, classes, reasons, answers)
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Outcomes (N,) bool of both models on the same images, and the images' true labels.
-
-    groups: which of the images belong together.
-    """
-
-    labels: np.ndarray
-    champion: np.ndarray
-    candidate: np.ndarray
-    groups: Groups
-
-    @property
-    def counts(self) -> PairedCounts:
-        return paired_counts(self.candidate, self.champion, self.groups)
-
-    @property
-    def changes(self) -> np.ndarray:
-        return self.candidate.astype(int) - self.champion.astype(int)
-
-
-def _paired(champion: pa.Table, candidate: pa.Table, split: str) -> _Pairs:
-    before, after = (
-        table.filter(pc.equal(table["split"], split)).sort_by("image_id")
-        for table in (champion, candidate)
-    )
-    if before.num_rows == 0:
-        raise DataError(f"gate: the champion has no predictions on {split}; evaluate it there")
-    if not before.select(["image_id", "label"]).equals(after.select(["image_id", "label"])):
-        raise DataError(
-            f"gate: champion ({before.num_rows} images) and candidate ({after.num_rows}) were not "
-            f"evaluated on the same {split} images and labels; evaluate both on the same ones"
-        )
-    return _Pairs(
-        np.array(before["label"].to_pylist()),
-        pc.equal(before["label"], before["predicted"]).to_numpy(),
-        pc.equal(after["label"], after["predicted"]).to_numpy(),
-        group_numbers(after),
-    )
-
-
-def _class_changes(pairs: _Pairs) -> tuple[ClassChange, ...]:
+def _class_changes(pairs: Pairs) -> tuple[ClassChange, ...]:
     changes = []
     for label in np.unique(pairs.labels):
         of_class = pairs.labels == label
@@ -197,7 +164,7 @@ def _val_reason(debug_val: PairedTest, grouped: bool, level: float) -> str:
     )
 
 
-def _burst_reasons(pairs: Mapping[str, _Pairs]) -> tuple[str, ...]:
+def _burst_reasons(pairs: Mapping[str, Pairs]) -> tuple[str, ...]:
     """Say where images belong together, and how many independent ones they are worth."""
     said = []
     for split, of_split in pairs.items():

@@ -77,7 +77,9 @@ def judge(
     seeds = config.seeds if picks_best else config.seeds[:1]
     level, margin = LEVEL / len(seeds), config.gate.margin_points / 100
     decisions = {
-        seed: decide(rival(seed), _of(predictions, _CANDIDATE, seed), margin, level)
+        seed: decide(
+            rival(seed), _of(predictions, _CANDIDATE, seed), margin, level, config.gate.guards
+        )
         for seed in seeds
     }
     chosen = max(seeds, key=lambda seed: decisions[seed].debug_val.counts.difference)

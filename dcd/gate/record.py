@@ -68,6 +68,11 @@ class GateOutcome:
             ]
             if not test.passed
         ]
+        failed += [
+            f"held back by the guard of {guard.name}"
+            for guard in decision.guards
+            if not guard.passed
+        ]
         return " and ".join(failed)
 
     @property

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from dcd.config import SPLITS, DataConfig, EncoderConfig, RunConfig, Split
+from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfig, Split
 from dcd.encoders import backends, encoder, weights
 from dcd.errors import DataError
+from dcd.gate.guards import command_fault
 from dcd.sources.source import source_of
 from dcd.store import Store
 from dcd.training.user_model import load_start
@@ -79,6 +80,9 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
             f"{runner} is not installed; pip install 'data-centric-debugging[{runner}]', or take "
             "thread",
         )
+    for guard in config.gate.guards:
+        if isinstance(guard, CommandGuard) and (fault := command_fault(guard)):
+            yield Problem("gate.guards", fault)
     if config.encoder.model == encoder.PIXELS and config.training.mode == "full":
         yield Problem("training.mode", "pixels is no network to retrain; take head")
     for place in ("pool", *SPLITS):

@@ -110,6 +110,17 @@ def test_policy_decide_only_says_it(store: Store):
     assert current(store) is None
 
 
+def test_a_guard_holds_a_better_candidate_back(store: Store):
+    guards = [{"metric": "class_recall", "min_recall": 1.0}]
+    run = config(guards=guards)
+    record = judged(store, run, [answers("none", 0, *NONE), answers("selected", 0, *GOOD)])
+    gated = settle(store, run, "run", record)
+    assert gated.status == "refused"
+    assert "held back by the guard of recall on test" in gated.headline
+    assert current(store) is None
+    assert GateRecord.model_validate_json(record.model_dump_json()) == record
+
+
 def test_by_default_the_first_seed_is_the_candidate_whatever_the_others_do(store: Store):
     run = config(seeds=(3, 1))
     tables = [answers("none", seed, *NONE) for seed in run.seeds]
