@@ -50,6 +50,7 @@ _OTHER_FORMS = tuple(
             r"\.mds(\.\w+)?$",
             "a shard of MosaicML's MDS; name the folder that holds its index.json",
         ),
+        (r"(^|/)index\.json$", "the index of MosaicML's MDS; name the folder that it lies in"),
         (r"(^|/)_versions/|\.lance$", "a Lance dataset, whose folder must end in .lance"),
         (r"\.arrow$", "what `datasets` writes by save_to_disk; write it by to_parquet"),
         (r"\.tfrecord", "TFRecord, which is not read; write WebDataset tars or Parquet"),

@@ -73,10 +73,20 @@ def _of_text(data: bytes, suffix: str, label_column: str | None) -> bytes | None
 
 def _of_json(data: bytes, label_column: str | None) -> object:
     """A field of an object, or a document that is the label itself."""
-    record = json.loads(data)
+    record = json.loads(data, object_pairs_hook=_object)
     if isinstance(record, dict):
         values = (record.get(column) for column in label_names(label_column))
         return next((value for value in values if label_text(value) is not None), None)
     if isinstance(record, list):
         raise ValueError(".json: expected an object or a label, found a list")
     return record if label_column in (None, "json") else None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Raises ValueError where a name stands twice with two values: neither is the right one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [name for name, value in pairs if found[name] != value]
+        if twice:
+            raise ValueError(f".json: {twice[0]!r} stands twice in an object, with two values")
+    return found

@@ -35,7 +35,7 @@ def named_columns(where: str | None, names: Sequence[str]) -> list[str]:
     return [
         name
         for name in names
-        if name.casefold() in text or name.casefold().replace('"', '""') in text
+        if name and (name.casefold() in text or name.casefold().replace('"', '""') in text)
     ]
 
 

@@ -222,6 +222,7 @@ def test_folder_markers_of_s3_consoles_are_no_images(tmp_path: Path, s3_url: str
     ("name", "form"),
     [
         ("shard.00000.mds.zstd", "a shard of MosaicML's MDS"),
+        ("index.json", "the index of MosaicML's MDS"),
         ("_versions/1.manifest", "a Lance dataset"),
         ("data-00000-of-00001.arrow", "what `datasets` writes"),
         ("x.tfrecord-00000-of-00001", "TFRecord"),

@@ -12,6 +12,7 @@ from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Reject
 from dcd.sources.shards import read_shard
 from dcd.sources.tables import open_table
+from dcd.splits.label_table import read_labels
 
 ROWS = "image_id,label\r\n01,cat\r\n1e3,NaN\r\n"
 
@@ -71,6 +72,15 @@ def test_names_equal_but_for_case_are_refused_where_one_is_asked_for(tmp_path: P
     assert table.read(["image_id"]).to_pydict() == {"image_id": ["a"]}
     with pytest.raises(LabelError, match=r"\['Label', 'label'\]"):
         table.read(["image_id", "label"])
+
+
+def test_columns_without_a_name_are_not_asked_for(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("image_id,label,,\na,cat,,\nb,dog,,\n")
+    config = {"images": "i", "labels": str(tmp_path / "t.csv")}
+    for where in (None, "label = 'cat'"):
+        found = read_labels(DataConfig(**config, where=where), "train")  # pyright: ignore
+        assert found is not None
+        assert found["label"].to_pylist() == (["cat", "dog"] if where is None else ["cat"])
 
 
 def labelled(path: Path, labels: list, names: list[str] | None = None) -> None:

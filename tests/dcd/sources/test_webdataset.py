@@ -105,6 +105,7 @@ LABEL_CASES: dict[str, tuple[str, bytes, str]] = {
     "json_list": ("json", b"[1, 2]", "expected an object or a label, found a list"),
     "list_label": ("json", b'{"label": ["a", "b"]}', "the label is a list"),
     "object_label": ("json", b'{"label": {"name": "cat"}}', "the label is a dict"),
+    "label_twice": ("json", b'{"label": "cat", "label": "dog"}', "'label' stands twice"),
     "endless_number": ("json", b'{"label": 1e999}', "the number inf"),
     "lone_surrogate": ("json", b'{"label": "\\ud800"}', "surrogates not allowed"),
     "deeply_nested": ("json", deep_json(200_000), "maximum recursion depth"),
