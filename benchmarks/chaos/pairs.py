@@ -40,6 +40,8 @@ class Pair:
     """Two commands and the store that they start on.
 
     same: the part of the outcome that is compared; what prune deletes depends on who was first.
+    apart: what is left out of it. A run judges against the champion that it found, and if that one
+    was changed meanwhile, it says so and promotes nothing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Pair:
     first: Sequence[str]
     second: Sequence[str]
     same: tuple[str, ...] = ("",)
+    apart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,31 @@ def pairs(place: Place, other: Path, run: str) -> list[Pair]:
     once = argv_of("rerun", place)
     prune = argv_of("prune", place)
     views = ("runs/", "(champion)", "(covered)", "failures/")
+    judged = ("runs/*/gate.json", "evaluations/")
     return [
         Pair("the same config twice", "empty", once, once),
-        Pair("two configs on one store", "empty", once, ["run", str(other)]),
+        Pair("two configs on one store", "empty", once, ["run", str(other)], apart=judged),
         Pair("a run beside prune", "waiting failures", once, prune, views),
         Pair(
             "a run beside promote",
             "two runs",
             ["run", str(other)],
             ["promote", run, "--force", *store],
+            apart=judged,
         ),
-        Pair("a run beside rollback", "two runs", ["run", str(other)], ["rollback", *store]),
+        Pair(
+            "a run beside rollback",
+            "two runs",
+            ["run", str(other)],
+            ["rollback", *store],
+            apart=judged,
+        ),
         Pair(
             "promote beside rollback",
             "two runs",
             ["promote", run, "--force", *store],
             ["rollback", *store],
+            apart=("(history)",),  # both are noted, and the later one stands
         ),
         Pair(
             "two watchers",
@@ -145,7 +157,7 @@ def try_pair(pair: Pair, starts: Starts, n_tries: int, seed: int) -> Tried:
     """Run a pair so often, and compare what it leaves with both orders."""
     place = starts.place
     wanted = [
-        _part(starts.after(pair.start, order), pair.same)
+        _part(starts.after(pair.start, order), pair)
         for order in ((pair.first, pair.second), (pair.second, pair.first))
     ]
     rng = random.Random(f"{seed} {pair.name}")
@@ -159,7 +171,7 @@ def try_pair(pair: Pair, starts: Starts, n_tries: int, seed: int) -> Tried:
         lives.append(place.begin(late))
         codes = [life.end(_LIMIT_S).exit_code for life in lives]
         told = [f"exit codes {codes} of {early[0]}, {late[0]}"] if any(codes) else []
-        found = _part(outcome(place.store()), pair.same)
+        found = _part(outcome(place.store()), pair)
         unlike = [differences(each, found) for each in wanted]
         if [] in unlike:
             counts[unlike.index([])] += 1
@@ -191,8 +203,12 @@ def first_starts(folder: Path, n_tries: int) -> Tried:
     return Tried("two first starts on a new Prefect home", n_tries, n_tries, 0, tuple(faults))
 
 
-def _part(found: dict[str, str], prefixes: tuple[str, ...]) -> dict[str, str]:
-    return {key: value for key, value in found.items() if key.startswith(prefixes)}
+def _part(found: dict[str, str], pair: Pair) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in found.items()
+        if key.startswith(pair.same) and not (pair.apart and key.startswith(pair.apart))
+    }
 
 
 def write_other(place: Place) -> Path:
