@@ -16,8 +16,8 @@ from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
 from dcd.splits.label_table import read_truth
-from dcd.store import Store
 from dcd.store.healing import Mended, healed
+from dcd.store.store_format import open_for_writing
 from dcd.training.user_model import start_digest
 from flows import stages
 from flows.deployment.attend import attend
@@ -45,7 +45,7 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
     attend()
     read_truth(config.base.pool)  # what the report reads at the end fails now if it fails
-    return healed(Store(config.base.store), partial(run_stages, config))
+    return healed(open_for_writing(config.base.store), partial(run_stages, config))
 
 
 def run_stages(config: ComparisonConfig, mended: tuple[Mended, ...]) -> ComparisonInfo:

@@ -10,8 +10,8 @@ from prefect import flow
 from dcd.config import RunConfig, RunnerConfig
 from dcd.runs.run import RunInfo
 from dcd.splits.label_table import read_truth
-from dcd.store import Store
 from dcd.store.healing import Mended, healed
+from dcd.store.store_format import open_for_writing
 from flows import stages
 from flows.deployment.attend import attend
 from flows.runners import runner_of
@@ -27,7 +27,7 @@ def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     attend()
     read_truth(config.pool)  # what the report reads at the end fails now if it fails
-    return healed(Store(config.store), partial(run_stages, config))
+    return healed(open_for_writing(config.store), partial(run_stages, config))
 
 
 def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:

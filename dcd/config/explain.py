@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 Place = tuple[int | str, ...]
+MAX_NODES = 100_000  # of a config, keys and values
+MAX_TEXT = 10_000  # characters of one value
 
 # By pydantic's error type, filled in from the fault's context.
 _EXPECTED = {
@@ -109,6 +111,42 @@ def repeated_keys(root: yaml.Node | None) -> list[str]:
             lines.setdefault(key.value, line)
             waiting.append((value, place))
     return sorted(problems, key=lambda problem: int(problem.split(":")[0]))
+
+
+def too_large(root: yaml.Node | None) -> str | None:
+    """Say with its line where a document holds too much once its aliases are spelled out.
+
+    Each node is looked at once: a few lines whose aliases multiply stand for billions.
+    """
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+    waiting: list[tuple[yaml.Node, bool]] = [(root, False)] if root is not None else []
+    while waiting:
+        node, is_counted = waiting.pop()
+        parts = _parts(node)
+        if is_counted:
+            open_nodes.discard(id(node))
+            sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
+            if sizes[id(node)] > MAX_NODES:
+                return (
+                    f"{node.start_mark.line + 1}: holds more than {MAX_NODES:,} values, all "
+                    "aliases spelled out"
+                )
+        elif isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_TEXT:
+            return f"{node.start_mark.line + 1}: a value has more than {MAX_TEXT:,} characters"
+        elif id(node) in open_nodes:
+            return f"{node.start_mark.line + 1}: holds itself, by an alias"
+        elif id(node) not in sizes:
+            open_nodes.add(id(node))
+            waiting.append((node, True))
+            waiting += [(part, False) for part in parts if id(part) not in sizes]
+    return None
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _message(fault: ErrorDetails, loc: Place, model: type[BaseModel]) -> str:

@@ -10,11 +10,15 @@ from pydantic import ValidationError
 
 from dcd.config.base import FrozenModel
 from dcd.config.comparison import ComparisonConfig
-from dcd.config.explain import explain_fault, explain_yaml, line_of, repeated_keys
+from dcd.config.explain import explain_fault, explain_yaml, line_of, repeated_keys, too_large
 from dcd.config.run import BuildIndexConfig, EmbedConfig, RunConfig
 from dcd.errors import ConfigError
 
 Parsed = TypeVar("Parsed", bound="FrozenModel")
+MAX_CONFIG_BYTES = 2**20
+
+# What PyYAML raises beside its own errors: numbers of too many digits, dates that are none.
+_BAD_VALUES = (ValueError, OverflowError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,20 @@ def parse_config(document: dict[str, object], origin: str) -> RunConfig:
 
 
 def _read_document(path: str | Path, model: type[FrozenModel]) -> _Document:
+    text = _read_text(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(
-            [f"{path}: cannot be read ({err}); give the path of a YAML file"]
-        ) from err
-    try:
-        content = yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if problem := too_large(root):
+            raise ConfigError([f"{path}:{problem}; see examples/"])
+        content = yaml.safe_load(text)
     except yaml.YAMLError as err:
         raise ConfigError([explain_yaml(str(path), err)]) from err
     except RecursionError as err:
         raise ConfigError([f"{path}: is nested too deep to be a config; see examples/"]) from err
+    except _BAD_VALUES as err:
+        raise ConfigError(
+            [f"{path}: a value is not what it looks like ({err}); put it in quotes"]
+        ) from err
     if not isinstance(content, dict):
         wanted = ", ".join(list(model.model_fields)[:5])
         found = type(content).__name__
@@ -101,6 +106,21 @@ def _read_document(path: str | Path, model: type[FrozenModel]) -> _Document:
     if repeated := repeated_keys(root):
         raise ConfigError([f"{path}:{problem}" for problem in repeated])
     return _Document(content, str(path), root)
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError(
+                [f"{path}: has more than {MAX_CONFIG_BYTES:,} bytes; give the path of a config"]
+            )
+        return data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(
+            [f"{path}: cannot be read ({err}); give the path of a YAML file"]
+        ) from err
 
 
 def _load_part(

@@ -41,6 +41,7 @@ FAILURES_VIEW = "failures/registry.parquet"
 RECEIPTS_VIEW = "failures/receipts.parquet"
 
 CHAMPION = "champion.json"
+STORE_FORMAT = "store.json"  # which format the store has
 MODEL_WEIGHTS = "model.safetensors"
 MODEL_CONFIG = "config.json"
 

@@ -25,7 +25,7 @@ _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
     *("lpips/*", "neighbors/*", "selections/*", "heads/*", "noise/*", "cells/*"),
     *("evaluations/*", f"{keys.RESULTS}/*", "failures/announced/*"),
-    *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW),
+    *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.STORE_FORMAT),
 )
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")
 _OF_AN_INDEX = (

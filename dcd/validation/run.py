@@ -10,7 +10,7 @@ from dcd.encoders import backends, encoder, weights
 from dcd.errors import DataError
 from dcd.gate.guards import command_fault
 from dcd.sources.source import source_of
-from dcd.store import Store
+from dcd.store.store_format import open_store
 from dcd.training.user_model import load_start
 from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
 from dcd.validation.labels import label_notes
@@ -39,7 +39,7 @@ def examine(config: RunConfig) -> Findings:
     problems = [*_config_problems(config)]
     notes: list[Note] = []
     with noting(problems, "store"):
-        Store(config.store).probe()
+        open_store(config.store).probe()
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
         if words := encoder.checkpoint_words(config.encoder):

@@ -25,15 +25,15 @@ def champions(
     from dcd.errors import ObjectUnreadable
     from dcd.gate.champions import current, history
     from dcd.gate.champions import mend as put_in_force
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
         if mend:
             try:
-                current(Store(store))
+                current(open_store(store))
             except ObjectUnreadable:
-                _tell(store, put_in_force(Store(store)))
-        rows = history(Store(store))
+                _tell(store, put_in_force(open_store(store)))
+        rows = history(open_store(store))
     if not rows:
         typer.echo(f"{store}: no champion yet; `dcd run` promotes what its gate lets pass")
         return
@@ -51,20 +51,20 @@ def promote(
 ) -> None:
     """Make a run's model the champion."""
     from dcd.gate.promotion import promote_by_hand
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
-        _tell(store, promote_by_hand(Store(store), run, seed, force))
+        _tell(store, promote_by_hand(open_store(store), run, seed, force))
 
 
 @app.command()
 def rollback(store: StoreUrl = "store") -> None:
     """Return to the champion before the present one."""
     from dcd.gate import champions
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
-        _tell(store, champions.rollback(Store(store)))
+        _tell(store, champions.rollback(open_store(store)))
 
 
 def _tell(store: str, champion: "Champion") -> None:

@@ -30,11 +30,11 @@ def add(
 ) -> None:
     """Check failing images and register the good ones. They are copied, never moved."""
     from dcd.failures.intake import take_in_folder
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
         run = _run_config(store, config)
-        intake = take_in_folder(Store(run.store), run, images)
+        intake = take_in_folder(open_store(run.store), run, images)
     typer.echo(
         f"{intake.n_files} new files: {intake.n_new} failures registered, {intake.n_bad} refused"
     )
@@ -68,11 +68,11 @@ def watch(config: ConfigPath, verbose: Verbose = False) -> None:
 def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
     """List registered failures by batch, which run covered them, and what was refused."""
     from dcd.failures.registry import first_runs, read_registry
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
         run = _run_config(store, config)
-        opened = Store(run.store)
+        opened = open_store(run.store)
         registry = read_registry(opened)
         covered_by = first_runs(opened, run.name)
     batches: dict[str, list[dict[str, object]]] = {}
@@ -116,6 +116,6 @@ def _run_config(store: str | None, config: Path | None) -> RunConfig:
     if store is None:
         raise DataError("where to: give --config CONFIG.yaml, or the --store of an earlier run")
     from dcd.runs.finished import last_config
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
-    return last_config(Store(store)).model_copy(update={"store": store})
+    return last_config(open_store(store)).model_copy(update={"store": store})

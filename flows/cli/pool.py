@@ -117,10 +117,10 @@ def status_lines(found: "PoolStatus") -> list[str]:
 
 def _check_access(config: EmbedConfig) -> None:
     """Raises ConfigError, before any work, if the store cannot be used."""
-    from dcd.store import Store
+    from dcd.store.store_format import open_for_writing
 
     try:
-        Store(config.store).probe()
+        open_for_writing(config.store).probe()
     except DCDError as err:
         raise ConfigError([f"store: {err}"]) from err
 
@@ -129,6 +129,7 @@ def _addressed(config: EmbedConfig) -> "tuple[Store, str, str]":
     """The store, and the names of the pool and of the encoder in it."""
     from dcd.encoders.encoder import load_encoder
     from dcd.sources.source import source_of
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
-    return Store(config.store), source_of(config.pool).id, load_encoder(config.encoder).encoder_id
+    encoder_id = load_encoder(config.encoder).encoder_id
+    return open_store(config.store), source_of(config.pool).id, encoder_id

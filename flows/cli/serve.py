@@ -16,10 +16,10 @@ def serve(
     import uvicorn
 
     from dcd.serve.app import LOOPBACK, create_app
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
-        opened = Store(store)
+        opened = open_store(store)
         opened.keys_under("runs/.none")  # a store that cannot be reached is told now
         app = create_app(opened, LOOPBACK if host in LOOPBACK else ("*",))
     typer.echo(f"{store}: http://{host}:{port}/ (stop with Ctrl-C)")

@@ -30,10 +30,10 @@ _KINDS = {
 def usage(store: StoreUrl = "store") -> None:
     """Show what each folder of the store takes."""
     from dcd.runs.pruning import usage as used
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
-        rows = used(Store(store).objects_under())
+        rows = used(open_store(store).objects_under())
     if not rows:
         typer.echo(f"{store}: holds nothing")
         return
@@ -60,10 +60,10 @@ def prune(
     """
     from dcd.runs.pruning import plan_pruning
     from dcd.runs.pruning import prune as delete_parts
-    from dcd.store import Store
+    from dcd.store.store_format import open_store
 
     with explained():
-        opened = Store(store)
+        opened = open_store(store)
         before = datetime.now(UTC) - timedelta(days=older_than_days)
         found = plan_pruning(opened, keep_runs, before)
         plain_console().print(_prune_table(found))
@@ -92,11 +92,11 @@ def verify(
     ] = False,
 ) -> None:
     """Check the objects of a store: exit code 0 if all are whole, else 1."""
-    from dcd.store import Store
     from dcd.store import verify as checking
+    from dcd.store.store_format import open_store
 
     with explained():
-        opened = Store(store)
+        opened = open_store(store)
         with plain_console(stderr=True).status("Listing …") as status:
             checked = checking.verify(
                 opened,
@@ -120,11 +120,11 @@ def backup(
     store: StoreUrl = "store",
 ) -> None:
     """Copy what nothing can make again: registered failures, champions and their history."""
-    from dcd.store import Store
     from dcd.store import verify as checking
+    from dcd.store.store_format import open_store
 
     with explained():
-        copied = checking.backup(Store(store), Store(to))
+        copied = checking.backup(open_store(store), open_store(to))
     typer.echo(f"{len(copied)} objects copied to {to}")
 
 
@@ -134,11 +134,11 @@ def restore(
     store: StoreUrl = "store",
 ) -> None:
     """Copy back from a backup what is missing or damaged; all else stays as it is."""
-    from dcd.store import Store
     from dcd.store import verify as checking
+    from dcd.store.store_format import open_store
 
     with explained():
-        copied = checking.restore(Store(store), Store(backed_up))
+        copied = checking.restore(open_store(store), open_store(backed_up))
     for key in copied:
         typer.echo(f"restored: {key}")
     typer.echo(f"{len(copied)} objects restored")

@@ -31,7 +31,6 @@ _HOST = "127.0.0.1"
 # As long as a first start, which migrates a database, may take to listen to its end.
 _STOP_S = 60
 _ROOM_BYTES = 16 << 20  # a new database takes about 2 MB; a run adds less
-_OTHER_HOME = "name another folder by PREFECT_HOME"
 _DRAIN_S = 10
 
 
@@ -85,21 +84,29 @@ def _alone() -> BinaryIO:
     home = PREFECT_HOME.value()
     try:
         home.mkdir(parents=True, exist_ok=True)
+        _check_room(home, "Prefect's home", "PREFECT_HOME")
+        # SQLite keeps its temporary files there, full or not.
+        if scratch := os.environ.get("TMPDIR"):
+            _check_room(Path(scratch), "temporary files", "TMPDIR")
         lock = (home / f".dcd-started-{prefect.__version__}").open("a+b")
-        free = shutil.disk_usage(home).free
     except OSError as err:
         raise ServerError(
-            f"{home}: Prefect's home cannot be written ({err.strerror}); {_OTHER_HOME}"
+            f"{err.filename or home}: cannot be written ({err.strerror}); name other folders by "
+            "PREFECT_HOME and TMPDIR"
         ) from err
-    if free < _ROOM_BYTES:
-        lock.close()
-        raise ServerError(
-            f"{home}: {free:,} bytes are left on the disk of Prefect's home, and its database "
-            f"wants {_ROOM_BYTES:,}; make room, or {_OTHER_HOME}"
-        )
     if not lock.tell():
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
+
+
+def _check_room(folder: Path, what: str, variable: str) -> None:
+    """A server on a full disk waits and fails over and over: raise ServerError before it starts."""
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM_BYTES:
+        raise ServerError(
+            f"{folder}: {free:,} bytes are left on the disk of {what}, and Prefect's database "
+            f"wants {_ROOM_BYTES:,}; make room, or name another folder by {variable}"
+        )
 
 
 def _wait_and_let_others(

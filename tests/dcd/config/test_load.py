@@ -75,14 +75,58 @@ def test_the_fault_of_a_base_config_names_the_base_config(tmp_path):
         load_comparison(path)
 
 
-def test_aliases_of_aliases_are_looked_at_once(tmp_path):
+def aliased(first: str, *, depth: int = 64, form: str = "[*a{}, *a{}]") -> str:
+    """Lines of which each holds the one before twice."""
+    lines = [f"a{i}: &a{i} {form.replace('{}', str(i - 1))}" for i in range(1, depth)]
+    return "\n".join([f"a0: &a0 {first}", *lines]) + "\n"
+
+
+@pytest.mark.parametrize(("load", "good"), KINDS)
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        aliased("[x, x]"),
+        aliased("{x: x}", form="{k: *a{}, l: *a{}}"),
+        aliased("{x: x}", form="{<<: [*a{}, *a{}], k{}: x}"),
+        aliased("{x: x}", form="{<<: *a{}, k: *a{}}"),
+    ],
+)
+def test_aliases_that_multiply_are_refused(tmp_path, load: Load, good: str, bomb: str):
     """2^64 items, spelled out."""
-    bomb = "a0: &a0 [x, x]\n" + "".join(
-        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 64)
-    )
-    found = faults(tmp_path, load_config, RUN + bomb)
-    assert len(found) == 64
-    assert all("unknown key" in problem for problem in found)
+    (problem,) = faults(tmp_path, load, good + bomb)
+    assert "holds more than 100,000 values" in problem
+
+
+@pytest.mark.parametrize("text", ["x: &x [*x]", "x: &x {k: [*x]}", "x: &x {<<: *x, k: 1}"])
+def test_what_holds_itself_is_refused(tmp_path, text: str):
+    (problem,) = faults(tmp_path, load_config, f"{RUN}{text}\n")
+    assert f"config.yaml:{RUN.count(chr(10)) + 1}: holds itself" in problem
+
+
+def test_a_chain_of_a_self_is_none(tmp_path):
+    """The same section twice below one another's neighbour is no cycle."""
+    text = RUN.replace("test: {", "test: &own {").replace("{images: errors}", "*own")
+    path = tmp_path / "config.yaml"
+    path.write_text(text + "debug_val: *own\n")
+    assert load_config(path).debug_val == load_config(path).test
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("9" * 5000, "0b" + "1" * 9, "2026-99-99", "!!int x", "!!float x", "!!bool x"),
+        *("!!timestamp x", "!!binary x", "1:2:3:x", "!!set [a]", "!!omap {a: b}", "!!int ''"),
+        *("!!pairs x", ":".join(["59"] * 9000), "(" * 20_000),
+    ],
+)
+def test_values_that_are_none_are_told(tmp_path, value: str):
+    problems = faults(tmp_path, load_config, f"{RUN}x: {value}\n")
+    assert all("config.yaml" in problem for problem in problems)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (problem,) = faults(tmp_path, load_config, RUN + "x: " + "y" * 2**20)
+    assert "more than 1,048,576 bytes" in problem
 
 
 def test_an_anchor_may_stand_for_a_section(tmp_path):

@@ -1,11 +1,14 @@
 """What is printed is text, whatever labels, modes and reasons look like."""
 
+import errno
 import io
+from pathlib import Path
 
 import pytest
+import typer
 from rich.table import Table
 
-from flows.cli.console import plain_console
+from flows.cli.console import EXIT_FAILED, explained, plain_console
 from flows.cli.terminal import Bars
 
 HOSTILE = ("[/x]", "[red]wine[/red]", "[link=file:///etc/passwd]a[/link]", ":smile:")
@@ -30,3 +33,22 @@ def test_bars_show_markup_as_it_is(text):
         bars.noted(text, text)
         bars.finished(text, text)
     assert text in console.file.getvalue()
+
+
+def test_a_full_disk_beside_the_store_is_told_without_a_trace(capsys):
+    """Results that users ask for, and temporary files: --json on a full disk."""
+    with pytest.raises(typer.Exit) as left, explained(), open("/dev/full", "w") as file:
+        file.write("x" * 100_000)
+    assert left.value.exit_code == EXIT_FAILED
+    assert "no space is left on the disk" in capsys.readouterr().err
+
+
+def test_the_full_file_is_named(capsys):
+    with pytest.raises(typer.Exit), explained():
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, "/results/y.json")
+    assert capsys.readouterr().err.startswith("/results/y.json: no space is left")
+
+
+def test_any_other_fault_of_a_file_keeps_its_trace():
+    with pytest.raises(IsADirectoryError), explained():
+        Path("/").read_bytes()

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dcd.store import Store
+from dcd.store import Store, keys
+from dcd.store.store_format import FORMAT
 from flows.cli.app import app
 
 NEEDED, LEFT = "cells/aaaaaaaaaaaa", "cells/bbbbbbbbbbbb"
@@ -61,3 +62,25 @@ def test_a_run_of_an_older_version_is_named(store: Store):
     output = dcd("prune", "--store", store.url, "--older-than-days", "0")
     assert "1 of the runs and comparisons that count are of an older version" in output
     assert "Not needed: 2 parts" in output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("store", "usage"),
+        ("store", "prune"),
+        ("store", "verify"),
+        ("store", "backup", "kept"),
+        ("champions",),
+        ("rollback",),
+        ("promote", "r-1"),
+        ("failures", "list"),
+        ("serve",),
+    ],
+)
+def test_every_command_refuses_the_store_of_a_newer_version(store: Store, command):
+    newer = {"format": FORMAT + 1, "note": "other vectors", "written_by": "dcd 9.1"}
+    store.write_json(keys.STORE_FORMAT, newer)
+    result = CliRunner().invoke(app, [*command, "--store", store.url])
+    assert result.exit_code == 1
+    assert "(other vectors), written by dcd 9.1; this is dcd" in result.output
