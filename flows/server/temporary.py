@@ -15,9 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import httpx
@@ -57,14 +59,14 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     port = _free_port()
     url = f"http://{_HOST}:{port}/api"
     limit_s = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-    with ThreadPoolExecutor(max_workers=1) as meanwhile:
+    with TemporaryFile() as messages, ThreadPoolExecutor(max_workers=1) as meanwhile:
         starting = _alone()
-        server = _start(port)
+        server = _start(port, messages)
         try:
             ready = meanwhile.submit(_wait_and_let_others, server, url, limit_s, starting)
             with _settings_for(url):
                 try:
-                    yield ready.result
+                    yield partial(_answered, ready, messages)
                 finally:
                     _drain()
         finally:
@@ -109,6 +111,16 @@ def _check_room(folder: Path, what: str, variable: str) -> None:
         )
 
 
+def _answered(ready: "Future[None]", messages: BinaryIO) -> None:
+    """Wait until the server answers; if it does not, show what it said, and raise ServerError."""
+    try:
+        ready.result()
+    except ServerError:
+        messages.seek(0)
+        sys.stderr.write(messages.read().decode(errors="replace"))
+        raise
+
+
 def _wait_and_let_others(
     server: subprocess.Popen[bytes], url: str, limit_s: float, starting: BinaryIO
 ) -> None:
@@ -140,7 +152,12 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _start(port: int) -> subprocess.Popen[bytes]:
+def _start(port: int, messages: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start it; what it says goes to `messages`.
+
+    A server that is stopped while it works tells traces of what it left, with nothing lost: only
+    one that does not come up has something to say to a user.
+    """
     from prefect.settings import get_current_settings
 
     path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -156,6 +173,8 @@ def _start(port: int) -> subprocess.Popen[bytes]:
         | for_one_command
         | get_current_settings().to_environment_variables(exclude_unset=True),
         stdin=subprocess.PIPE,
+        stdout=messages,
+        stderr=messages,
         start_new_session=True,  # Ctrl-C is for the command, which has a last state to report
     )
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,17 +57,35 @@ def test_a_flow_runs_on_it_and_what_it_recorded_outlives_it(prefect_home):
     [{PREFECT_API_URL: "http://example.test/api"}, {PREFECT_SERVER_EPHEMERAL_ENABLED: False}],
 )
 def test_nothing_starts_where_the_settings_say_otherwise(settings, monkeypatch):
-    monkeypatch.setattr(module, "_start", lambda port: pytest.fail("a server was started"))
+    monkeypatch.setattr(module, "_start", lambda *_: pytest.fail("a server was started"))
     with temporary_settings(settings), temporary_server() as ready:
         ready()
         assert "PREFECT_API_URL" not in os.environ
 
 
-def test_a_server_that_cannot_start_is_explained(monkeypatch, tmp_path, prefect_home):
+def test_a_server_that_cannot_start_is_explained(monkeypatch, tmp_path, prefect_home, capsys):
     database = f"sqlite+aiosqlite:///{tmp_path}/no/such/folder/prefect.db"
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", database)
     with temporary_server() as ready, pytest.raises(ServerError, match="exit code 3"):
         ready()
+    assert "unable to open database file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable", ["PREFECT_HOME", "TMPDIR"])
+def test_a_disk_without_room_is_told_before_the_start(
+    monkeypatch, tmp_path, prefect_home, variable
+):
+    full = tmp_path if variable == "TMPDIR" else Path(prefect_home)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(module, "_start", lambda *_: pytest.fail("a server was started"))
+    usage = shutil.disk_usage
+
+    def little(folder: Path):
+        return usage(folder)._replace(free=1000 if folder == full else 2**40)
+
+    monkeypatch.setattr(module.shutil, "disk_usage", little)
+    with pytest.raises(ServerError, match=f"1,000 bytes are left .* by {variable}"):
+        temporary_server().__enter__()
 
 
 def test_a_server_that_is_too_slow_is_explained(monkeypatch, prefect_home):
@@ -86,8 +105,8 @@ _HOLDER = """
 import time
 from flows.server import temporary as module
 start = module._start
-def told(port):
-    server = start(port)
+def told(*arguments):
+    server = start(*arguments)
     print(server.pid, flush=True)
     return server
 module._start = told
