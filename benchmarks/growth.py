@@ -31,7 +31,7 @@ from dcd.store import Store, keys
 from dcd.tables import schemas
 
 _CARD = {"verdict": ["It is better."], "metrics": [], "stages": [], "lineage": {}}
-_FILES_OF_A_RUN = ("config.json", "gate.json", "card.md", "error_sample.parquet", "report.html")
+_FILES_OF_A_RUN = ("config.json", "card.md", "error_sample.parquet", "report.html")
 
 
 @dataclass(frozen=True)

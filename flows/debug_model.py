@@ -9,6 +9,7 @@ from prefect import flow
 
 from dcd.config import RunConfig, RunnerConfig
 from dcd.runs.run import RunInfo
+from dcd.sources.source import check_name
 from dcd.splits.label_table import read_truth
 from dcd.store.healing import Mended, healed
 from dcd.store.store_format import open_for_writing
@@ -27,7 +28,9 @@ def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     attend()
     read_truth(config.pool)  # what the report reads at the end fails now if it fails
-    return healed(open_for_writing(config.store), partial(run_stages, config))
+    store = open_for_writing(config.store)
+    check_name(store, config.pool)
+    return healed(store, partial(run_stages, config))
 
 
 def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.config import SPLITS, DataConfig, RunConfig
-from dcd.errors import DCDError
+from dcd.config import SPLITS, DataConfig, PoolConfig, RunConfig
+from dcd.errors import DataError, DCDError, ObjectNotFound, ObjectUnreadable
 from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, shards_from_table, shards_table
 from dcd.store import Store, keys
 
 log = logging.getLogger(__name__)
-_PASSED_OVER = "passed_over"
+_PASSED_OVER, _IMAGES = "passed_over", "images"
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,35 @@ def list_source(store: Store, source: Source) -> list[Shard]:
     """List the shards of a source and note them in the store. DataError if there are none."""
     listing = look_through(source.data)
     passed_over = str(listing.passed_over) if len(listing.passed_over) else ""
-    metadata = {_PASSED_OVER: passed_over}
+    metadata = {_PASSED_OVER: passed_over, _IMAGES: source.data.images}
     store.write_table(keys.shards(source.id), shards_table(listing.shards), metadata=metadata)
     return list(listing.shards)
+
+
+def check_name(store: Store, pool: PoolConfig) -> None:
+    """Raise DataError if the pool's name stands for other images in this store.
+
+    A report, or full training, would look for pictures in the wrong place. A pool that grew or was
+    moved is the same one: some shard is as it was noted.
+    """
+    if pool.name is None:
+        return
+    key = keys.shards(pool.name)
+    try:
+        noted = store.read_table(key)
+    except (ObjectNotFound, ObjectUnreadable):
+        return  # listing writes it anew
+    images = (noted.schema.metadata or {}).get(_IMAGES.encode(), b"").decode()
+    if images in ("", pool.images):
+        return
+    before = {(shard.name, shard.etag) for shard in shards_from_table(noted)}
+    now = {(shard.name, shard.etag) for shard in look_through(source_of(pool).data).shards}
+    if before and not before & now:
+        raise DataError(
+            f"the name {pool.name} is that of {images} in {store.url}, of which nothing is at "
+            f"{pool.images}; give the pool another name, or, if it is the same one in other files, "
+            f"delete {store.uri(key)}"
+        )
 
 
 def passed_over_in(store: Store, source: Source) -> str:

@@ -9,7 +9,7 @@ from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfi
 from dcd.encoders import backends, encoder, weights
 from dcd.errors import DataError
 from dcd.gate.guards import command_fault
-from dcd.sources.source import source_of
+from dcd.sources.source import check_name, source_of
 from dcd.store.store_format import open_store
 from dcd.training.user_model import load_start
 from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
@@ -39,7 +39,10 @@ def examine(config: RunConfig) -> Findings:
     problems = [*_config_problems(config)]
     notes: list[Note] = []
     with noting(problems, "store"):
-        open_store(config.store).probe()
+        store = open_store(config.store)
+        store.probe()
+        with noting(problems, "pool.name"):
+            check_name(store, config.pool)
     with noting(problems, "encoder"):
         _check_encoder(config.encoder)
         if words := encoder.checkpoint_words(config.encoder):

@@ -117,12 +117,17 @@ def status_lines(found: "PoolStatus") -> list[str]:
 
 def _check_access(config: EmbedConfig) -> None:
     """Raises ConfigError, before any work, if the store cannot be used."""
+    from dcd.sources.source import check_name
     from dcd.store.store_format import open_for_writing
 
+    place = "store"
     try:
-        open_for_writing(config.store).probe()
+        store = open_for_writing(config.store)
+        store.probe()
+        place = "pool.name"
+        check_name(store, config.pool)
     except DCDError as err:
-        raise ConfigError([f"store: {err}"]) from err
+        raise ConfigError([f"{place}: {err}"]) from err
 
 
 def _addressed(config: EmbedConfig) -> "tuple[Store, str, str]":

@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from dcd.config import DataConfig
+from dcd.config import DataConfig, PoolConfig
 from dcd.errors import DataError
-from dcd.sources.source import fetch_all, fetch_shown, list_source, source_of
+from dcd.sources.source import check_name, fetch_all, fetch_shown, list_source, source_of
 from dcd.store import Store
 
 
@@ -28,3 +29,53 @@ def test_a_picture_that_is_gone_is_left_out_of_a_page_alone(tmp_path: Path):
     with pytest.raises(DataError, match="not in it any more"):
         fetch_all(store, [source], rows)
     assert sorted(fetch_shown(store, [source], rows)) == ["cat/0.png", "fox/0.png", "fox/1.png"]
+
+
+def folder_of(path: Path, *names: str) -> PoolConfig:
+    """A named pool of pictures below a folder."""
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(f"{path} {name}".encode())
+    return PoolConfig(name="crawl", images=str(path))
+
+
+def test_a_name_stands_for_the_images_that_it_had_first(tmp_path: Path):
+    store = Store(str(tmp_path / "store"))
+    first = folder_of(tmp_path / "first", "cat/0.png", "dog/1.png")
+    other = folder_of(tmp_path / "other", "cat/0.png", "dog/1.png")
+    check_name(store, first)  # a store that knows no pool
+    list_source(store, source_of(first))
+    check_name(store, first)
+    with pytest.raises(DataError) as caught:
+        check_name(store, other)
+    said = str(caught.value)
+    assert f"the name crawl is that of {first.images}" in said
+    assert "give the pool another name" in said
+    assert "pools/crawl/shards.parquet" in said
+    check_name(store, other.model_copy(update={"name": "another"}))
+    check_name(store, other.model_copy(update={"name": None}))
+
+
+def test_a_pool_that_grew_or_was_moved_keeps_its_name(tmp_path: Path):
+    store = Store(str(tmp_path / "store"))
+    (tmp_path / "old").mkdir()
+    rows = pa.table({"image_id": ["a"], "image": [b"a"], "weak_label": ["cat"]})
+    pq.write_table(rows, tmp_path / "old" / "0.parquet")
+    pool = PoolConfig(name="crawl", images=str(tmp_path / "old" / "*.parquet"))
+    list_source(store, source_of(pool))
+    (tmp_path / "old").rename(tmp_path / "new")
+    pq.write_table(rows, tmp_path / "new" / "1.parquet")
+    check_name(store, pool.model_copy(update={"images": str(tmp_path / "new" / "*.parquet")}))
+
+
+def test_a_note_without_its_images_or_damaged_says_nothing(tmp_path: Path):
+    """As versions before wrote it; the next listing writes it anew."""
+    store = Store(str(tmp_path / "store"))
+    source = source_of(folder_of(tmp_path / "first", "cat/0.png"))
+    list_source(store, source)
+    other = folder_of(tmp_path / "other", "cat/0.png")
+    table = store.read_table("pools/crawl/shards.parquet").replace_schema_metadata(None)
+    store.write_table("pools/crawl/shards.parquet", table)
+    check_name(store, other)
+    store.write_raw("pools/crawl/shards.parquet", b"damaged")
+    check_name(store, other)
