@@ -182,7 +182,8 @@ def try_pair(pair: Pair, starts: Starts, n_tries: int, seed: int) -> Tried:
         faults += [f"try {number}, {offset_s:+.2f} s: {fault}" for fault in told]
         if told:
             shutil.copy(place.log, place.folder / f"{pair.name}-{number}.log")
-    return Tried(pair.name, n_tries, *counts, tuple(faults))
+    as_first, as_second = counts
+    return Tried(pair.name, n_tries, as_first, as_second, tuple(faults))
 
 
 def first_starts(folder: Path, n_tries: int) -> Tried:

@@ -18,9 +18,9 @@ def test_the_same_selection_is_compared_by_every_objective(name: str):
     )
     assert before.keys() < after.keys()
     assert {name: after[name].objective for name in after.keys() - before.keys()} == {
-        objective: objective for objective in OBJECTIVES
+        str(objective): objective for objective in OBJECTIVES
     }
-    for objective in OBJECTIVES:
+    for objective in map(str, OBJECTIVES):
         selection = after[objective].selection
         assert selection is not None
         assert selection.model_copy(update={"objective": "fixed"}) == config.selection
