@@ -78,10 +78,11 @@ def test_a_read_only_disk_is_read(tmp_path):
 def test_what_a_disk_refuses_is_told_with_what_to_do(tmp_path, monkeypatch, number):
     """A quota and a file size limit too, which no test can set up."""
 
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "replace", refused)
+    for publishing in ("link", "replace"):
+        monkeypatch.setattr(os, publishing, refused)
     with pytest.raises(StoreError) as caught:
         Store(str(tmp_path)).write_bytes("a.json", b"{}")
     assert not isinstance(caught.value, StoreRefused)
