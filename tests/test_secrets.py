@@ -91,7 +91,7 @@ def test_a_whole_session_leaves_no_key(session):
 @pytest.mark.parametrize(
     ("fault", "methods", "part", "arguments"),
     [
-        ("403", ("PUT", "POST"), "/index/", ("run", "config.yaml", "--verbose")),
+        ("403", ("PUT", "POST"), "/runs/", ("run", "config.yaml", "--verbose")),
         ("403", ("GET",), "/pool-1.parquet", ("embed", "config.yaml", "--verbose")),
         ("expired", ("GET", "HEAD", "PUT"), "", ("store", "verify", "--store", "{store}")),
         ("500", ("GET", "HEAD"), "", ("store", "usage", "--store", "{store}")),
