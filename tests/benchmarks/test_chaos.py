@@ -15,8 +15,8 @@ from benchmarks.chaos.pairs import Tried
 from benchmarks.chaos.pairs import table as table_of_pairs
 from dcd.store import Store
 
-N_KILLS = 100
-N_TRIES = 2
+N_KILLS = 30
+N_TRIES = 1
 
 
 def test_what_is_lost_new_or_different_is_named():
