@@ -249,7 +249,7 @@ def table(few: list[Cost], all_: list[Cost]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="Write the costs to this file.")
     parser.add_argument("--part", type=int, default=1, help="Of the size: all is a part of 1.")
     arguments = parser.parse_args()
