@@ -13,6 +13,7 @@ from dcd.sources.mds.index import (
     INDEX,
     MdsShard,
     ShardFile,
+    find_shard,
     is_shard_file,
     read_index,
     schema_of,
@@ -40,6 +41,7 @@ from dcd.sources.records import (
     Shard,
     short_id,
     too_long_id,
+    too_many_bytes,
     unreadable_label,
     without_id,
 )
@@ -87,7 +89,7 @@ def mds_shards(
         uri = object_uri(root, folder)
         for entry in read_index(uri):
             item = _file_of(folder, entry, there, uri)
-            named |= {posixpath.normpath(f"{folder}/{one.basename}") for one in _files(entry)}
+            named |= {posixpath.normpath(f"{folder}/{one.basename}") for one in entry.files}
             inside = item.path[len(root.path) + 1 :]
             shards.append(
                 Shard(
@@ -167,13 +169,9 @@ def _indexed(there: dict[str, Object]) -> list[str]:
     return top
 
 
-def _files(entry: MdsShard) -> list[ShardFile]:
-    return [entry.raw_data, *([entry.zip_data] if entry.zip_data else [])]
-
-
 def _file_of(folder: str, entry: MdsShard, there: dict[str, Object], uri: str) -> Object:
     """The file of a shard that lies there, the unpacked one first."""
-    for file in _files(entry):
+    for file in entry.files:
         item = there.get(posixpath.normpath(f"{folder}/{file.basename}"))
         if item is None or not item.is_regular:
             continue
@@ -183,7 +181,7 @@ def _file_of(folder: str, entry: MdsShard, there: dict[str, Object], uri: str) -
                 f"{', '.join(COMPRESSIONS)} are read; write it with one of these, or without"
             )
         return item
-    names = " nor ".join(file.basename for file in _files(entry))
+    names = " nor ".join(file.basename for file in entry.files)
     raise DataError(f"{uri}/{INDEX}: names {names}, and no such file lies there; copy all shards")
 
 
@@ -207,10 +205,9 @@ def _compare_columns(
 
 def _found(shard: Shard) -> tuple[MdsShard, ShardFile]:
     folder, _, basename = shard.uri.rpartition("#")
-    for entry in read_index(folder):
-        for file in _files(entry):
-            if posixpath.normpath(file.basename) == posixpath.normpath(basename):
-                return entry, file
+    found = find_shard(folder, basename)
+    if found is not None:
+        return found
     raise DataError(f"{shard.uri}: the index does not name it any more; list its shards again")
 
 
@@ -266,8 +263,9 @@ def _value(samples: Samples, entry: _Entry, column: str, spans: dict[str, Span])
 
 def _image(samples: Samples, entry: _Entry, listed: ListedImage, span: Span) -> RawImage | Reject:
     if span.n_bytes > MAX_IMAGE_BYTES:
-        reason = f"{span.n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
-        return Reject(short_id(listed.image_id), "read", reason)
+        return Reject(
+            short_id(listed.image_id), "read", too_many_bytes(span.n_bytes, MAX_IMAGE_BYTES)
+        )
     try:
         data = image_of(entry.shard.encoding(entry.columns.image), samples.read(span))
     except ValueError as err:

@@ -80,6 +80,11 @@ class MdsShard(BaseModel):
         return self
 
     @property
+    def files(self) -> list[ShardFile]:
+        """Its files, the unpacked one first."""
+        return [self.raw_data, *([self.zip_data] if self.zip_data else [])]
+
+    @property
     def codec(self) -> str | None:
         """The compression without its level; None where the shard is not compressed."""
         return self.compression.partition(":")[0] if self.compression and self.zip_data else None
@@ -114,11 +119,32 @@ def is_shard_file(path: str) -> bool:
 
 def read_index(folder: str) -> list[MdsShard]:
     """Read the index of a folder. Raises DataError, naming what is wrong, or a StoreError."""
+    return _parsed(*_version(folder))
+
+
+def find_shard(folder: str, basename: str) -> tuple[MdsShard, ShardFile] | None:
+    """Find a shard of a folder by one of its files; None if the index does not name it.
+
+    Raises what `read_index` does.
+    """
+    return _by_file(*_version(folder)).get(posixpath.normpath(basename))
+
+
+def _version(folder: str) -> tuple[str, str]:
+    """The URI of a folder's index, and what tells it from another under the same URI."""
     uri = f"{folder}/{INDEX}"
     located = locate(uri)
     with explained(uri, "read"):
-        etag = stat_object(located).etag
-    return _parsed(uri, etag)
+        return uri, stat_object(located).etag
+
+
+@lru_cache(maxsize=8)
+def _by_file(uri: str, etag: str) -> dict[str, tuple[MdsShard, ShardFile]]:
+    found: dict[str, tuple[MdsShard, ShardFile]] = {}
+    for shard in _parsed(uri, etag):
+        for file in shard.files:
+            found.setdefault(posixpath.normpath(file.basename), (shard, file))
+    return found
 
 
 @lru_cache(maxsize=8)  # every shard asks for it
