@@ -19,7 +19,14 @@ from dcd.images.decode import BadImage, decode
 from dcd.images.formats import REFUSED, suffix_of
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
 from dcd.sources.passed_over import PassedOver, why_no_image
-from dcd.sources.records import MAX_IMAGE_BYTES, RawImage, Reject, Shard, short_id
+from dcd.sources.records import (
+    MAX_IMAGE_BYTES,
+    RawImage,
+    Reject,
+    Shard,
+    short_id,
+    too_many_bytes,
+)
 from dcd.sources.shards import read_shard
 from dcd.store import Store, keys
 from dcd.store.errors import explained
@@ -170,8 +177,7 @@ def _images(file: _File) -> Iterator[RawImage | Reject]:
         yield Reject(file.image_id, "read", refused)
         return
     if file.item.n_bytes > MAX_IMAGE_BYTES:
-        reason = f"{file.item.n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
-        yield Reject(file.image_id, "read", reason)
+        yield Reject(file.image_id, "read", too_many_bytes(file.item.n_bytes, MAX_IMAGE_BYTES))
         return
     try:
         data = read_range(file.uri, file.location, 0, file.item.n_bytes)

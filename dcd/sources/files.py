@@ -20,6 +20,7 @@ from dcd.sources.records import (
     Shard,
     label_names,
     short_id,
+    too_many_bytes,
     unreadable_label,
 )
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
@@ -300,7 +301,7 @@ def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
             n_bytes = found.n_bytes
             problem = None if found.is_regular else _NOT_REGULAR
         if n_bytes > MAX_IMAGE_BYTES:
-            problem = f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
+            problem = too_many_bytes(n_bytes, MAX_IMAGE_BYTES)
         if problem:
             return Reject(image_id, "read", problem)
         data = read_range(location.path, location, 0, n_bytes)

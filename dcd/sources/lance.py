@@ -25,6 +25,7 @@ from dcd.sources.records import (
     Shard,
     short_id,
     too_long_id,
+    too_many_bytes,
     unreadable_label,
     without_id,
 )
@@ -132,7 +133,7 @@ def _image_bytes(
             if blob is None:
                 yield "no image bytes"
             elif blob.size() > MAX_IMAGE_BYTES:
-                yield f"{blob.size()} bytes, at most {MAX_IMAGE_BYTES} allowed"
+                yield too_many_bytes(blob.size(), MAX_IMAGE_BYTES)
             else:
                 yield blob.readall()
         return

@@ -30,6 +30,7 @@ from dcd.sources.records import (
     Shard,
     short_id,
     too_long_id,
+    too_many_bytes,
     unreadable_label,
     without_id,
 )
@@ -311,5 +312,5 @@ def image_bytes(scalar: pa.Scalar, file: str | None, table_uri: str) -> bytes | 
             return str(err)
     n_bytes = scalar.as_buffer().size
     if n_bytes > MAX_IMAGE_BYTES:
-        return f"{n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed"
+        return too_many_bytes(n_bytes, MAX_IMAGE_BYTES)
     return scalar.as_py()

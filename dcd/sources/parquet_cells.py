@@ -9,7 +9,7 @@ import pyarrow as pa
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound
 from dcd.sources.objects import is_local, read_range, stat_object
-from dcd.sources.records import MAX_IMAGE_BYTES, label_names
+from dcd.sources.records import MAX_IMAGE_BYTES, label_names, too_many_bytes
 from dcd.sources.tables import refuse_look_alikes
 from dcd.store.errors import explained
 from dcd.store.filesystems import locate
@@ -134,7 +134,7 @@ def read_beside(table_uri: str, name: str) -> bytes:
         if not found.is_regular:
             raise ValueError(f"{says}, which is not a regular file")
         if found.n_bytes > MAX_IMAGE_BYTES:
-            raise ValueError(f"{says}, {found.n_bytes} bytes, at most {MAX_IMAGE_BYTES} allowed")
+            raise ValueError(f"{says}, {too_many_bytes(found.n_bytes, MAX_IMAGE_BYTES)}")
         return read_range(uri, located, 0, found.n_bytes)
     except ObjectNotFound as err:
         raise ValueError(f"{says}, and no such file lies beside the table") from err

@@ -78,6 +78,11 @@ def too_long_id(image_id: str) -> Reject:
     return Reject(short_id(image_id), "read", f"its id has {len(image_id)} characters")
 
 
+def too_many_bytes(n_bytes: int, limit: int) -> str:
+    """Say why an image, or a label's file, of more bytes than the limit is not read."""
+    return f"{n_bytes} bytes, at most {limit} allowed"
+
+
 def unreadable_label(image_id: str, problem: object) -> Reject:
     """Make the reject of an image that has a label which cannot be read."""
     return Reject(short_id(image_id), "label", f"unreadable label: {problem}"[:200])

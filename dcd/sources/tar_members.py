@@ -13,7 +13,7 @@ import pyarrow as pa
 from dcd.images.formats import is_image_name
 from dcd.sources.objects import OPENED, open_object
 from dcd.sources.passed_over import PassedOver, is_hidden
-from dcd.sources.records import MAX_IMAGE_BYTES, Reject, Shard, short_id
+from dcd.sources.records import MAX_IMAGE_BYTES, Reject, Shard, short_id, too_many_bytes
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, may_label, split_key
 from dcd.store.requests import Requests
 from dcd.tables.labels import clean_id
@@ -130,7 +130,7 @@ def _read(
         return member
     limit = MAX_LABEL_BYTES if is_label else MAX_IMAGE_BYTES
     if info.size > limit:
-        return replace(member, problem=f"{info.size} bytes, at most {limit} allowed")
+        return replace(member, problem=too_many_bytes(info.size, limit))
     file = archive.extractfile(info)
     if file is None:
         raise tarfile.ReadError("a member without content")
