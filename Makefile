@@ -38,8 +38,9 @@ up: install
 down:
 	deployments/down
 
+# A file's tests stay together: they share what they made.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: lint types contracts test
 

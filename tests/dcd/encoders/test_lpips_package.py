@@ -90,7 +90,8 @@ class Malice:
         ({"a": np.asfortranarray(np.zeros((2, 2), np.float32))}, "plain float32"),
         ({"a": 1}, "a is int"),
     ],
-    ids=str,
+    # Of their own: an object's address in a name would differ between the processes of a test run.
+    ids=["code", "float64", "objects", "big endian", "Fortran order", "no array"],
 )
 def test_what_is_not_plain_numbers_is_refused_and_nothing_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object, complaint: str
