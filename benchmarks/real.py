@@ -2,7 +2,7 @@
 
 make cifar10n, make cifar100, make domains (JSON=FILE writes the metrics); or
 python -m benchmarks.real cifar10n|cifar100|domains|PATH.yaml [--objectives] [--json FILE]
-With --objectives the same selection stands in the table once more for every objective.
+With --objectives the same selection stands in the table once more for each other objective.
 """
 
 import argparse
@@ -25,9 +25,11 @@ OBJECTIVES: tuple[Objective, ...] = ("fixed", "failures_first", "both")
 
 
 def with_objectives(config: RunConfig) -> RunConfig:
-    """The config and, beside `selected`, its selection by every objective, named after it."""
+    """The config and, beside `selected`, its selection by each other objective, named after it."""
     chosen = {
-        str(name): config.selection.model_copy(update={"objective": name}) for name in OBJECTIVES
+        str(name): config.selection.model_copy(update={"objective": name})
+        for name in OBJECTIVES
+        if name != config.selection.objective
     }
     compare = config.compare.model_copy(
         update={"selections": {**chosen, **config.compare.selections}}

@@ -17,11 +17,11 @@ def test_the_same_selection_is_compared_by_every_objective(name: str):
         {method.name: method for method in methods(of)} for of in (config, with_objectives(config))
     )
     assert before.keys() < after.keys()
-    assert {name: after[name].objective for name in after.keys() - before.keys()} == {
-        str(objective): objective for objective in OBJECTIVES
+    added = {name: after[name] for name in after.keys() - before.keys()}
+    assert {method.objective for method in added.values()} == set(OBJECTIVES) - {
+        config.selection.objective
     }
-    for objective in map(str, OBJECTIVES):
-        selection = after[objective].selection
-        assert selection is not None
-        assert selection.model_copy(update={"objective": "fixed"}) == config.selection
-        assert after[objective].with_error_sample
+    for name, method in added.items():
+        assert name == method.objective
+        assert method.selection == config.selection.model_copy(update={"objective": name})
+        assert method.with_error_sample

@@ -261,16 +261,14 @@ def test_images_that_are_gone_are_named(case: CellCase, monkeypatch: pytest.Monk
         run_cell(case.store, case.plan("none", **FULL | {"epochs": 2}))
 
 
-def by_recipe(plan: CellPlan) -> CellPlan:
-    return replace(plan, method=replace(plan.method, objective="failures_first"))
-
-
-def test_a_selection_is_taken_as_it_is_unless_an_objective_is_asked_for(case: CellCase):
-    assert case.plan("selected").objective == "fixed"
+def test_the_data_choose_the_model_unless_a_selection_is_asked_for_as_it_is(case: CellCase):
+    plan = case.plan("selected")
+    assert plan.objective == "failures_first"
+    assert replace(plan, method=replace(plan.method, objective="fixed")).objective == "fixed"
 
 
 def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
-    plan = by_recipe(case.plan("selected"))
+    plan = case.plan("selected")
     assert plan.objective == "failures_first"
     cell = run_cell(case.store, plan)
     prefix = keys.cell(cell.id)
@@ -283,7 +281,7 @@ def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
 
 
 def test_objectives_share_picks_but_not_cells(case: CellCase):
-    plan = by_recipe(case.plan("selected"))
+    plan = case.plan("selected")
     other = replace(plan, method=replace(plan.method, objective="both"))
     assert other.selection == plan.selection
     assert other.id != plan.id
@@ -291,7 +289,7 @@ def test_objectives_share_picks_but_not_cells(case: CellCase):
 
 def test_debug_val_does_not_choose(case: CellCase):
     """The gate judges on it: a recipe that had seen it would flatter its model there."""
-    plan = by_recipe(case.plan("selected"))
+    plan = case.plan("selected")
     splits = {split: info for split, info in plan.splits.items() if split != "debug_val"}
     with_it, without = (run_cell(case.store, p) for p in (plan, replace(plan, splits=splits)))
     chosen = [
@@ -302,7 +300,7 @@ def test_debug_val_does_not_choose(case: CellCase):
 
 
 def test_without_failures_to_train_on_a_selection_is_taken_as_it_is(case: CellCase):
-    plan = by_recipe(case.plan("selected"))
+    plan = case.plan("selected")
     assert replace(plan, method=replace(plan.method, with_error_sample=False)).objective == "fixed"
 
 
