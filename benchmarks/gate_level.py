@@ -15,8 +15,8 @@ import numpy as np
 
 from dcd.cells.lines import BASELINES, points
 from dcd.config import Objective
+from dcd.evaluation.bursts import sign_flip
 from dcd.evaluation.choice import Candidate, choose_model
-from dcd.evaluation.stats import mcnemar, paired_counts
 from dcd.gate.decision import LEVEL
 
 ChosenOn = Literal["error_sample", "debug_val"]
@@ -37,7 +37,8 @@ def passed_share(chosen_on: ChosenOn, objective: Objective, trials: int, seed: i
         ]
         chosen = choose_model(models, BASELINES, objective).index
         none = next(i for i, model in enumerate(models) if model.name == "none")
-        passed += mcnemar(paired_counts(debug_val[chosen], debug_val[none])) <= LEVEL
+        changes = debug_val[chosen].astype(int) - debug_val[none]
+        passed += sign_flip(changes, None) <= LEVEL
     return passed / trials
 
 

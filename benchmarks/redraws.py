@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.real import missing_data
 from dcd.cells.candidates import Candidates
-from dcd.cells.cross_fitting import HeldOut, judge_ends
+from dcd.cells.cross_fitting import HeldOutLogits, judge_ends
 from dcd.cells.lines import BASELINES, ENDS
 from dcd.cells.recipe import judge_points
 from dcd.config import RunConfig, SelectionConfig, TrainingConfig, load_config
@@ -268,7 +268,7 @@ class Ends:
     """The heads of a redraw by end, on raw features, and what cross-validation says of them."""
 
     heads: dict[str, LinearHead]
-    held_out: HeldOut
+    held_out: HeldOutLogits
 
     def save(self, path: Path) -> None:
         arrays = {
@@ -289,7 +289,9 @@ class Ends:
             classes = tuple(found["classes"].tolist())
             heads = {e: LinearHead(classes, found[f"{e}.weight"], found[f"{e}.bias"]) for e in ENDS}
             val, failures = ({e: found[f"{e}.{of}"] for e in ENDS} for of in ("val", "failures"))
-            return cls(heads, HeldOut(val, failures, found["val_truth"], found["failures_truth"]))
+            return cls(
+                heads, HeldOutLogits(val, failures, found["val_truth"], found["failures_truth"])
+            )
 
 
 def judged(candidates: Candidates, config: TrainingConfig) -> Ends:

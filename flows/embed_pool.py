@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -106,9 +106,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
         raise EmbeddingFailed(source.id, [f"{f.shard}: {f.reason}" for f in failed], len(shards))
 
     seconds = time.monotonic() - start
-    result = replace(
-        _embedded_source(source, encoder_id, shards, done, seconds), n_lost_with_worker=n_lost
-    )
+    result = _embedded_source(source, encoder_id, shards, done, n_lost, seconds)
     progress.finished(source.id, summary(result))
     return result
 
@@ -147,6 +145,7 @@ def _embedded_source(
     encoder_id: str,
     shards: Sequence[Shard],
     done: Sequence[ShardOutcome],
+    n_lost_with_worker: int,
     seconds: float,
 ) -> EmbeddedSource:
     fresh = [outcome for outcome in done if not outcome.reused]
@@ -165,6 +164,7 @@ def _embedded_source(
         respelled_words(
             sum(d.n_respelled for d in done), (way for d in done for way in d.respelled)
         ),
+        n_lost_with_worker,
     )
 
 

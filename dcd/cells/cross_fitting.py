@@ -29,7 +29,7 @@ _FOLDS_OF_SMALL_TRAIN = 10
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutLogits:
     """What the ends say of images that they did not see.
 
     val, failures: logits (V, C) and (E, C) by end. val_truth, failures_truth: (V,) and (E,), class
@@ -49,7 +49,7 @@ class JudgedEnds:
     candidates: Candidates
     compression: Compression
     starts: Mapping[str, LinearHead]
-    held_out: HeldOut
+    held_out: HeldOutLogits
 
 
 @one_blas_thread()
@@ -64,7 +64,7 @@ def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
     fitted = {end: few.cross_fit(end) for end in ENDS}
     judges = few.fold >= 0
     truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
-    held_out = HeldOut(
+    held_out = HeldOutLogits(
         {end: found.val[judges] for end, found in fitted.items()},
         {end: found.failures for end, found in fitted.items()},
         truth[judges],

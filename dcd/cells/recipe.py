@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from dcd.cells.candidates import Candidates, training_set
-from dcd.cells.cross_fitting import HeldOut, JudgedEnds
+from dcd.cells.cross_fitting import HeldOutLogits, JudgedEnds
 from dcd.cells.lines import BASELINES, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Candidate, Choice, choose_model, margin_scale, margins, soft_right
@@ -66,7 +66,7 @@ def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) 
     return ChosenHead(judged, choice, heads)
 
 
-def judge_points(ends: HeldOut) -> tuple[Candidate, ...]:
+def judge_points(ends: HeldOutLogits) -> tuple[Candidate, ...]:
     """Judge all models of `dcd.cells.lines.points` by the logits of their ends; fits nothing."""
     judged = []
     for point in points():

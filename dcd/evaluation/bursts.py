@@ -43,12 +43,22 @@ def effective_n(values: np.ndarray, groups: Groups) -> int:
     return max(1, int(len(values) / design_effect(values, groups)))
 
 
+def sign_test(n_gained: int, n_lost: int) -> float:
+    """Return the one-sided p-value of "the candidate is no better" (McNemar 1947, exact).
+
+    n_gained, n_lost: independent images that only the candidate, or only the other one, gets right.
+    A candidate that is no better gets each with probability at most ½, so the test never exceeds
+    its level, whatever their number.
+    """
+    return float(binom.sf(n_gained - 1, n_gained + n_lost, 0.5))
+
+
 def sign_flip(changes: np.ndarray, groups: Groups) -> float:
     """Return the one-sided p-value of "the candidate is no better", groups being flipped as wholes.
 
     changes: (N,) in -1, 0, 1: what the candidate won or lost. Exact: the share of all ways to give
     the sums of the groups a sign that gain as much or more. Of images that stand alone it is
-    McNemar's exact test.
+    `sign_test`.
     """
     sums = group_sums(changes, groups).round().astype(int)
     gained = int(sums.sum())
@@ -56,8 +66,7 @@ def sign_flip(changes: np.ndarray, groups: Groups) -> float:
     if len(sizes) == 0:
         return 1.0
     if sizes.max() == 1:
-        n_gained = int((sums > 0).sum())
-        return float(binom.sf(n_gained - 1, len(sizes), 0.5))
+        return sign_test(int((sums > 0).sum()), int((sums < 0).sum()))
     # shares[t]: of the sums that are positive adding up to t, of those looked at so far.
     total = int(sizes.sum())
     shares = np.zeros(total + 1)

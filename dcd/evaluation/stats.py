@@ -184,16 +184,6 @@ def paired_counts(
     )
 
 
-def mcnemar(counts: PairedCounts) -> float:
-    """Return the one-sided p-value of "the candidate is no better" (McNemar 1947, exact).
-
-    Of the images that only one model gets right, a candidate that is no better gets each with
-    probability at most ½. The exact test never exceeds its level, whatever n. Of images that belong
-    together see `dcd.evaluation.bursts.sign_flip`.
-    """
-    return float(binom.sf(counts.gained - 1, counts.gained + counts.lost, 0.5))
-
-
 def non_inferiority(counts: PairedCounts, margin: float) -> float:
     """Return the one-sided p-value of "the candidate is worse by `margin` (a share > 0) or more".
 

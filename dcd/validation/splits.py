@@ -32,7 +32,7 @@ def read_members(split: Split, data: DataConfig, inventory: Inventory | None) ->
     that no table labels have no label of their own.
     """
     table = read_label_table(data, split)
-    read_groups(data, split)
+    read_groups(data, split)  # raises for a column that the run could not group by
     if table is not None:
         ids, labels = (table.rows[name].to_pylist() for name in ("image_id", "label"))
         label_of = dict(zip(ids, labels, strict=True))

@@ -28,12 +28,13 @@ def champions(
     from dcd.store.store_format import open_store
 
     with explained():
+        opened = open_store(store)
         if mend:
             try:
-                current(open_store(store))
+                current(opened)
             except ObjectUnreadable:
-                _tell(store, put_in_force(open_store(store)))
-        rows = history(open_store(store))
+                _tell(store, put_in_force(opened))
+        rows = history(opened)
     if not rows:
         typer.echo(f"{store}: no champion yet; `dcd run` promotes what its gate lets pass")
         return

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from dcd.cells.cell import CellInfo, CellPlan, run_cell
+from dcd.cells.cell import CellInfo, run_cell
 from dcd.cells.networks import starting_head
 from dcd.cells.train import failing_head
 from dcd.errors import DataError

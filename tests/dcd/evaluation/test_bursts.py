@@ -2,11 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from dcd.evaluation.bursts import design_effect, effective_n, sign_flip
+from dcd.evaluation.bursts import design_effect, effective_n, sign_flip, sign_test
 from dcd.evaluation.stats import (
     bootstrap_mean,
-    mcnemar,
     non_inferiority,
     over_seeds,
     paired_counts,
@@ -45,11 +45,18 @@ def test_copies_of_one_image_count_once():
     assert effective_n(right, np.zeros(500, int)) == 1
 
 
+def test_the_sign_test_is_mcnemars_exact_test_and_keeps_its_level():
+    expected = binomtest(10, 12, alternative="greater").pvalue
+    assert sign_test(10, 2) == pytest.approx(expected)
+    assert sign_test(0, 0) == 1
+    same = np.random.default_rng(0).multinomial(100, [0.1, 0.1, 0.8], size=3000)
+    assert np.mean([sign_test(gained, lost) <= 0.05 for gained, lost, _ in same.tolist()]) <= 0.05
+
+
 def test_the_sign_flip_of_single_images_is_mcnemars_test():
     rng = np.random.default_rng(1)
     changes = rng.integers(-1, 2, 60)
-    after, before = changes > 0, changes < 0
-    assert sign_flip(changes, None) == mcnemar(paired_counts(after, before))
+    assert sign_flip(changes, None) == sign_test(int((changes > 0).sum()), int((changes < 0).sum()))
     assert sign_flip(changes, np.arange(60)) == sign_flip(changes, None)
 
 
