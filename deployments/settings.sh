@@ -15,6 +15,8 @@ export PREFECT_SERVER_METRICS_ENABLED="${PREFECT_SERVER_METRICS_ENABLED:-true}"
 export PREFECT_CLIENT_MAX_RETRIES="${PREFECT_CLIENT_MAX_RETRIES:-10}"
 # SQLite has one writer at a time; the others wait.
 export PREFECT_SERVER_DATABASE_TIMEOUT="${PREFECT_SERVER_DATABASE_TIMEOUT:-60}"
+# Records of runs that ended 90 days ago go, with their logs; the server's default keeps them for ever.
+export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED="${PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED:-events,flow_runs}"
 [ -z "${DATABASE_URL:-}" ] || export PREFECT_SERVER_DATABASE_CONNECTION_URL="$DATABASE_URL"
 
 # Places that a deployment's concurrency limit has given away, on disk: a server that was killed would

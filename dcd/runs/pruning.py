@@ -1,7 +1,8 @@
 """Tell what a store holds, and delete what of it nothing needs any more.
 
-Only cells, selections, indexes and splits are ever let go: they are made again from embeddings and
-labels where they are asked for again. Embeddings, runs, comparisons, champions and failures stay.
+Only cells, selections, indexes, splits and what merely saves work (`dcd.store.parts.CACHES`) are
+ever let go: they are made again from embeddings and labels where they are asked for again.
+Embeddings, runs, comparisons, champions and failures stay.
 """
 
 from collections import defaultdict
@@ -19,7 +20,7 @@ from dcd.store.requests import REQUESTS_AT_ONCE
 
 @dataclass(frozen=True)
 class Part:
-    """A cell, a selection, an index or a split; `key` is what `part_of` gives."""
+    """A cell, a selection, an index, a split or a cached object; `key` is what `part_of` gives."""
 
     key: str
     objects: tuple[StoredObject, ...]
@@ -73,7 +74,7 @@ def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
     """Plan what goes if the newest runs and comparisons of each name stay as cheap to repeat.
 
     Nothing goes that was written at `before` or later: a run that is under way needs it. Of every
-    pool and encoder the newest index stays, whether a run used it or not.
+    pool and encoder the newest index stays, whether a run used it or not. Caches go by age alone.
     Raises DataError if no run and no comparison is finished, ObjectUnreadable if a list of parts,
     or an index that is needed, is damaged.
     """

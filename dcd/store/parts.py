@@ -1,6 +1,7 @@
 """The parts of a store that runs and comparisons are views of: cells, selections, indexes, splits.
 
-A part is named by its prefix, or its key where it is one object.
+A part is named by its prefix, or its key where it is one object. What only saves work (CACHES) is a
+part an object, of which no run is a view.
 """
 
 import re
@@ -9,17 +10,18 @@ from dcd.store import keys
 
 _DIGEST = re.compile("[0-9a-f]{12}")
 _DEPTH = {"cells": 1, keys.INDEXES: 3, "selections": 1, "splits": 1}
-FOLDERS = tuple(_DEPTH)
+CACHES = ("evaluations", "heads", "lpips", "neighbors", "noise", keys.RESULTS)
+FOLDERS = (*_DEPTH, *CACHES)
 
 
 def part_of(key: str) -> str | None:
-    """Return the cell, selection, index or split of an object; None for all others.
+    """Return the cell, selection, index, split or cached object that it belongs to, or None.
 
     Only names that `keys.digest` gives count: a folder of the user's may be called cells too.
     """
     kind, *rest = key.split("/")
-    depth = _DEPTH.get(kind)
-    if depth is None or len(rest) < depth:
+    depth = len(rest) if kind in CACHES else _DEPTH.get(kind)
+    if not depth or len(rest) < depth:
         return None
     if not _DIGEST.fullmatch(rest[depth - 1].removesuffix(".parquet")):
         return None

@@ -23,6 +23,12 @@ _KINDS = {
     "index": "indexes of pools",
     "selections": "selections",
     "splits": "splits",
+    "evaluations": "champions on later runs' images",
+    "heads": "baselines' heads",
+    "lpips": "LPIPS distances",
+    "neighbors": "neighbours of failures",
+    "noise": "estimates of label noise",
+    "results": "Prefect's results",
 }
 
 
@@ -55,6 +61,7 @@ def prune(
 ) -> None:
     """Delete trained cells, selections, indexes and splits that no recent run is a view of.
 
+    Of what only saves work (neighbours, heads, noise, Prefect's results) all that is old goes.
     Reports, models of runs, champions, failures and embeddings stay. What is deleted is made again
     where it is asked for again.
     """

@@ -51,6 +51,28 @@ def test_objects_belong_to_cells_selections_indexes_and_splits():
     ]
 
 
+def test_what_only_saves_work_goes_by_its_age(store: Store):
+    digest = keys.digest("x")
+    cached = [
+        *(
+            f"{folder}/{digest}.parquet"
+            for folder in ("evaluations", "heads", "lpips", "neighbors")
+        ),
+        f"noise/{digest}.parquet",
+        f"results/embed-shards/pool/encoder/v1/{digest}/{digest}",
+    ]
+    for key in cached:
+        write(store, key)
+    write(store, "results/plot.png")  # of a user who keeps more than a store there
+    fresh = f"heads/{keys.digest('y')}.parquet"
+    write(store, fresh, days_ago=-1)
+    assert sorted({*unneeded(store), cell_of("r-1")}) == sorted([*cached, cell_of("r-1")])
+    prune(store, plan_pruning(store, 1, NOW).unneeded)
+    assert not any(store.exists(key) for key in cached)
+    assert store.exists(fresh)
+    assert store.exists("results/plot.png")
+
+
 def test_what_is_needed_or_new_stays():
     found = parts(
         [
