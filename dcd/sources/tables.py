@@ -34,6 +34,9 @@ _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _MAX_HEADER_BYTES = 2**20
 _LATE_QUOTE = r"""^\s+"(?:[^"]|"")*"\s*$"""
 _READ_BYTES = 8 * 2**20
+# A packed table that grows further than this, and by more than that factor, is no list of labels:
+# ids and labels are packed to a tenth, sometimes to a hundredth.
+_ALWAYS_UNPACKED_BYTES, _MOST_GROWTH = 64 * 2**20, 200
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
 READS = "Parquet, .csv or .tsv, the last two also as .gz, .bz2, .xz or .zst"
 
@@ -194,7 +197,28 @@ def _text(uri: str) -> "Iterator[io.BufferedReader[Any]]":
     else:
         stream = raw
     with raw, stream:
-        yield stream
+        yield stream if stream is raw else io.BufferedReader(_Unpacked(stream, raw))
+
+
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a table, up to a bound: a few bytes of a file can stand for a disk."""
+
+    def __init__(self, stream: "io.BufferedReader[Any]", packed: "io.BufferedReader[Any]"):
+        self._stream, self._packed, self._n_bytes = stream, packed, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n_read = self._stream.readinto(buffer)
+        self._n_bytes += n_read
+        most = max(_ALWAYS_UNPACKED_BYTES, _MOST_GROWTH * self._packed.tell())
+        if self._n_bytes > most:
+            raise OSError(
+                f"{self._packed.tell():,} packed bytes grew to more than {most:,}; unpack it "
+                "yourself if it is what it should be"
+            )
+        return n_read
 
 
 @contextmanager

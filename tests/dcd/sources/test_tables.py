@@ -1,5 +1,8 @@
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,6 +70,30 @@ def test_a_damaged_table_is_named_with_its_place(
     with pytest.raises(DataError, match=message) as caught:
         open_table(str(tmp_path / name), "train.labels").read(["image_id", "label"])
     assert f"train.labels: {tmp_path / name}" in str(caught.value)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+}
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_few_packed_bytes_do_not_fill_the_memory(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dcd.sources.tables._ALWAYS_UNPACKED_BYTES", 2**18)
+    same = b"image_id,label\n" + b"a,b\n" * 2**19
+    ids = "".join(f"{n * 2654435761 % 2**32:08x},cat\n" for n in range(40_000))
+    usual = f"image_id,label\n{ids}".encode()
+    for name, data in (("same", same), ("usual", usual)):
+        (tmp_path / f"{name}.csv.{suffix}").write_bytes(PACKED[suffix](data))
+    with pytest.raises(DataError, match=r"train\.labels: .*grew to more than"):
+        open_table(str(tmp_path / f"same.csv.{suffix}"), "train.labels").read(["label"])
+    found = open_table(str(tmp_path / f"usual.csv.{suffix}"), "train.labels").read(["label"])
+    assert found.num_rows == 40_000
 
 
 def test_names_equal_but_for_case_are_refused_where_one_is_asked_for(tmp_path: Path):
