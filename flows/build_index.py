@@ -6,7 +6,7 @@ from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index.info import IndexInfo
-from dcd.store import Store
+from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
 from flows.deployment.attend import attend
 from flows.embed_pool import embed_pool
@@ -17,7 +17,7 @@ from tasks.stages import cluster_pool
 def build_index(config: BuildIndexConfig) -> IndexInfo:
     """Index all embedded images; new shards are appended, `compact` rewrites the whole."""
     attend()
-    return healed(Store(config.store), partial(run_stages, config))
+    return healed(open_for_pool(config.store, config.pool), partial(run_stages, config))
 
 
 def run_stages(config: BuildIndexConfig, mended: tuple[Mended, ...]) -> IndexInfo:

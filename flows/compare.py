@@ -15,10 +15,9 @@ from dcd.cells.methods import Method, methods
 from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
-from dcd.sources.source import check_name
+from dcd.sources.source import open_for_pool
 from dcd.splits.label_table import read_truth
 from dcd.store.healing import Mended, healed
-from dcd.store.store_format import open_for_writing
 from dcd.training.user_model import start_digest
 from flows import stages
 from flows.deployment.attend import attend
@@ -46,8 +45,7 @@ def compare(config: ComparisonConfig) -> ComparisonInfo:
     """Search with every encoder, train every arm at every seed, and set them side by side."""
     attend()
     read_truth(config.base.pool)  # what the report reads at the end fails now if it fails
-    store = open_for_writing(config.base.store)
-    check_name(store, config.base.pool)
+    store = open_for_pool(config.base.store, config.base.pool)
     return healed(store, partial(run_stages, config))
 
 

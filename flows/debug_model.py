@@ -9,10 +9,9 @@ from prefect import flow
 
 from dcd.config import RunConfig, RunnerConfig
 from dcd.runs.run import RunInfo
-from dcd.sources.source import check_name
+from dcd.sources.source import open_for_pool
 from dcd.splits.label_table import read_truth
 from dcd.store.healing import Mended, healed
-from dcd.store.store_format import open_for_writing
 from flows import stages
 from flows.deployment.attend import attend
 from flows.runners import runner_of
@@ -28,8 +27,7 @@ def debug_model(config: RunConfig) -> RunInfo:
     """Embed, cluster by label, select, train, evaluate, report. Finished stages are reused."""
     attend()
     read_truth(config.pool)  # what the report reads at the end fails now if it fails
-    store = open_for_writing(config.store)
-    check_name(store, config.pool)
+    store = open_for_pool(config.store, config.pool)
     return healed(store, partial(run_stages, config))
 
 

@@ -13,6 +13,7 @@ from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, shards_from_table, shards_table
 from dcd.store import Store, keys
+from dcd.store.store_format import open_for_writing
 
 log = logging.getLogger(__name__)
 _PASSED_OVER, _IMAGES = "passed_over", "images"
@@ -102,6 +103,16 @@ def list_source(store: Store, source: Source) -> list[Shard]:
     metadata = {_PASSED_OVER: passed_over, _IMAGES: source.data.images}
     store.write_table(keys.shards(source.id), shards_table(listing.shards), metadata=metadata)
     return list(listing.shards)
+
+
+def open_for_pool(url: str, pool: PoolConfig) -> Store:
+    """Open a store to write there what is made of a pool.
+
+    Raises StoreError for a store that a newer dcd wrote, else as `check_name`.
+    """
+    store = open_for_writing(url)
+    check_name(store, pool)
+    return store
 
 
 def check_name(store: Store, pool: PoolConfig) -> None:

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from dcd.config import load_index_config
 from dcd.errors import ConfigError
+from dcd.store import Store, keys
 from flows.cli.app import app
 from tests.case import N_SHARDS, write_case
 
@@ -34,6 +35,19 @@ def test_build_says_what_is_in_the_index_and_does_it_once(config: Path, tmp_path
     result = dcd("index", "build", config, "--compact", "--json", tmp_path / "again.json")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "again.json").read_text()) == first
+
+
+def test_a_store_of_a_newer_version_is_not_written_to(tmp_path: Path, prefect_home: str):
+    config = write_case(tmp_path)
+    store = Store(yaml.safe_load(config.read_text())["store"])
+    newer = {"format": 99, "note": "vectors are kept elsewhere", "written_by": "dcd 9"}
+    store.write_json(keys.STORE_FORMAT, newer)
+    result = dcd("index", "build", config)
+    assert result.exit_code == 1
+    assert "has format 99 (vectors are kept elsewhere), written by dcd 9" in " ".join(
+        result.output.split()
+    )
+    assert {found.key for found in store.objects_under()} == {keys.STORE_FORMAT}
 
 
 def test_info_shows_counts_and_the_reason_of_the_layout(config: Path, tmp_path: Path):
