@@ -17,17 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import DataConfig
-from dcd.errors import ObjectNotFound, ObjectUnreadable, SchemaMismatch
+from dcd.errors import ObjectNotFound, ObjectUnreadable
 from dcd.sources.source import Source
 from dcd.store import Store, keys
 from dcd.store.kinds import remedy
+from dcd.store.object_log import read_log
 from dcd.store.requests import REQUESTS_AT_ONCE
 from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content
 
 log = logging.getLogger(__name__)
 SOURCE_ID = "failures"
-_MAX_LOOSE_OBJECTS = 32  # more than this are gathered in a view
 _MAX_REMINDER = timedelta(days=1)
 
 
@@ -113,8 +113,12 @@ def check_batches(store: Store) -> list[str]:
 
 def read_registry(store: Store) -> Registry:
     """Read everything that is registered and everything that was refused; reads no image."""
-    batches = _read_log(store, keys.FAILURE_BATCHES, keys.FAILURES_VIEW, schemas.FAILURES)
-    receipts = _read_log(store, keys.FAILURE_RECEIPTS, keys.RECEIPTS_VIEW, schemas.RECEIPTS)
+    batches = read_log(
+        store, keys.FAILURE_BATCHES, keys.FAILURES_VIEW, schemas.FAILURES, schemas.conform
+    )
+    receipts = read_log(
+        store, keys.FAILURE_RECEIPTS, keys.RECEIPTS_VIEW, schemas.RECEIPTS, schemas.conform
+    )
     return Registry(
         _first_of_each(batches.rename_columns([*schemas.FAILURES.names, "batch"])),
         receipts.select(schemas.RECEIPTS.names),
@@ -198,36 +202,3 @@ def _first_of_each(failures: pa.Table) -> pa.Table:
     """One row a picture, that of its earliest batch; in the order of their registration."""
     order = [("registered", "ascending"), ("batch", "ascending"), ("image_id", "ascending")]
     return one_row_a_content(failures.sort_by(order))
-
-
-def _read_log(store: Store, prefix: str, view_key: str, schema: pa.Schema) -> pa.Table:
-    """The rows of all objects below a prefix, with the column `object` (their names).
-
-    A view of them saves reading most; objects are never changed, so it is only ever short of some.
-    """
-    names = [key[len(prefix) + 1 : -len(".parquet")] for key in store.keys_under(prefix)]
-    full = schema.append(pa.field("object", pa.string(), nullable=False))
-    if not names:
-        return full.empty_table()
-    try:
-        view = schemas.conform(store.read_table(view_key), full, store.uri(view_key))
-    except ObjectNotFound:
-        view = full.empty_table()
-    except (ObjectUnreadable, SchemaMismatch) as err:
-        log.warning("%s: not read, and made again from its objects (%s)", view_key, err)
-        store.delete(view_key)
-        view = full.empty_table()
-    view = view.filter(pc.is_in(view["object"], value_set=pa.array(names)))
-    loose = sorted(set(names) - set(view["object"].to_pylist()))
-
-    def read(name: str) -> pa.Table:
-        key = f"{prefix}/{name}.parquet"
-        rows = schemas.conform(store.read_table(key, schema.names), schema, store.uri(key))
-        rows = rows.replace_schema_metadata(None)
-        return rows.append_column("object", pa.repeat(name, rows.num_rows)).cast(full)
-
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        table = pa.concat_tables([view.replace_schema_metadata(None), *requests.map(read, loose)])
-    if len(loose) > _MAX_LOOSE_OBJECTS:
-        store.write_table(view_key, table)
-    return table

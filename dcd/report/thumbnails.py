@@ -76,15 +76,18 @@ def album(
     return Album(uris, frozenset(broken))
 
 
-def _data_uri(data: bytes | None, max_side_px: int) -> str | None:
-    """A WebP data URI with neither side longer than `max_side_px`; None if it does not decode."""
-    if data is None:
-        return None
+def thumbnail(data: bytes, max_side_px: int) -> bytes | None:
+    """Make a WebP with neither side longer than `max_side_px`; None if `data` does not decode."""
     try:
         pixels = decode(data)
     except BadImage:
         return None
-    return f"data:image/webp;base64,{base64.b64encode(_webp(pixels, max_side_px)).decode()}"
+    return _webp(pixels, max_side_px)
+
+
+def _data_uri(data: bytes | None, max_side_px: int) -> str | None:
+    made = None if data is None else thumbnail(data, max_side_px)
+    return made and f"data:image/webp;base64,{base64.b64encode(made).decode()}"
 
 
 def _webp(pixels: np.ndarray, max_side_px: int) -> bytes:

@@ -1,8 +1,9 @@
-"""Serve a small read-only web page over a store: runs, reports, champions, failures, refusals.
+"""Serve a small web page over a store: runs, reports, champions, failures, refusals.
 
-Only GET, only objects whose keys this module makes itself from checked names; no script, no
-session, no request to anywhere else. It knows no users: bind it to the loopback, or put a proxy
-that asks for a password in front of it.
+It only reads: only GET, only objects whose keys this module makes itself from checked names; no
+script, no session, no request to anywhere else. It knows no users: bind it to the loopback, or put
+a proxy that asks for a password in front of it. What writes, the review, is in
+`dcd.serve.review_pages`, and only there if it is asked for.
 """
 
 import logging
@@ -27,6 +28,7 @@ from dcd.gate import champions
 from dcd.report.page import page_environment, style_sheet
 from dcd.runs.finished import list_runs
 from dcd.serve import browse
+from dcd.serve.review_pages import ReviewAccess, review_routes
 from dcd.store import Store, keys
 
 log = logging.getLogger(__name__)
@@ -58,14 +60,20 @@ _HEADERS = {
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
-    """Make the pages of a store. hosts: the host names that requests may name ('*': any)."""
+def create_app(
+    store: Store, hosts: tuple[str, ...] = LOOPBACK, review: ReviewAccess | None = None
+) -> Starlette:
+    """Make the pages of a store. hosts: the host names that requests may name ('*': any).
+
+    review: who may decide about images; None: nobody, and nothing is ever written.
+    """
     # Long, since every page is a closure over the store; each is short and reads by itself.
     templates = page_environment(_TEMPLATES)
+    templates.globals["has_review"] = review is not None
 
-    def page(name: str, status: int = 200, **values: Any) -> Response:
+    def page(name: str, status: int = 200, policy: str = _POLICY, **values: Any) -> Response:
         html = templates.get_template(name).render(store=store.url, **values)
-        return _secured(HTMLResponse(html, status))
+        return _secured(HTMLResponse(html, status), policy)
 
     def home(request: Request) -> Response:
         entries = list_runs(store)
@@ -118,6 +126,11 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         own = (_TEMPLATES / "serve.css").read_text(encoding="utf-8")
         return _secured(Response(f"{style_sheet()[0]}\n{own}", media_type="text/css"))
 
+    def review_file(request: Request) -> Response:
+        kind = {"review.js": "text/javascript", "review.css": "text/css"}
+        name = request.url.path.removeprefix("/")
+        return _secured(Response((_TEMPLATES / name).read_bytes(), media_type=kind[name]))
+
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return page("error.html", error.status_code, here="", message=error.detail)
@@ -139,8 +152,11 @@ def create_app(store: Store, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
         ("/champions", history),
         ("/style.css", style),
     ]
+    if review is not None:
+        routes += [("/review.js", review_file), ("/review.css", review_file)]
+    of_review = [] if review is None else review_routes(store, review, page)
     return Starlette(
-        routes=[Route(path, endpoint) for path, endpoint in routes],
+        routes=[*(Route(path, endpoint) for path, endpoint in routes), *of_review],
         middleware=[
             Middleware(_SecuredAnswers),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),

@@ -40,6 +40,10 @@ FAILURE_RECEIPTS = "failures/receipts"
 FAILURES_VIEW = "failures/registry.parquet"
 RECEIPTS_VIEW = "failures/receipts.parquet"
 
+# What people decided about images, and all of it in one object: that saves requests only.
+REVIEW_BATCHES = "reviews/batches"
+REVIEWS_VIEW = "reviews/decisions.parquet"
+
 CHAMPION = "champion.json"
 STORE_FORMAT = "store.json"  # which format the store has
 MODEL_WEIGHTS = "model.safetensors"
@@ -352,6 +356,14 @@ def covered_failures(name: str = "", run_id: str = "") -> str:
 def announced_failures(name: str) -> str:
     """Return the key of which failures were last announced to the runs of that name, and when."""
     return f"failures/announced/{name}.json"
+
+
+# Reviews.
+
+
+def review_batch(batch_id: str) -> str:
+    """Return the key of decisions that were sent together; never changed once written."""
+    return f"{REVIEW_BATCHES}/{batch_id}.parquet"
 
 
 # Results of tasks, and the start-up probe.

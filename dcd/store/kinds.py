@@ -1,8 +1,8 @@
 """Tell of every object whether it can be made again, and what says that it need not be.
 
 Derived objects are functions of their keys: a run makes them again. What a run or a comparison
-shows is made again by running its config. Registered failures and the champion's history came from
-outside or from a moment that is past: they are kept, backed up, and never guessed.
+shows is made again by running its config. Registered failures, reviews and the champion's history
+came from outside or from a moment that is past: they are kept, backed up, and never guessed.
 """
 
 import fnmatch
@@ -18,6 +18,7 @@ _KEPT = (
     f"{keys.FAILURE_BATCHES}/*",
     f"{keys.FAILURE_RECEIPTS}/*",
     f"{keys.covered_failures()}/*",
+    f"{keys.REVIEW_BATCHES}/*",
     f"{keys.CHAMPION_CHANGES}/*",
     keys.CHAMPION,
 )
@@ -25,7 +26,7 @@ _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
     *("lpips/*", "neighbors/*", "selections/*", "heads/*", "noise/*", "cells/*"),
     *("evaluations/*", f"{keys.RESULTS}/*", "failures/announced/*"),
-    *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.STORE_FORMAT),
+    *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.REVIEWS_VIEW, keys.STORE_FORMAT),
 )
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")
 _OF_AN_INDEX = (

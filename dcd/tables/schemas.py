@@ -173,6 +173,20 @@ RECEIPTS = _schema(
     ("seen", pa.timestamp("us", "UTC")),
 )
 
+# What people decided about images (dcd.reviews). A row is never changed: an undo is a row too.
+REVIEWS = _schema(
+    ("decision_id", pa.string()),
+    ("decided", pa.timestamp("us", "UTC")),
+    ("reviewer", pa.string()),
+    ("pool", pa.string()),  # id of the source that the image is from
+    ("image_id", pa.string()),
+    ("content_hash", CONTENT_HASH),
+    ("label", pa.string()),  # under which it was shown
+    ("decision", pa.string()),  # accept, reject, relabel, skip or undo
+    ("true_label", pa.string(), True),  # of a relabelled one
+    ("via", pa.string()),  # the tool: browser, or where it was imported from
+)
+
 # A source's images by content, without vectors.
 CONTENT = _schema(
     ("image_id", pa.string()), ("weak_label", pa.string(), True), ("content_hash", CONTENT_HASH)

@@ -9,17 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser import chromium, take_picture
+from tests.reviewing import Served, arrived, order
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, prefect_home: str) -> Iterator[str]:
-    """The pages over the store of the demonstration, served by the command."""
+def folder(tmp_path_factory: pytest.TempPathFactory, prefect_home: str) -> Path:
+    """Where the demonstration ran; its store is demo/store."""
     folder = tmp_path_factory.mktemp("served")
     subprocess.run([sys.executable, "-m", "flows", "demo"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    """The pages over the store of the demonstration, served by the command."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,6 +61,29 @@ def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str, tmp_path:
         page.get_by_text("demo-").first.wait_for()
     assert said == []
     assert [one for one in asked if not one.startswith((url, "data:"))] == []
+
+
+def test_a_reviewer_sees_the_picks_beside_their_failures(folder: Path, tmp_path: Path):
+    store = str(folder / "demo" / "store")
+    run_id = next(path.name for path in Path(store, "runs").iterdir())
+    served = Served(store)
+    try:
+        with chromium() as browser:
+            page = arrived(browser, served, f"/review/runs/{run_id}", "Ann")
+            page.set_viewport_size({"width": 1280, "height": 900})
+            assert len(order(page)) > 400
+            for key in "aaraaasaaraa":
+                page.keyboard.press(key)
+            expect(page.locator("#saved")).to_have_text("all saved", timeout=30_000)
+            page.wait_for_timeout(1000)
+            take_picture(page, "review.png", tmp_path)
+            phone = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True)
+            page = arrived(phone, served, f"/review/runs/{run_id}", "Ann")
+            order(page)
+            page.wait_for_timeout(1000)
+            take_picture(page, "review-phone.png", tmp_path)
+    finally:
+        served.kill()
 
 
 def _wait_for(url: str, serving: subprocess.Popen) -> None:

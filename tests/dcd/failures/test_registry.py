@@ -10,7 +10,7 @@ from dcd.errors import ObjectNotFound
 from dcd.failures import registry
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import Pending, due, mark_covered, note_announced, pending, read_registry
-from dcd.store import Store, keys
+from dcd.store import Store, keys, object_log
 from tests.dcd.failures.failing_images import case_with_registry, inbox, write_failures
 
 MINUTE = timedelta(minutes=1)
@@ -114,7 +114,7 @@ def test_nothing_waiting_is_never_due(config):
 
 
 def test_the_view_says_what_the_objects_say(config, monkeypatch):
-    monkeypatch.setattr(registry, "_MAX_LOOSE_OBJECTS", 2)
+    monkeypatch.setattr(object_log, "_MAX_LOOSE_OBJECTS", 2)
     store = Store(config.store)
     for seed in range(4):
         arrive(config, seed)
@@ -130,7 +130,7 @@ def test_the_view_says_what_the_objects_say(config, monkeypatch):
 
 
 def test_a_deleted_batch_is_gone_from_the_view_too(config, monkeypatch):
-    monkeypatch.setattr(registry, "_MAX_LOOSE_OBJECTS", 0)
+    monkeypatch.setattr(object_log, "_MAX_LOOSE_OBJECTS", 0)
     store = Store(config.store)
     first, second = arrive(config, 1), arrive(config, 2)
     read_registry(store)
