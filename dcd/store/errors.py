@@ -2,13 +2,12 @@
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, cast
 
-import aiohttp
 import pyarrow as pa
-from botocore import exceptions as boto
 
 from dcd.errors import ObjectNotFound, ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
 from dcd.store.s3_settings import S3Settings
@@ -31,7 +30,6 @@ _WRONG_CREDENTIALS = {
 }
 _DENIED = {"AccessDenied", "403", "ACCESS_DENIED"}
 _NO_BUCKET = {"NoSuchBucket", "NO_SUCH_BUCKET"}
-_RAISED = (OSError, boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, pa.ArrowInvalid)
 _ARROW_S3 = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 
 
@@ -44,8 +42,29 @@ def explained(uri: str, right: Right) -> Iterator[None]:
     """
     try:
         yield
-    except _RAISED as err:
+    except Exception as err:
+        if not _is_of_storage(err):
+            raise
         raise _explanation(uri, right, err) from err
+
+
+def _is_of_storage(err: Exception) -> bool:
+    return (
+        isinstance(err, OSError | pa.ArrowInvalid)
+        or _is_boto(err, "BotoCoreError", "ClientError")
+        or _is_aiohttp(err)
+    )
+
+
+def _is_boto(err: BaseException, *names: str) -> bool:
+    """Tell whether it is one of these of botocore's; where nothing loaded that, it raised none."""
+    boto = sys.modules.get("botocore.exceptions")
+    return boto is not None and isinstance(err, tuple(getattr(boto, name) for name in names))
+
+
+def _is_aiohttp(err: BaseException) -> bool:
+    aiohttp = sys.modules.get("aiohttp")
+    return aiohttp is not None and isinstance(err, aiohttp.ClientError)
 
 
 def is_transient(error: BaseException | None) -> bool:
@@ -60,7 +79,7 @@ def is_transient(error: BaseException | None) -> bool:
 
 def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     code = next((code for each in _chain(err) if (code := _answer(each)[0])), "")
-    if isinstance(err, boto.NoCredentialsError | boto.PartialCredentialsError):
+    if _is_boto(err, "NoCredentialsError", "PartialCredentialsError"):
         return StoreRefused(
             f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
@@ -129,9 +148,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _answer(error: BaseException) -> tuple[str, int]:
     """The S3 error code and HTTP status that a server gave; "" and 0 where it gave none."""
-    if isinstance(error, boto.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return str(error.response.get("Error", {}).get("Code", "")), status
+    if _is_boto(error, "ClientError"):
+        response = cast(Any, error).response
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return str(response.get("Error", {}).get("Code", "")), status
     if isinstance(error, OSError) and (found := _ARROW_S3.search(str(error))):
         return found[1], int(found[2] or 0)
     return "", 0
@@ -140,11 +160,11 @@ def _answer(error: BaseException) -> tuple[str, int]:
 def _is_interruption(error: BaseException) -> bool:
     if isinstance(error, StoreUnavailable | ConnectionError | TimeoutError):
         return True
-    if isinstance(error, boto.SSLError):
+    if _is_boto(error, "SSLError"):
         return False
-    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
+    if _is_boto(error, "ConnectionError", "HTTPClientError", "IncompleteReadError"):
         return True
-    if isinstance(error, aiohttp.ClientError):  # a body that was cut off
+    if _is_aiohttp(error):  # a body that was cut off
         return True
     return isinstance(error, OSError) and error.errno in _BUSY_ERRNO
 

@@ -15,14 +15,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from botocore import exceptions as boto
-from botocore.configprovider import ConfiguredEndpointProvider
-from botocore.session import Session
-
 from dcd.errors import StoreError
+
+if TYPE_CHECKING:
+    from botocore.session import Session
 
 _YES = ("yes", "true", "1", "on")
 
@@ -63,6 +62,10 @@ def settings_digest() -> str:
 
 @lru_cache(maxsize=4)
 def _resolved(digest: str) -> S3Settings:
+    from botocore import exceptions as boto
+    from botocore.configprovider import ConfiguredEndpointProvider
+    from botocore.session import Session
+
     session = Session()
     try:
         profile = session.get_scoped_config()
@@ -108,10 +111,12 @@ def _virtual_hosts(profile: Any, endpoint: str | None) -> bool:
     return style == "virtual"
 
 
-def _signed(session: Session) -> bool:
+def _signed(session: "Session") -> bool:
+    from botocore.exceptions import BotoCoreError
+
     if os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES:
         return False
     try:
         return session.get_credentials() is not None
-    except boto.BotoCoreError:  # incomplete ones: the first request says what is missing
+    except BotoCoreError:  # incomplete ones: the first request says what is missing
         return True

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcd.config import RunConfig, load_config
 from flows.cli import (
     cache,
     champions,
@@ -33,6 +32,9 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+
+if TYPE_CHECKING:
+    from dcd.config import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +70,8 @@ app.add_typer(store.app, name="store")
 @app.command()
 def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
     """Run the whole loop: embed, select, train, evaluate, report."""
+    from dcd.config import load_config
+
     with explained():
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
@@ -78,6 +82,8 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
 @app.command()
 def validate(config: ConfigPath) -> None:
     """Check a config and the data it names, without any work."""
+    from dcd.config import load_config
+
     with explained():
         check(load_config(config))
     typer.echo(f"{config}: no problem found")
@@ -90,6 +96,7 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Make the demonstration case (handwritten digits, a noisy pool) and run the loop on it."""
+    from dcd.config import load_config
     from dcd.demo import write_demo
 
     with explained(), prefect_server(verbose) as ready:
@@ -100,7 +107,7 @@ def demo(
 
 
 def _run(
-    config: RunConfig, json_file: Path | None, verbose: bool, ready: Callable[[], None]
+    config: "RunConfig", json_file: Path | None, verbose: bool, ready: Callable[[], None]
 ) -> None:
     from dcd.runs.run import read_metrics
     from flows.cli.terminal import live_bars, summary_table

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-from dcd.config import RunConfig
 from dcd.errors import ConfigError, DCDError
-from dcd.validation.problems import Problem
+
+if TYPE_CHECKING:
+    from dcd.config import RunConfig
+    from dcd.validation.problems import Problem
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
 JsonPath = Annotated[
@@ -105,7 +107,7 @@ def explained() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
 
 
-def check(config: RunConfig) -> None:
+def check(config: "RunConfig") -> None:
     """Tell what is passed over; raise ConfigError with all that is found wrong before work."""
     from dcd.validation.run import examine  # imports torch, which --help does not need
 
@@ -115,7 +117,7 @@ def check(config: RunConfig) -> None:
     refuse(findings.problems)
 
 
-def refuse(problems: Sequence[Problem]) -> None:
+def refuse(problems: "Sequence[Problem]") -> None:
     """Raise ConfigError with all problems, if there are any."""
     if problems:
         raise ConfigError([f"{problem.place}: {problem.message}" for problem in problems])

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from dcd.config import load_config
 from flows.cli.console import ConfigPath, configure_prefect, explained
 
 
@@ -17,6 +16,7 @@ def deploy(
 ) -> None:
     """Deploy the flows for a config to the Prefect server that PREFECT_API_URL names."""
     configure_prefect(verbose=False)
+    from dcd.config import load_config
     from flows.deployment import deploy as deploying
     from flows.deployment.sweep import sweep
 

@@ -9,7 +9,6 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from dcd.config import load_run_or_index_config
 from flows.cli.console import ConfigPath, configure_prefect, explained, plain_console
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -36,6 +35,8 @@ def estimate(
 
     Embeds a few images for about 20 seconds; writes nothing to the store.
     """
+    from dcd.config import load_run_or_index_config
+
     with explained():
         run, loaded = load_run_or_index_config(config)
         configure_prefect(verbose=False)

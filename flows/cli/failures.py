@@ -2,14 +2,16 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from dcd.config import RunConfig, load_config
 from dcd.errors import DataError
 from flows.cli.console import ConfigPath, Verbose, explained, plain_console, prefect_server
+
+if TYPE_CHECKING:
+    from dcd.config import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True, help="Failing images: report them, see what became of them."
@@ -47,10 +49,11 @@ def add(
 @app.command()
 def watch(config: ConfigPath, verbose: Verbose = False) -> None:
     """Look into the store's inbox once, as the deployment watch-failures does."""
+    from dcd.config import WatchConfig, load_config
+
     with explained():
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
-            from dcd.config import WatchConfig
             from flows.watch_failures import watch_failures
 
             ready()
@@ -108,8 +111,10 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
             console.print(f"and {rejects.num_rows - 50} more")
 
 
-def _run_config(store: str | None, config: Path | None) -> RunConfig:
+def _run_config(store: str | None, config: Path | None) -> "RunConfig":
     """The config that failures are checked against: the given one, or that of the last run."""
+    from dcd.config import load_config
+
     if config is not None:
         loaded = load_config(config)
         return loaded if store is None else loaded.model_copy(update={"store": store})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcd.config import EmbedConfig, load_index_config
 from dcd.errors import DataError
 from flows.cli.console import (
     ConfigPath,
@@ -20,6 +19,7 @@ from flows.cli.console import (
 )
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
+    from dcd.config import EmbedConfig
     from dcd.estimate.encoder_cost import Cost
     from dcd.index.info import IndexInfo
     from dcd.store import Store
@@ -38,6 +38,8 @@ def build(
     verbose: Verbose = False,
 ) -> None:
     """Embed what is new in the pool and index it; new shards are appended."""
+    from dcd.config import load_index_config
+
     with explained():
         loaded = load_index_config(config)
         with prefect_server(verbose) as ready:
@@ -53,6 +55,8 @@ def build(
 @app.command()
 def info(config: ConfigPath, json_file: JsonPath = None) -> None:
     """Show the indexes of a pool: rows, labels, lists, storage, and why they are as they are."""
+    from dcd.config import load_index_config
+
     with explained():
         _, found = _indexes(load_index_config(config))
     for index in found:
@@ -73,6 +77,7 @@ def cost(
 ) -> None:
     """Show numbers, bytes and FLOPs an image for encoders, beside LPIPS."""
     with explained():
+        from dcd.config import load_index_config
         from dcd.estimate.encoder_cost import MODELS, costs, measured_bytes
 
         loaded = load_index_config(config) if config is not None else None
@@ -135,7 +140,7 @@ def cost_table(rows: "list[Cost]") -> Table:
     return table
 
 
-def _indexes(config: EmbedConfig) -> "tuple[Store, list[IndexInfo]]":
+def _indexes(config: "EmbedConfig") -> "tuple[Store, list[IndexInfo]]":
     from dcd.encoders.encoder import load_encoder
     from dcd.index.info import indexes
     from dcd.sources.source import source_of

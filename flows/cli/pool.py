@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcd.config import EmbedConfig, load_embed_config
 from dcd.errors import ConfigError, DCDError
 from flows.cli.console import EXIT_FAILED, ConfigPath, JsonPath, Verbose, explained, prefect_server
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
+    from dcd.config import EmbedConfig
     from dcd.embeddings.status import PoolStatus
     from dcd.store import Store
 
@@ -26,6 +26,8 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
 
     CONFIG.yaml is the config of a run, or one with store, pool, encoder and runner alone.
     """
+    from dcd.config import load_embed_config
+
     with explained():
         loaded = load_embed_config(config)
         _check_access(loaded)
@@ -61,6 +63,8 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
 @pool_app.command()
 def status(config: ConfigPath, json_file: JsonPath = None) -> None:
     """Show which shards are done, failed or missing, the rejects, the speed and the time left."""
+    from dcd.config import load_embed_config
+
     with explained():
         store, source_id, encoder_id = _addressed(load_embed_config(config))
         from dcd.embeddings.status import noted_failures, pool_status
@@ -82,6 +86,8 @@ def verify(
     ] = False,
 ) -> None:
     """Read every published shard again and count it; exit code 1 if one is not whole."""
+    from dcd.config import load_embed_config
+
     with explained():
         loaded = load_embed_config(config)
         store, source_id, encoder_id = _addressed(loaded)
@@ -115,7 +121,7 @@ def status_lines(found: "PoolStatus") -> list[str]:
     return lines
 
 
-def _check_access(config: EmbedConfig) -> None:
+def _check_access(config: "EmbedConfig") -> None:
     """Raises ConfigError, before any work, if the store cannot be used."""
     from dcd.sources.source import check_name
     from dcd.store.store_format import open_for_writing
@@ -130,7 +136,7 @@ def _check_access(config: EmbedConfig) -> None:
         raise ConfigError([f"{place}: {err}"]) from err
 
 
-def _addressed(config: EmbedConfig) -> "tuple[Store, str, str]":
+def _addressed(config: "EmbedConfig") -> "tuple[Store, str, str]":
     """The store, and the names of the pool and of the encoder in it."""
     from dcd.encoders.encoder import load_encoder
     from dcd.sources.source import source_of

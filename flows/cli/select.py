@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcd.config import SPLITS, load_config
 from dcd.errors import ConfigError, DataError
 from flows.cli.console import (
     ConfigPath,
@@ -26,6 +25,8 @@ if TYPE_CHECKING:  # they import torch, which --help does not need
 
 def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False) -> None:
     """Choose images for the failures and write the tables of picks; nothing is trained."""
+    from dcd.config import load_config
+
     with explained():
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
@@ -65,6 +66,8 @@ def neighbors(
     verbose: Verbose = False,
 ) -> None:
     """Show what the pool has for some pictures: a table and an HTML contact sheet."""
+    from dcd.config import load_config
+
     with explained():
         loaded = load_config(config)
         pictures = {str(path): _read(path) for path in images}
@@ -122,6 +125,8 @@ def exif(
 
     Columns: image_id, label, captured, camera, latitude, longitude.
     """
+    from dcd.config import SPLITS, load_config
+
     with explained():
         loaded = load_config(config)
         if of not in ("pool", *SPLITS):
