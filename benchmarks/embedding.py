@@ -33,7 +33,8 @@ import torch
 
 from benchmarks.embedding_loops import Case, Timing, bare_decode, bare_forward, ours, plain
 from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders.encoder import load_encoder, preprocess_of
+from dcd.encoders.encoder import load_encoder
+from dcd.encoders.network import preprocess_of
 from dcd.encoders.weights import has_bundled
 from dcd.errors import DataError
 from dcd.sources.listing import list_shards

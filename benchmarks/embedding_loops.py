@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dcd.config import DataConfig, EncoderConfig
 from dcd.embeddings.embed import embed_images, publish
-from dcd.encoders.encoder import Encoder, load_encoder, load_network, preprocess_of
+from dcd.encoders.encoder import Encoder, load_encoder
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.encoders.torch_backend import compiled_on_cuda
 from dcd.images.decode_pool import decoded_elsewhere, decoded_here
 from dcd.sources.listing import list_shards

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from dcd.config import DataConfig, EncoderConfig
-from dcd.encoders.encoder import load_encoder, load_network
+from dcd.encoders.encoder import load_encoder
+from dcd.encoders.network import load_network
 from dcd.encoders.precision import MIN_COSINE, cosines
 from dcd.errors import DataError, EncoderError
 from dcd.images.decode import decode

@@ -29,7 +29,7 @@ from dcd.sources.records import Shard
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
-from dcd.training.finetune import Progress
+from dcd.training.data import Progress
 from tasks import artifacts, progress, reuse
 from tasks.result_keys import cell_key
 from tasks.retries import RETRY

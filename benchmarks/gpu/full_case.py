@@ -16,7 +16,7 @@ from dcd.cells.cell import CellPlan, gather_data
 from dcd.cells.networks import probing_head, starting_head
 from dcd.cells.train import TrainingData, by_source, doubt_of
 from dcd.config import RunConfig, load_config
-from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.sources.source import Source, fetch_each
 from dcd.store import Store
 

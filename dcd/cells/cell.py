@@ -10,9 +10,7 @@ import pyarrow.compute as pc
 
 from dcd.cells import methods
 from dcd.cells.methods import Method
-from dcd.cells.networks import FullTraining, train_network
 from dcd.cells.pool_views import PoolViews
-from dcd.cells.stages import FIRST_STAGE
 from dcd.cells.train import (
     ObjectiveSelection,
     TrainedModel,
@@ -30,8 +28,7 @@ from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.training.checkpoints import Checkpoint
-from dcd.training.finetune import Progress
+from dcd.training.data import Progress
 
 _CELL_FORMAT = 4
 
@@ -153,12 +150,10 @@ def run_cell(
         picks = store.read_table(keys.cell_picks(plan.id), ["image_id"])
         return CellInfo(plan.id, plan.method.name, plan.seed, picks.num_rows, reused=True)
     data = gather_data(store, plan)
-    checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
     shown = _ON_CURVE if plan.method.name == "selected" else ()
     training, objective = plan.own_training, plan.objective
     if training.mode == "full":
-        how = FullTraining(plan.encoder, training, plan.seed, objective, shown)
-        trained = train_network(store, data, how, checkpoint, on_progress)
+        trained = _train_network(store, plan, data, shown, on_progress)
     elif objective != "fixed":
         chosen_for = ObjectiveSelection(plan.selection.id, objective)
         also_shown: tuple[Split, ...] = ("debug_val", *shown) if shown else ()
@@ -182,10 +177,35 @@ def run_cell(
     store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
     store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
     store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
-    checkpoint.clear()
-    if training.pool_stage is not None:
-        checkpoint.of_stage(FIRST_STAGE).clear()
+    if training.mode == "full":
+        _clear_checkpoints(store, plan)
     return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
+
+
+def _train_network(
+    store: Store,
+    plan: CellPlan,
+    data: TrainingData,
+    shown: tuple[Split, ...],
+    on_progress: Callable[[Progress], None] | None,
+) -> TrainedModel:
+    from dcd.cells.networks import FullTraining, train_network
+    from dcd.training.checkpoints import Checkpoint
+
+    how = FullTraining(plan.encoder, plan.own_training, plan.seed, plan.objective, shown)
+    checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
+    return train_network(store, data, how, checkpoint, on_progress)
+
+
+def _clear_checkpoints(store: Store, plan: CellPlan) -> None:
+    """Remove the states of a training that is done."""
+    from dcd.cells.stages import FIRST_STAGE
+    from dcd.training.checkpoints import Checkpoint
+
+    checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
+    checkpoint.clear()
+    if plan.own_training.pool_stage is not None:
+        checkpoint.of_stage(FIRST_STAGE).clear()
 
 
 def gather_data(store: Store, plan: CellPlan) -> TrainingData:

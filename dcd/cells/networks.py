@@ -24,7 +24,7 @@ from dcd.cells.train import (
     fit_to_features,
 )
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
-from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.errors import DataError
 from dcd.images.preprocess import Preprocess
 from dcd.images.spool import Places, Spool
@@ -32,8 +32,8 @@ from dcd.sources.source import Source, fetch_each
 from dcd.store import Store
 from dcd.tables.rows import with_column
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe, RetrainingData
-from dcd.training.finetune import Progress, predict_images
+from dcd.training.data import LabelledImages, Progress, Recipe, RetrainingData
+from dcd.training.finetune import predict_images
 from dcd.training.head import LinearHead, hold_out
 from dcd.training.predictions import Predictions
 from dcd.training.retrain import retrain

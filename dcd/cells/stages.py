@@ -18,15 +18,14 @@ from torch import nn
 from dcd.config import Objective, Split, TrainingConfig
 from dcd.evaluation.choice import Candidate, Choice, choose_model
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe
+from dcd.training.data import CurvePoint, LabelledImages, Progress, Recipe
 from dcd.training.ensembling import (
     ALPHAS,
-    CurvePoint,
     choose,
     ensemble,
     interpolation_curve,
 )
-from dcd.training.finetune import Progress, finetune
+from dcd.training.finetune import finetune
 from dcd.training.retrain import (
     HeldOut,
     batchnorm_of,

@@ -14,7 +14,6 @@ from dcd.cells.candidates import Candidates
 from dcd.cells.cross_fitting import JudgedEnds, judge_ends
 from dcd.cells.recipe import choose_head
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
-from dcd.encoders.encoder import load_network, preprocess_of
 from dcd.evaluation.choice import mixture_name
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
@@ -25,14 +24,12 @@ from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
-from dcd.training.data import TrainingSet
-from dcd.training.ensembling import CurvePoint
+from dcd.training.data import CurvePoint, TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, loss_weights
 from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import Predictions, predict
 from dcd.training.robust_head import fit_head
-from dcd.training.saved_models import save_model, with_head
 
 # Raised whenever the same images would give another head.
 _HEAD_FORMAT = 1
@@ -144,6 +141,9 @@ def train_by_recipe(
 
 def _of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
     def save(directory: Path) -> None:
+        from dcd.encoders.network import load_network, preprocess_of
+        from dcd.training.saved_models import save_model, with_head
+
         network = with_head(load_network(encoder), head)
         save_model(directory, network, data.classes, preprocess_of(encoder), encoder.model)
 

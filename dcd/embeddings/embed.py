@@ -6,6 +6,7 @@ same images in the same order however the threads run.
 """
 
 import logging
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,6 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import Encoder, load_encoder
@@ -238,10 +238,14 @@ def _batches(
 @lru_cache(maxsize=1)
 def _workers() -> ThreadPoolExecutor:
     """One thread a core for the whole process, shared by the shards in flight."""
-    return ThreadPoolExecutor(cores(), "embed", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(cores(), "embed")
 
 
 def _embed_batch(images: list[RawImage], encoder: Encoder) -> _Rows:
+    if "torch" in sys.modules:
+        import torch  # waits for who is importing it now
+
+        torch.set_num_threads(1)  # these workers are one a core already
     # A GPU outruns the threads of one interpreter; on a CPU the forward pass is what takes time.
     decoded = (decoded_elsewhere if encoder.runtime.device == "cuda" else decoded_here)(
         [image.data for image in images], encoder.preprocess

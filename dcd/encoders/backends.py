@@ -7,9 +7,8 @@ All take uint8 images as they come from the resize and normalise them inside the
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,22 +16,13 @@ from torch import nn
 
 from dcd.config import EncoderConfig
 from dcd.encoders import torch_backend
-from dcd.encoders.precision import Embed, Precision, fastest_within_tolerance
+from dcd.encoders.precision import Embed, Precision, Runtime, fastest_within_tolerance
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
 from dcd.threads import cores
 
 _MAX_BATCH_SIZE = {"cpu": 16, "cuda": 256}  # larger ones gain nothing
 _MEMORY_SHARE = 0.25  # of all memory, for the activations of the batches in flight
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a network runs on, decided for this machine; "auto" is left for `settle`."""
-
-    backend: Literal["openvino", "torch"]
-    device: Literal["cpu", "cuda"]
-    precision: Literal["auto", "fp32", "mixed", "bf16"]
 
 
 def resolve(config: EncoderConfig) -> Runtime:

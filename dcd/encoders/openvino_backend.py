@@ -6,10 +6,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
 from dcd.encoders.precision import Embed, Precision
 from dcd.errors import EncoderError
@@ -22,6 +21,9 @@ import openvino as ov  # noqa: E402
 import openvino.opset13 as opset  # noqa: E402
 from openvino.preprocess import PrePostProcessor  # noqa: E402
 
+if TYPE_CHECKING:
+    from torch import nn
+
 _REDUCTION_AT_CUT = 16  # in "mixed" precision, side of the images to side of the feature map
 
 
@@ -30,11 +32,13 @@ def has_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def convert(network: nn.Module, preprocess: Preprocess) -> ov.Model:
+def convert(network: "nn.Module", preprocess: Preprocess) -> ov.Model:
     """Trace the network behind its normalisation, with a dynamic batch dimension.
 
     Raises EncoderError if OpenVINO cannot express the network.
     """
+    import torch
+
     size = preprocess.input_size
     example = torch.zeros(2, 3, size, size)
     try:

@@ -7,6 +7,7 @@ networks move a little more on them than on photographs.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,17 @@ from dcd.errors import EncoderError
 
 Precision = Literal["fp32", "mixed", "bf16"]
 Embed = Callable[[np.ndarray], np.ndarray]  # (B, S, S, 3) uint8 → (B, D) float32
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a network runs on, decided for this machine; "auto" is settled by `backends.build`."""
+
+    backend: Literal["openvino", "torch"]
+    device: Literal["cpu", "cuda"]
+    precision: Literal["auto", "fp32", "mixed", "bf16"]
+
+
 MIN_COSINE = 0.999  # to fp32, for 99.9 % of images
 
 # A few images do not show one in a thousand. Where half of them stay this near, the tail, up to

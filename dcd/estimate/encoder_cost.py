@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import alexnet
 
 from dcd.config import EncoderConfig
-from dcd.encoders.encoder import preprocess_of
+from dcd.encoders.network import preprocess_of
 from dcd.errors import EncoderError
 from dcd.index.info import IndexInfo
 from dcd.store import Store, keys

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from dcd.config import Split
@@ -151,6 +148,8 @@ def _components(features: np.ndarray) -> np.ndarray:
 
 def _best_silhouette(points: np.ndarray) -> tuple[float, int]:
     """The best mean silhouette over the numbers of clusters, and that number; (-1, 1) if none."""
+    from sklearn.metrics import silhouette_score
+
     best = (-1.0, 1)
     for k in range(2, min(_MAX_MODES, len(points) // _MIN_MODE_IMAGES) + 1):
         found = _kmeans(points, k)
@@ -160,6 +159,9 @@ def _best_silhouette(points: np.ndarray) -> tuple[float, int]:
 
 
 def _kmeans(points: np.ndarray, k: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
         return KMeans(k, n_init=2, random_state=0).fit_predict(points)  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,7 @@ candidate S chances; the seeds share images, so they cannot count as independent
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +25,11 @@ from dcd.sources.source import fetch
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables.vectors import embedding_matrix
-from dcd.training.finetune import predict_images
 from dcd.training.head import LinearHead
 from dcd.training.predictions import Predictions, predict
-from dcd.training.saved_models import SavedModel, linear_classifier, read_model
+
+if TYPE_CHECKING:
+    from dcd.training.saved_models import SavedModel
 
 log = logging.getLogger(__name__)
 Splits = Mapping[Split, SplitInfo]
@@ -158,6 +160,8 @@ def champion_predictions(
         )
     )
     if not store.exists(evaluation):
+        from dcd.training.saved_models import read_model
+
         champions.check_whole(store, champion)
         model = read_model(store, champion.model)
         from_features = _is_head_on(store, champion, encoder_id)
@@ -179,12 +183,16 @@ def _is_head_on(store: Store, champion: Champion, encoder_id: str) -> bool:
     return mode == "head" and card["lineage"]["encoder_id"] == encoder_id
 
 
-def _head(model: SavedModel) -> LinearHead:
+def _head(model: "SavedModel") -> LinearHead:
+    from dcd.training.saved_models import linear_classifier
+
     layer = linear_classifier(model.network)
     return LinearHead(model.classes, layer.weight.detach().numpy(), layer.bias.detach().numpy())
 
 
-def _from_images(store: Store, model: SavedModel, info: SplitInfo, data: pa.Table) -> Predictions:
+def _from_images(store: Store, model: "SavedModel", info: SplitInfo, data: pa.Table) -> Predictions:
+    from dcd.training.finetune import predict_images
+
     images = fetch(store, info.source, data)
     encoded = [images[image_id] for image_id in data["image_id"].to_pylist()]
     return predict_images(model.network, encoded, model.classes, model.preprocess)

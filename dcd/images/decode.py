@@ -5,14 +5,13 @@ of several pages the first. Whatever cannot be decoded whole raises BadImage wit
 """
 
 import io
+import sys
 import threading
 import warnings
 from contextlib import nullcontext, suppress
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from dcd.errors import DCDError
 from dcd.images.formats import FORMATS, decoded_formats, in_words
@@ -24,6 +23,7 @@ _MAX_SCAN_PIXELS = 4_000_000_000  # about five seconds: each scan of a JPEG visi
 _MIN_SCAN_BYTES = 10
 OPENED_FORMATS = tuple(name for each in decoded_formats() for name in each.pillow)
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
+_END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 0x0112
 _MAX_SAMPLE = 2**16 - 1
 
@@ -100,7 +100,8 @@ def decode(data: bytes) -> np.ndarray:
             is_large = image.width * image.height > _LARGE_PIXELS
             with _one_large_image if is_large else nullcontext():
                 if image.format in _JPEGS and image.mode in ("RGB", "L") and _is_upright(image):
-                    return _decode_jpeg(data)
+                    pixels = None if "torch" in sys.modules else _without_torch(image, data)
+                    return _decode_jpeg(data) if pixels is None else pixels
                 return _decode_any(image)
     except BadImage:
         raise
@@ -139,7 +140,24 @@ def _is_upright(image: Image.Image) -> bool:
     return image.getexif().get(_ORIENTATION, 1) == 1
 
 
+def _without_torch(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Decode a JPEG by Pillow: the pixels of torchvision's decoder, and no seconds of imports.
+
+    None where that one has the last word: Pillow refuses, or the file has no plain end, as most
+    damaged ones.
+    """
+    if not data.endswith(_END_OF_JPEG):
+        return None
+    try:
+        return np.asarray(image.convert("RGB"))
+    except Exception:  # decoders raise nearly every type on hostile bytes
+        return None
+
+
 def _decode_jpeg(data: bytes) -> np.ndarray:
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
     # torch warns about read-only buffers, hence the copy: microseconds against the decoding.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     pixels = decode_jpeg(encoded, mode=ImageReadMode.RGB)

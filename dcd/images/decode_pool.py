@@ -19,7 +19,6 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 
 import numpy as np
-import torch
 
 from dcd.errors import DCDError
 from dcd.images.decode import BadImage, decode
@@ -163,6 +162,8 @@ class _Worker:
 
 def _work(pipe: Connection) -> None:
     """What a worker process does until its caller is gone."""
+    import torch
+
     torch.set_num_threads(1)
     file = reduction.recv_handle(pipe)
     buffer: mmap.mmap | None = None

@@ -5,15 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resize
 
-_INTERPOLATION = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
-
+from dcd.images.resize import Interpolation, resized
 
 CropMode = Literal["center", "squash", "border"]
 CROP_MODES: tuple[CropMode, ...] = ("center", "squash", "border")
@@ -29,7 +22,7 @@ class Preprocess:
 
     input_size: int
     crop_pct: float
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Interpolation
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_mode: CropMode = "center"
@@ -59,14 +52,12 @@ def to_input(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     if preprocess.crop_mode == "center":
         image = _trim(image)
     height, width = image.shape[:2]
-    scaled = list(_scaled(height, width, side, preprocess.crop_mode))
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    pixels = resize(pixels, scaled, _INTERPOLATION[preprocess.interpolation], antialias=True)
+    scaled = _scaled(height, width, side, preprocess.crop_mode)
+    pixels = resized(image, *scaled, preprocess.interpolation)
     if preprocess.crop_mode == "border":
         pixels = _padded(pixels, size, preprocess.mean)
-    top, left = (round((n - size) / 2) for n in pixels.shape[1:])
-    cropped = pixels[:, top : top + size, left : left + size]
-    return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+    top, left = (round((n - size) / 2) for n in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
 
 
 def _scaled(height: int, width: int, side: int, crop_mode: CropMode) -> tuple[int, int]:
@@ -81,13 +72,13 @@ def _scaled(height: int, width: int, side: int, crop_mode: CropMode) -> tuple[in
     return side * height // width, side
 
 
-def _padded(pixels: torch.Tensor, size: int, mean: tuple[float, float, float]) -> torch.Tensor:
-    """At least (3, size, size), the picture in the middle of the mean colour."""
-    _, height, width = pixels.shape
+def _padded(pixels: np.ndarray, size: int, mean: tuple[float, float, float]) -> np.ndarray:
+    """At least (size, size, 3), the picture in the middle of the mean colour."""
+    height, width, _ = pixels.shape
     left, top = (max(0, size - n) // 2 for n in (width, height))
-    canvas = torch.tensor([round(255 * v) for v in mean], dtype=torch.uint8).view(3, 1, 1)
-    canvas = canvas.repeat(1, max(height, size), max(width, size))
-    canvas[:, top : top + height, left : left + width] = pixels
+    canvas = np.empty((max(height, size), max(width, size), 3), np.uint8)
+    canvas[:] = [round(255 * v) for v in mean]
+    canvas[top : top + height, left : left + width] = pixels
     return canvas
 
 

@@ -5,7 +5,6 @@ and for people (Markdown). It stands beside the run's models.
 import json
 
 import pyarrow as pa
-import timm
 
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.evaluation.summary import Score, summary_rows
@@ -154,6 +153,8 @@ def _weights_licence(config: RunConfig) -> str | None:
     encoder = config.encoder
     if encoder.checkpoint is not None or encoder.weights != "pretrained":
         return None
+    import timm
+
     cfg = timm.get_pretrained_cfg(encoder.model)
     return None if cfg is None else cfg.license
 

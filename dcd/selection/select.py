@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +14,17 @@ from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors
 from dcd.selection.choose_k import accuracy_with
-from dcd.selection.lpips import Lpips
 from dcd.selection.neighbor_cache import cached_neighbors
 from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
-from dcd.selection.rerank import open_lpips, rerank
 from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
+
+if TYPE_CHECKING:
+    from dcd.selection.lpips import Lpips
 
 # Raised whenever the stage's output would change for the same inputs.
 _SELECTION_FORMAT = 4
@@ -69,7 +71,7 @@ def select(
     if config.lpips_fault:
         raise ConfigError([f"selection.{config.lpips_fault}"])
     n_failures = splits["error_sample"].n_images
-    lpips = None if config.lpips is None else open_lpips(config.lpips, n_failures)
+    lpips = _open_lpips(config, n_failures)
     selection_id = keys.digest(
         "selection",
         _SELECTION_FORMAT,
@@ -120,7 +122,7 @@ class _Case:
     tables: Mapping[Split, pa.Table]
     blocked: pa.Table
     rules: PickRules
-    lpips: Lpips | None
+    lpips: "Lpips | None"
 
     def vectors(self, picks: pa.Table) -> pa.Table:
         """Read the rows of the index that hold these images, under the labels among them."""
@@ -133,7 +135,7 @@ def _read_case(
     index: IndexInfo,
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
-    lpips: Lpips | None,
+    lpips: "Lpips | None",
 ) -> _Case:
     tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
     rules = PickRules(store, index, splits, tables, config)
@@ -197,10 +199,20 @@ def _search(case: _Case, config: SelectionConfig) -> pa.Table:
     return cached_neighbors(store, index, failures, blocked, depends_on, search)
 
 
+def _open_lpips(config: SelectionConfig, n_failures: int) -> "Lpips | None":
+    if config.lpips is None:
+        return None
+    from dcd.selection.rerank import open_lpips
+
+    return open_lpips(config.lpips, n_failures)
+
+
 def _reorder(case: _Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> pa.Table:
     """Take the nearest by LPIPS, if the selection asks for it."""
     if case.lpips is None:
         return neighbors
+    from dcd.selection.rerank import rerank
+
     failures, sources = case.tables["error_sample"], case.splits["error_sample"].sources
     return rerank(
         case.store, case.lpips, neighbors, failures, rows, sources, case.pool, config.width

@@ -7,8 +7,6 @@ a few directions never makes a distance larger, so it rules most pairs out at a 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from dcd.tables.vectors import principal_directions
 from dcd.threads import one_blas_thread
@@ -70,6 +68,9 @@ def _joined(
     groups: np.ndarray, units: np.ndarray, pairs: np.ndarray, max_distance: float
 ) -> np.ndarray:
     """Join the groups of those pairs (2, P) that are near copies in all dimensions too."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     nearest = 1 - max_distance**2 / 2
     for start in range(0, pairs.shape[1], _PAIRS_AT_ONCE):
         one, other = pairs[:, start : start + _PAIRS_AT_ONCE]

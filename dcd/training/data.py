@@ -1,4 +1,4 @@
-"""What a model is trained on: features for a head, encoded images for a whole network."""
+"""What a model is trained on, features or encoded images, and what its training tells of itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,3 +98,25 @@ class Recipe:
     preprocess: Preprocess
     config: TrainingConfig
     seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is. `epoch` counts from 1; `score` is the last validation's, if any."""
+
+    step: int
+    n_steps: int
+    epoch: int
+    n_epochs: int
+    loss: float
+    score: float | None
+    images_per_s: float
+    remaining_s: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One ensemble: alpha 0 is the original, 1 the fine-tuned; accuracy by split, as shares."""
+
+    alpha: float
+    accuracy: Mapping[str, float]

@@ -7,7 +7,6 @@ one model.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,16 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
 from dcd.training.batches import evaluation_batches, normalised
+from dcd.training.data import CurvePoint
 
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One ensemble: alpha 0 is the original, 1 the fine-tuned; accuracy by split, as shares."""
-
-    alpha: float
-    accuracy: Mapping[str, float]
 
 
 def interpolation_curve(

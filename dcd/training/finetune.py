@@ -26,7 +26,7 @@ from dcd.training.batches import (
     training_batches,
 )
 from dcd.training.checkpoints import Checkpoint, TrainingRun, resume, start, state
-from dcd.training.data import LabelledImages, Recipe
+from dcd.training.data import LabelledImages, Progress, Recipe
 from dcd.training.depthwise import fast_depthwise_gradients
 from dcd.training.head import class_indices
 from dcd.training.losses import LabelDoubt
@@ -38,20 +38,6 @@ _TELL_EVERY = 10  # steps: reading the loss makes a GPU wait
 
 # Dropout and augmentation draw from the random state of the process, so one training at a time.
 _random_state = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is. `epoch` counts from 1; `score` is the last validation's, if any."""
-
-    step: int
-    n_steps: int
-    epoch: int
-    n_epochs: int
-    loss: float
-    score: float | None
-    images_per_s: float
-    remaining_s: float
 
 
 @dataclass(frozen=True)

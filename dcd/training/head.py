@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
@@ -17,7 +15,7 @@ from dcd.training.data import TrainingSet
 _MAX_ITERATIONS = 300
 
 
-warnings.filterwarnings("ignore", message="lbfgs failed to converge", category=ConvergenceWarning)
+warnings.filterwarnings("ignore", message="lbfgs failed to converge")
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,8 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
     Raises LabelError if a label is not in `classes` or a class has no image, DataError if shapes
     disagree or a value is not finite.
     """
+    from sklearn.linear_model import LogisticRegression
+
     classes, expected = data.classes, (len(data), len(standardizer.mean))
     if data.features.shape != expected:
         raise DataError(

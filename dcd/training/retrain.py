@@ -10,15 +10,14 @@ from torch import nn
 from dcd.config import TrainingConfig
 from dcd.images.spool import chained, taken
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe, RetrainingData
+from dcd.training.data import CurvePoint, LabelledImages, Progress, Recipe, RetrainingData
 from dcd.training.ensembling import (
-    CurvePoint,
     choose,
     ensemble,
     interpolation_curve,
     recompute_batchnorm,
 )
-from dcd.training.finetune import Progress, finetune, predict_images
+from dcd.training.finetune import finetune, predict_images
 from dcd.training.head import hold_out, loss_weights
 from dcd.training.losses import LabelDoubt, joined
 

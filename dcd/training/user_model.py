@@ -7,26 +7,24 @@ import hashlib
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
-
-import timm
-from torch import nn
+from typing import TYPE_CHECKING, Any, cast
 
 from dcd.config import EncoderConfig, StartConfig
-from dcd.encoders import weights
-from dcd.encoders.checkpoint_files import fitted_weights
-from dcd.encoders.encoder import preprocess_of
 from dcd.errors import EncoderError, LabelError, StoreError
 from dcd.store.filesystems import locate
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
-from dcd.training.saved_models import SavedModel, load_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dcd.training.saved_models import SavedModel
 
 
 @dataclass(frozen=True)
 class StartModel:
     """A model to start from, the timm architecture that it has, and what was read of its file."""
 
-    model: SavedModel
+    model: "SavedModel"
     architecture: str
     words: str = ""
 
@@ -68,6 +66,8 @@ def _is_folder(uri: str) -> bool:
 
 
 def _from_folder(uri: str) -> StartModel:
+    from dcd.training.saved_models import load_model
+
     with tempfile.TemporaryDirectory() as folder:
         for name in (MODEL_CONFIG, MODEL_WEIGHTS):
             Path(folder, name).write_bytes(_read(f"{uri.rstrip('/')}/{name}"))
@@ -79,6 +79,13 @@ def _from_folder(uri: str) -> StartModel:
 
 
 def _from_file(config: StartConfig) -> StartModel:
+    import timm
+
+    from dcd.encoders import weights
+    from dcd.encoders.checkpoint_files import fitted_weights
+    from dcd.encoders.network import preprocess_of
+    from dcd.training.saved_models import SavedModel
+
     if config.architecture is None or config.classes is None:
         raise EncoderError(
             f"training.start: {config.model} is a bare weights file; set architecture beside it to "

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 from dcd.config import RunConfig, SelectionConfig
 from dcd.errors import DCDError
-from dcd.selection.rerank import open_lpips
 from dcd.validation.inventory import Inventory
 from dcd.validation.problems import Problem, noting
 from dcd.validation.splits import read_members
@@ -25,6 +24,8 @@ def lpips_problems(
     n_failures = _n_failures(config, inventories or {}) if wanted else 0
     problems: list[Problem] = []
     for place, lpips in wanted.items():
+        from dcd.selection.rerank import open_lpips
+
         with noting(problems, f"{place}.lpips"):
             open_lpips(lpips, n_failures)
     return problems

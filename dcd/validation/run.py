@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfig, Split
-from dcd.encoders import backends, encoder, weights
+from dcd.encoders.encoder import PIXELS
 from dcd.errors import DataError
-from dcd.gate.guards import command_fault
 from dcd.sources.source import check_name, source_of
 from dcd.store.store_format import open_store
 from dcd.training.user_model import load_start
@@ -44,8 +43,7 @@ def examine(config: RunConfig) -> Findings:
         with noting(problems, "pool.name"):
             check_name(store, config.pool)
     with noting(problems, "encoder"):
-        _check_encoder(config.encoder)
-        if words := encoder.checkpoint_words(config.encoder):
+        if words := _check_encoder(config.encoder):
             notes.append(Note("encoder.checkpoint", words))
     with noting(problems, "training.start"):
         if config.training.start is not None:
@@ -83,10 +81,14 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
             f"{runner} is not installed; pip install 'data-centric-debugging[{runner}]', or take "
             "thread",
         )
-    for guard in config.gate.guards:
-        if isinstance(guard, CommandGuard) and (fault := command_fault(guard)):
-            yield Problem("gate.guards", fault)
-    if config.encoder.model == encoder.PIXELS and config.training.mode == "full":
+    commands = [guard for guard in config.gate.guards if isinstance(guard, CommandGuard)]
+    if commands:
+        from dcd.gate.guards import command_fault
+
+        for guard in commands:
+            if fault := command_fault(guard):
+                yield Problem("gate.guards", fault)
+    if config.encoder.model == PIXELS and config.training.mode == "full":
         yield Problem("training.mode", "pixels is no network to retrain; take head")
     for place in ("pool", *SPLITS):
         data: DataConfig | None = getattr(config, place)
@@ -108,13 +110,21 @@ def _data_problems(place: str, data: DataConfig) -> Iterator[Problem]:
         yield Problem(f"{place}.where", message)
 
 
-def _check_encoder(config: EncoderConfig) -> None:
-    """Raises EncoderError. Weights are loaded and tried, but none fetched from a hub."""
-    encoder.preprocess_of(config)
+def _check_encoder(config: EncoderConfig) -> str | None:
+    """What is taken of the encoder's checkpoint, in words.
+
+    Raises EncoderError. Weights are loaded and tried, but none fetched from a hub.
+    """
+    from dcd.encoders import backends, weights
+    from dcd.encoders.encoder import load_encoder
+    from dcd.encoders.network import checkpoint_words, preprocess_of
+
+    preprocess_of(config)
     backends.resolve(config)
     bundled = config.weights == "auto" and weights.has_bundled(config.model)
     if config.checkpoint or bundled or config.weights in ("bundled", "random"):
-        encoder.load_encoder(config)
+        load_encoder(config)
+    return checkpoint_words(config)
 
 
 def _inventories(

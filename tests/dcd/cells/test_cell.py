@@ -18,7 +18,7 @@ from dcd.cells.train import failing_head
 from dcd.errors import DataError
 from dcd.store import keys
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.finetune import Progress
+from dcd.training.data import Progress
 from dcd.training.head import hold_out
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_models import load_model, save_model

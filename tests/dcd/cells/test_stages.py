@@ -22,8 +22,7 @@ from dcd.cells.stages import (
 from dcd.config import Objective, PoolStageConfig, TrainingConfig
 from dcd.store import Store
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe
-from dcd.training.finetune import Progress
+from dcd.training.data import LabelledImages, Progress, Recipe
 from dcd.training.losses import LabelDoubt
 from dcd.training.retrain import right
 from tests.dcd.selection.striped_images import (

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dcd.config import EncoderConfig, StartConfig
 from dcd.encoders.checkpoint_files import fitted_weights, read_document
-from dcd.encoders.encoder import checkpoint_words, load_network
+from dcd.encoders.network import checkpoint_words, load_network
 from dcd.errors import EncoderError
 from dcd.failures.answers import open_model
 from dcd.training.user_model import load_start

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from dcd.config import EncoderConfig
 from dcd.encoders import openvino_backend
-from dcd.encoders.encoder import Encoder, load_encoder, load_network, preprocess_of
+from dcd.encoders.encoder import Encoder, load_encoder
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.encoders.precision import Precision, cosines
 from dcd.errors import EncoderError
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dcd.config import EncoderConfig
 from dcd.embeddings.embed import embed_images
-from dcd.encoders.encoder import load_encoder, load_network, preprocess_of
+from dcd.encoders.encoder import load_encoder
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.encoders.precision import MIN_COSINE, cosines, natural_images
 from dcd.sources.records import RawImage
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dcd.config import EncoderConfig
 from dcd.encoders import weights
-from dcd.encoders.encoder import load_network
+from dcd.encoders.network import load_network
 from dcd.errors import EncoderError
 
 StateDict = dict[str, Tensor]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dcd.config import DataConfig, EncoderConfig, RunConfig, Split, parse_config
-from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.errors import DataError
 from dcd.gate.champions import current, rollback
 from dcd.gate.judge import champion_predictions, judge, settle

@@ -15,8 +15,8 @@ from dcd.errors import DataError, EncoderError, LabelError, StoreError
 from dcd.images.decode import BadImage
 from dcd.store import Store
 from dcd.training.checkpoints import Checkpoint
-from dcd.training.data import LabelledImages, Recipe
-from dcd.training.finetune import Progress, finetune, learning_rate_scale, predict_images
+from dcd.training.data import LabelledImages, Progress, Recipe
+from dcd.training.finetune import finetune, learning_rate_scale, predict_images
 from dcd.training.losses import LabelDoubt
 from tests.dcd.selection.striped_images import (
     CLASSES,

@@ -11,7 +11,8 @@ from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from dcd.config import EncoderConfig
-from dcd.encoders.encoder import load_encoder, load_network
+from dcd.encoders.encoder import load_encoder
+from dcd.encoders.network import load_network
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import CropMode, Preprocess
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from dcd.config import EncoderConfig, parse_config
-from dcd.encoders.encoder import load_network, preprocess_of
+from dcd.encoders.network import load_network, preprocess_of
 from dcd.sources.listing import list_shards
 from dcd.sources.shards import list_images
 from dcd.splits.label_table import read_labels
