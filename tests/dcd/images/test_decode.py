@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from dcd.images.decode import MAX_PIXELS, BadImage, decode
+from dcd.images.decode import MAX_PIXELS, BadImage, _decode_jpeg, _without_torch, decode
 from tests.dcd.sources.hostile import IMAGES, Hostile, encoded, noise, oriented, scene
 
 DECODABLE = [case.data for case in IMAGES if case.reason is None]
@@ -72,6 +72,45 @@ def test_jpegs_decode_as_in_pillow(subsampling: int, quality: int):
     data = encoded(picture, "JPEG", subsampling=subsampling, quality=quality)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     assert np.abs(decode(data) - expected).max() <= 1
+
+
+def without_torch(data: bytes) -> np.ndarray | None:
+    with Image.open(io.BytesIO(data)) as image:
+        return _without_torch(image, data)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(1, 1), (17, 31), (64, 48), (131, 96)])
+def test_pillow_gives_the_pixels_of_torchvision(
+    size: tuple[int, int], mode: str, progressive: bool
+):
+    picture = noise(*size).convert(mode)
+    for quality in (3, 40, 75, 90, 100):
+        for subsampling in (0, 1, 2) if mode == "RGB" else (None,):
+            sink = io.BytesIO()
+            layout = {} if subsampling is None else {"subsampling": subsampling}
+            picture.save(sink, "JPEG", quality=quality, progressive=progressive, **layout)
+            found = without_torch(sink.getvalue())
+            np.testing.assert_array_equal(found, _decode_jpeg(sink.getvalue()))
+
+
+def test_what_pillow_says_of_a_damaged_jpeg_is_torchvisions_word_too():
+    """Cut off files are left to torchvision; of those that it decodes the pixels are the same."""
+    rng = np.random.default_rng(0)
+    n_same = 0
+    for _ in range(150):
+        data = bytearray(encoded(noise(40, 56), "JPEG"))
+        data[int(rng.integers(len(data) // 3, len(data) - 2))] ^= 1 << int(rng.integers(8))
+        assert without_torch(bytes(data[:-1])) is None
+        try:
+            found = without_torch(bytes(data))
+        except OSError:  # no picture by its header: never comes so far
+            continue
+        if found is not None:
+            np.testing.assert_array_equal(found, _decode_jpeg(bytes(data)))
+            n_same += 1
+    assert n_same > 50
 
 
 def test_large_images_decode_whole():
