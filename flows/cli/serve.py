@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from dcd.config import load_config
 from flows.cli.console import StoreUrl, explained
 
 
@@ -25,6 +24,7 @@ def serve(
     """Browse runs, reports, champions and failures of a store; with --review, accept or reject."""
     import uvicorn
 
+    from dcd.config import load_config
     from dcd.serve.app import LOOPBACK, create_app
     from dcd.serve.review_pages import ReviewAccess
     from dcd.store.store_format import open_store
