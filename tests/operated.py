@@ -1,4 +1,4 @@
-"""What `make up` starts, for tests: a Prefect server, a worker and the deployments of a case."""
+"""What `dcd up` starts, for tests: a Prefect server, a worker and the deployments of a case."""
 
 import os
 import signal
@@ -15,9 +15,10 @@ from uuid import UUID
 import httpx
 import yaml
 
-from flows.deployment.deploy import DEPLOYMENTS, ROOT
+from flows.deployment.deploy import PREFECT_FILE
 
 T = TypeVar("T")
+ROOT = Path(__file__).parents[1]
 PATIENCE_S = 1200  # what takes seconds on a quiet machine may take minutes on a busy one
 BUSY_S = 120
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -35,7 +36,6 @@ class Stack:
         kept = {n: v for n, v in os.environ.items() if not n.startswith("PREFECT_")}
         self.environ = {
             **kept,
-            "BIN": str(Path(sys.executable).parent),
             "PYTHONPATH": str(ROOT),
             "DCD_HOME": str(home),
             "PORT": str(self.port),
@@ -45,10 +45,10 @@ class Stack:
         }
 
     def up(self) -> str:
-        return self._script("up", str(self.config))
+        return self._managed("up", str(self.config))
 
     def down(self) -> str:
-        return self._script("down")
+        return self._managed("down")
 
     def pid(self, name: str) -> int:
         return int((self.home / f"{name}.pid").read_text())
@@ -98,8 +98,8 @@ class Stack:
     def prefect(self, *command: str) -> subprocess.CompletedProcess[str]:
         return self._run(sys.executable, "-m", "prefect", *command)
 
-    def _script(self, name: str, *arguments: str) -> str:
-        ran = self._run(str(DEPLOYMENTS / name), *arguments)
+    def _managed(self, name: str, *arguments: str) -> str:
+        ran = self.dcd(name, *arguments)
         logs = [p for n in ("server", "worker") if (p := self.home / f"{n}.log").exists()]
         ends = "\n".join(p.read_text(errors="replace")[-3000:] for p in logs)
         assert ran.returncode == 0, f"{name}: {ran.stdout}{ran.stderr}\n{ends}"
@@ -153,14 +153,14 @@ def _runs(pid: int) -> bool:
 def _hurried(home: Path) -> Path:
     """The deployments with shorter waits: inbox every two minutes, resumed after half a minute."""
     home.mkdir(parents=True, exist_ok=True)
-    document = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())
+    document = yaml.safe_load(PREFECT_FILE.read_text())
     for deployment in document["deployments"]:
-        if deployment["entrypoint"].endswith(":watch_failures"):
+        if deployment["entrypoint"].endswith(".watch_failures"):
             deployment["schedules"] = [{"cron": "*/2 * * * *", "timezone": "UTC"}]
         for trigger in deployment.get("triggers", []):
             trigger["within"] = trigger["schedule_after"] = 5
     (home / "prefect.yaml").write_text(yaml.safe_dump(document))
-    automations = (DEPLOYMENTS / "automations.yaml").read_text()
+    automations = PREFECT_FILE.with_name("automations.yaml").read_text()
     resumed = automations.rpartition("within: 90")
     (home / "automations.yaml").write_text(f"{resumed[0]}within: 30{resumed[2]}")
     return home / "prefect.yaml"

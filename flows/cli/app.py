@@ -32,6 +32,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.setup import init
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig
@@ -61,6 +62,9 @@ app.add_typer(lpips.app)
 app.command()(select.select)
 app.command()(select.neighbors)
 app.command()(select.exif)
+app.command()(init.init)
+app.command()(deploy.up)
+app.command()(deploy.down)
 app.command()(deploy.deploy)
 app.add_typer(cache.app, name="cache")
 app.command()(serve.serve)

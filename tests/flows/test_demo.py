@@ -1,34 +1,29 @@
-"""`dcd demo`, as a new user runs it: another process, an empty home, output into a pipe."""
+"""`dcd demo`, as a new user runs it: the wheel alone, an empty home, output into a pipe."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+
+from tests.wheel import install_wheel
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_demo_shows_a_repaired_model_and_nothing_that_frightens(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", "demo", "--folder", "demo", "--json", "metrics.json"],
-        cwd=tmp_path,
-        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
+    installed = install_wheel(tmp_path)
+    done = installed.dcd("demo", "--folder", "demo", "--json", "metrics.json")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "demo" / "store" / "runs").is_dir()
+    assert (installed.folder / "demo" / "store" / "runs").is_dir()
     assert "report.html" in done.stdout
     for noise in ("Traceback", "Warning", "leaked", "\x1b["):
         assert noise not in done.stderr + done.stdout, done.stderr
 
-    rows = [row for row in json.loads((tmp_path / "metrics.json").read_text()) if not row["mode"]]
+    rows = [
+        row
+        for row in json.loads((installed.folder / "metrics.json").read_text())
+        if not row["mode"]
+    ]
     assert len({row["seed"] for row in rows}) >= 3
 
     def accuracy(method: str, split: str) -> float:

@@ -1,7 +1,7 @@
 """The whole thing as it is operated: a real server, a real worker, a real object store.
 
 All six tests passed in each of two runs since the leases of the deployments' limits are on disk
-(`PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE` in `deployments/settings.sh`), in 668 and 733 seconds.
+(`PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE` in `flows/deployment/stack.py`), in 668 and 733 seconds.
 Before, with leases in the server's memory, a run failed: the cut came while `watch-failures` ran,
 its place in the limit stayed taken, every later watch was cancelled, and so nothing resumed the
 crashed run. In another the server on SQLite was busy and answered 503; the test did not ask again

@@ -1,18 +1,17 @@
-"""The files of deployments/ against the code that they name; nothing is started."""
-
-from pathlib import Path
+"""The files of a deployment against the code that they name; nothing is started."""
 
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from dcd.config import load_config
+from dcd.errors import ConfigError
 from flows.deployment.attend import MAX_STARTS, CrashedTooOften, attend
-from flows.deployment.deploy import DEPLOYMENTS, ROOT, parameters_of, read_automations
+from flows.deployment.deploy import PREFECT_FILE, deploy, parameters_of, read_automations
 from tests.case import write_case
 
-DOCUMENT = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text())
-ENTRIES = {Path(each["entrypoint"]).stem.split(".")[0]: each for each in DOCUMENT["deployments"]}
+DOCUMENT = yaml.safe_load(PREFECT_FILE.read_text())
+ENTRIES = {each["entrypoint"].split(".")[1]: each for each in DOCUMENT["deployments"]}
 
 
 @pytest.fixture
@@ -21,8 +20,10 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_every_deployment_gets_the_parameters_that_its_flow_takes(name, config, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_every_deployment_gets_the_parameters_that_its_flow_takes(
+    name, config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # an installed package has no checkout
     entry = ENTRIES[name]
     flow = load_flow_from_entrypoint(entry["entrypoint"])
     variable = entry["parameters"]["config"].strip("{} ").removeprefix("prefect.variables.")
@@ -41,7 +42,7 @@ def test_every_deployment_says_what_it_is_and_never_runs_beside_itself(name):
 
 
 def test_all_parameters_are_used(config):
-    text = (DEPLOYMENTS / "prefect.yaml").read_text()
+    text = PREFECT_FILE.read_text()
     assert all(f"prefect.variables.{name} " in text for name in parameters_of(config))
 
 
@@ -58,7 +59,7 @@ def test_a_late_event_does_not_wait_for_the_next_window():
 
 
 def test_the_automations_are_what_the_server_takes_and_name_flows_that_exist():
-    automations = read_automations(DEPLOYMENTS / "automations.yaml")
+    automations = read_automations(PREFECT_FILE.with_name("automations.yaml"))
     assert [a.name for a in automations] == ["dcd: mark dead runs", "dcd: resume crashed runs"]
     resumed = automations[1].trigger.model_dump()["match_related"]["prefect.resource.name"]
     flows = {yaml_name.replace("_", "-") for yaml_name in ENTRIES}
@@ -79,3 +80,11 @@ def test_a_run_that_crashes_again_and_again_gives_up(monkeypatch):
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", str(MAX_STARTS + 1))
     with pytest.raises(CrashedTooOften, match="debug tiny: started 4 times"):
         attend()
+
+
+def test_a_folder_with_packages_that_would_hide_ours_is_refused(config, tmp_path, monkeypatch):
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="flows: would be taken for dcd's own package"):
+        deploy(config, PREFECT_FILE)

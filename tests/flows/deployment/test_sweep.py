@@ -6,7 +6,7 @@ import yaml
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
-from flows.deployment.deploy import DEPLOYMENTS
+from flows.deployment.deploy import PREFECT_FILE
 from flows.deployment.sweep import RESUMED_FLOWS, _is_forgotten
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -35,6 +35,8 @@ def test_runs_of_no_deployment_are_their_users_business():
 
 
 def test_the_sweep_resumes_the_flows_that_the_automation_resumes():
-    automations = yaml.safe_load((DEPLOYMENTS / "automations.yaml").read_text(encoding="utf-8"))
+    automations = yaml.safe_load(
+        PREFECT_FILE.with_name("automations.yaml").read_text(encoding="utf-8")
+    )
     (resuming,) = [a for a in automations["automations"] if a["name"] == "dcd: resume crashed runs"]
     assert resuming["trigger"]["match_related"]["prefect.resource.name"] == RESUMED_FLOWS

@@ -1,0 +1,91 @@
+"""Start and stop the processes of an installation by pid file, so that nothing is left over."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from dcd.errors import DCDError
+
+_GRACE_S, _AFTER_KILL_S = 15, 5
+
+
+class StillRunning(DCDError):
+    """A process was killed and did not go."""
+
+
+def alive(home: Path, name: str) -> bool:
+    """Tell whether the process of `home`/NAME.pid runs, and is Prefect's."""
+    return _find(home, name) is not None
+
+
+def start(home: Path, name: str, command: Sequence[str], environ: Mapping[str, str]) -> int | None:
+    """Start a process in a session of its own and return its pid; None if it runs already.
+
+    What it prints goes to `home`/NAME.log.
+    """
+    if alive(home, name):
+        return None
+    with (home / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    (home / f"{name}.pid").write_text(f"{process.pid}\n", encoding="utf-8")
+    return process.pid
+
+
+def stop(home: Path, name: str) -> bool:
+    """End a process and all that descend from it; False if it did not run.
+
+    The process is asked to end, and has 15 seconds to end what it started; what is left then is
+    killed. Raises StillRunning if something stays.
+    """
+    process = _find(home, name)
+    if process is None:
+        (home / f"{name}.pid").unlink(missing_ok=True)
+        return False
+    family = _family(process)
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+    _, left = psutil.wait_procs(family, timeout=_GRACE_S)
+    for each in left:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    _, left = psutil.wait_procs(left, timeout=_AFTER_KILL_S)
+    left = [each for each in left if not _is_over(each)]
+    if left:
+        pids = ", ".join(str(each.pid) for each in left)
+        raise StillRunning(f"{name}: still running: {pids}; end them by hand")
+    (home / f"{name}.pid").unlink(missing_ok=True)
+    return True
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _find(home: Path, name: str) -> psutil.Process | None:
+    """Return the process that the pid file names, unless another one has its number now."""
+    try:
+        process = psutil.Process(int((home / f"{name}.pid").read_text(encoding="utf-8")))
+        is_prefect = any("prefect" in word for word in process.cmdline())
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return None if _is_over(process) or not is_prefect else process
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
