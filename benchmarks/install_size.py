@@ -56,7 +56,8 @@ def main() -> None:
     alone = {each: whole - megabytes(installed([r for r in base if r != each])) for each in base}
     for each, n in sorted(alone.items(), key=lambda item: -item[1]):
         print(f"{n:8.0f}  leaves with {each}")
-    print(f"{megabytes(installed(['torch'])) - megabytes(cuda):8.0f}  torch without CUDA's libraries")
+    torch = megabytes(installed(["torch"])) - megabytes(cuda)
+    print(f"{torch:8.0f}  torch and what else it needs")
 
 
 if __name__ == "__main__":
