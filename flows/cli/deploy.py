@@ -49,6 +49,7 @@ def up(
 
     Call it again after a crash or a change of the config: nothing is started twice.
     """
+    from dcd.config import load_config
     from flows.deployment.stack import Place, bring_up
 
     place = Place(home.absolute(), port, database or None)

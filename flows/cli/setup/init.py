@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcd.config import load_config
 from dcd.errors import ConfigError
 from flows.cli.console import check, explained
 
@@ -30,6 +29,7 @@ def init(
 ) -> None:
     """Write a config for the images in a folder, and check it; asks for what it does not find."""
     with explained():
+        from dcd.config import load_config
         from dcd.setup.first_config import write_first_config
         from dcd.setup.places import WHAT, Places, find
 
