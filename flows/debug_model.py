@@ -36,6 +36,7 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
-    selections = stages.select_images(config, index, splits)
+    reviewed = stages.read_reviews(config, index)
+    selections = stages.select_images(config, index, splits, reviewed)
     trained = stages.train_cells(config, index, splits, selections)
     return stages.report(config, embedded, index, splits, selections, trained, mended)

@@ -32,7 +32,8 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSele
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
-    selections = stages.select_images(config, index, splits)
+    reviewed = stages.read_reviews(config, index)
+    selections = stages.select_images(config, index, splits, reviewed)
     return [
         MethodSelection(method, seed, info)
         for seed, of_seed in selections.by_seed.items()

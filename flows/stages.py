@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dcd.cells.cell import CellInfo, CellPlan, parts_of
-from dcd.cells.methods import Method, methods
+from dcd.cells.methods import UNREVIEWED, Method, methods
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.errors import DataError
 from dcd.failures import registry
 from dcd.index.info import IndexInfo
 from dcd.report.record import StageCount
+from dcd.reviews.standing import Correction
 from dcd.runs.run import Evidence, RunInfo
+from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
@@ -26,7 +28,9 @@ from tasks.stages import (
     cluster_pool,
     gather_split,
     kept_run_cell,
+    match_reviews,
     name_modes,
+    review_failures,
     select,
     write_run,
 )
@@ -57,10 +61,14 @@ class SeedSplits:
 
 @dataclass(frozen=True)
 class SeedSelections:
-    """The selections of every seed, and what gathering and selecting cost."""
+    """The selections of every seed, and what gathering and selecting cost.
+
+    reviewed: the reviews that count in them; None where there are none.
+    """
 
     by_seed: Mapping[int, Selections]
     count: StageCount
+    reviewed: Reviewed | None = None
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,18 @@ def index_pool(config: RunConfig, embedded: Embeddings) -> PoolIndex:
 def gather_splits(config: RunConfig, embedded: Embeddings) -> SeedSplits:
     """Join every split of every seed with its labels."""
     started = time.monotonic()
-    by_seed = {seed: gather_seed(config, seed, embedded) for seed in config.seeds}
+    corrections = review_failures(config.store) if registry.SOURCE_ID in embedded else ()
+    by_seed = {seed: gather_seed(config, seed, embedded, corrections) for seed in config.seeds}
     return SeedSplits(by_seed, time.monotonic() - started)
 
 
-def gather_seed(config: RunConfig, seed: int, embedded: Embeddings) -> dict[Split, SplitInfo]:
-    """Join every split of a seed with its labels; name failure modes where the data does not."""
+def gather_seed(
+    config: RunConfig, seed: int, embedded: Embeddings, corrections: Sequence[Correction] = ()
+) -> dict[Split, SplitInfo]:
+    """Join every split of a seed with its labels; name failure modes where the data does not.
+
+    corrections: what people said of registered failures.
+    """
     by_images = {source.data.images: source for source in sources(config)}
     gathered: dict[Split, SplitInfo] = {}
     for split in SPLITS:
@@ -128,6 +142,7 @@ def gather_seed(config: RunConfig, seed: int, embedded: Embeddings) -> dict[Spli
             failures.source,
             failures.encoder_id,
             failures.shards,
+            corrections,
         )
     if "error_sample" not in gathered:
         raise DataError(
@@ -137,13 +152,27 @@ def gather_seed(config: RunConfig, seed: int, embedded: Embeddings) -> dict[Spli
     return name_modes(config.store, gathered)
 
 
-def select_images(config: RunConfig, index: PoolIndex, splits: SeedSplits) -> SeedSelections:
-    """Run every selection of the config for every seed."""
+def read_reviews(config: RunConfig, index: PoolIndex) -> Reviewed | None:
+    """Find what people decided about images of the pool; None where there is nothing."""
+    return match_reviews(config.store, index.info)
+
+
+def select_images(
+    config: RunConfig, index: PoolIndex, splits: SeedSplits, reviewed: Reviewed | None = None
+) -> SeedSelections:
+    """Run every selection of the config for every seed; with reviews, once without them too."""
     started = time.monotonic()
     by_seed = {
         seed: {
-            method.name: select(config.store, index.pool, index.info, of_seed, method.selection)
-            for method in methods(config)
+            method.name: select(
+                config.store,
+                index.pool,
+                index.info,
+                of_seed,
+                method.selection,
+                reviewed if method.reviewed else None,
+            )
+            for method in methods(config, has_reviews=reviewed is not None)
             if method.selection is not None
         }
         for seed, of_seed in splits.by_seed.items()
@@ -152,7 +181,7 @@ def select_images(config: RunConfig, index: PoolIndex, splits: SeedSplits) -> Se
     seconds = splits.seconds + time.monotonic() - started
     n_new = len(reused) - sum(reused)
     count = StageCount("gather and select", n_new, "selections", seconds, sum(reused))
-    return SeedSelections(by_seed, count)
+    return SeedSelections(by_seed, count, reviewed)
 
 
 def plan_cell(
@@ -190,7 +219,7 @@ def train_cells(
             config, method, seed, index, splits.by_seed[seed], selections.by_seed[seed], start
         )
         for seed in config.seeds
-        for method in methods(config)
+        for method in methods(config, has_reviews=selections.reviewed is not None)
     ]
     progress.started("train", len(plans), "models")
     futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
@@ -245,6 +274,8 @@ def report(
         ),
         parts=trained.parts,
         mended=tuple(one.why for one in mended),
+        reviewed=selections.reviewed,
+        unreviewed=selections.by_seed[config.seeds[0]].get(UNREVIEWED),
     )
     run = write_run(config.store, config, evidence)
     if registry.SOURCE_ID in embedded:

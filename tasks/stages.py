@@ -9,6 +9,7 @@ import dcd.failures.modes
 import dcd.index.build
 import dcd.runs.comparison
 import dcd.runs.run
+import dcd.selection.reviewed
 import dcd.selection.select
 import dcd.splits.split
 from dcd.cells.cell import CellInfo, CellPlan
@@ -21,9 +22,12 @@ from dcd.config import (
     SelectionConfig,
     Split,
 )
+from dcd.failures.registry import corrections_of_failures
 from dcd.index.info import IndexInfo
+from dcd.reviews.standing import Correction
 from dcd.runs.comparison import ArmCell, ComparisonInfo
 from dcd.runs.run import Evidence, RunInfo
+from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
@@ -64,9 +68,26 @@ def gather_split(
 
 @task(name="add-failures", **RETRY)
 def add_failures(
-    store: str, given: SplitInfo | None, registry: Source, encoder_id: str, shards: Sequence[Shard]
+    store: str,
+    given: SplitInfo | None,
+    registry: Source,
+    encoder_id: str,
+    shards: Sequence[Shard],
+    corrections: Sequence[Correction] = (),
 ) -> SplitInfo:
-    return dcd.splits.split.add_failures(Store(store), given, registry, encoder_id, shards)
+    return dcd.splits.split.add_failures(
+        Store(store), given, registry, encoder_id, shards, corrections
+    )
+
+
+@task(name="review-failures", **RETRY)
+def review_failures(store: str) -> tuple[Correction, ...]:
+    return corrections_of_failures(Store(store))
+
+
+@task(name="match-reviews", **RETRY)
+def match_reviews(store: str, index: IndexInfo) -> Reviewed | None:
+    return dcd.selection.reviewed.match_reviews(Store(store), index)
 
 
 @task(name="name-modes", **RETRY)
@@ -81,8 +102,9 @@ def select(
     index: IndexInfo,
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
+    reviewed: Reviewed | None = None,
 ) -> SelectionInfo:
-    return dcd.selection.select.select(Store(store), pool, index, splits, config)
+    return dcd.selection.select.select(Store(store), pool, index, splits, config, reviewed)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from dcd.cells.cell import CellPlan, parts_of, run_cell
-from dcd.cells.methods import methods
+from dcd.cells.methods import UNREVIEWED, methods
 from dcd.config import SPLITS, RunConfig, Split
 from dcd.embeddings.embed import embed_shard
 from dcd.encoders.encoder import load_encoder
@@ -12,6 +12,7 @@ from dcd.failures.modes import name_modes
 from dcd.index.build import cluster_pool
 from dcd.index.info import IndexInfo
 from dcd.runs.run import Evidence, RunInfo, write_run
+from dcd.selection.reviewed import match_reviews
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.records import Shard
 from dcd.sources.source import list_source, source_of, sources
@@ -42,13 +43,23 @@ def stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool, config.index)
     splits = {seed: gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
     plans, selected = [], {}
+    reviewed = match_reviews(store, index)
     for seed in config.seeds:
         selections: dict[str, SelectionInfo] = {
-            method.name: select(store, pool, index, splits[seed], method.selection)
-            for method in methods(config)
+            method.name: select(
+                store,
+                pool,
+                index,
+                splits[seed],
+                method.selection,
+                reviewed if method.reviewed else None,
+            )
+            for method in methods(config, has_reviews=reviewed is not None)
             if method.selection is not None
         }
         selected[seed] = selections["selected"]
+        if seed == config.seeds[0]:
+            unreviewed = selections.get(UNREVIEWED)
         plans += planned(config, seed, index, splits[seed], selections)
     run_info = write_run(
         store,
@@ -65,6 +76,8 @@ def stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             stages=(),
             parts=parts_of(plans),
             mended=tuple(one.why for one in mended),
+            reviewed=reviewed,
+            unreviewed=unreviewed,
         ),
     )
     if registry.SOURCE_ID in shards:
@@ -90,6 +103,7 @@ def gathered(
             registry.registry_source(config.store),
             encoder_id,
             shards[registry.SOURCE_ID],
+            registry.corrections_of_failures(store),
         )
     return name_modes(store, found)
 
@@ -113,5 +127,5 @@ def planned(
             training=config.training,
             compare=config.compare,
         )
-        for method in methods(config)
+        for method in methods(config, has_reviews=UNREVIEWED in selections)
     ]

@@ -22,7 +22,8 @@ from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingC
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
-from dcd.selection.picks import targeted_picks
+from dcd.selection.picks import aimed_picks
+from dcd.selection.reviewed import read_reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
@@ -34,7 +35,7 @@ _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
 _RECIPE_FORMAT = 5
-_SAVED_METHODS = ("none", "selected")
+_SAVED_METHODS = ("none", "selected", "unreviewed")  # the last is `selected` of an earlier run
 
 # On the curve of `selected`, which the report shows, beside what decides.
 _ON_CURVE: tuple[Split, ...] = ("debug_heldout", "test")
@@ -224,10 +225,14 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
         selected = store.read_table(keys.selection_picks(plan.selection.id))
     picks = draw_picks(store, plan, tables, selected)
     picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
-    targeted = pa.array([], pa.string())
+    targeted, reviewed = pa.array([], pa.string()), None
     if selected is not None and plan.method.draw == "selection":
-        targeted = targeted_picks(selected)["image_id"].combine_chunks()
-    return TrainingData(tables, plan.splits, picks, plan.pool, plan.index, classes, targeted)
+        targeted = aimed_picks(selected)["image_id"].combine_chunks()
+        if plan.selection.reviewed_id is not None:
+            reviewed = read_reviewed(store, plan.selection.reviewed_id)
+    return TrainingData(
+        tables, plan.splits, picks, plan.pool, plan.index, classes, targeted, reviewed
+    )
 
 
 def draw_picks(

@@ -28,6 +28,7 @@ from dcd.config import (
 from dcd.selection.picks import random_draw, random_in_label, targeted_picks
 from dcd.tables import schemas
 
+UNREVIEWED = "unreviewed"
 Draw = Literal["none", "selection", ModelFree, ModelDriven]
 
 
@@ -44,17 +45,24 @@ class Method:
     with_error_sample: bool = False
     objective: Objective = "fixed"
 
+    @property
+    def reviewed(self) -> bool:
+        """Whether what people decided counts in its selection."""
+        return self.name != UNREVIEWED
 
-def methods(config: RunConfig) -> list[Method]:
+
+def methods(config: RunConfig, *, has_reviews: bool = False) -> list[Method]:
     """Return all methods of a run in table order: baselines, `selected`, further selections.
 
-    `none` is always there: it is the model that fails, and every verdict is against it.
+    `none` is always there: it is the model that fails, and every verdict is against it. With
+    reviews `unreviewed` is there too: `selected` as it would be without them.
     """
     names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
     return [
         *map(_baseline, names),
         _selecting("selected", config.selection),
         *(_selecting(name, one) for name, one in config.compare.selections.items()),
+        *([_selecting(UNREVIEWED, config.selection)] if has_reviews else []),
     ]
 
 

@@ -19,6 +19,7 @@ from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
 from dcd.label_noise.pool_agreement import pool_agreement
+from dcd.selection.reviewed import places_in_index, verified_picks
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
@@ -40,7 +41,8 @@ class TrainingData:
     """What a cell trains and evaluates on, and where its images and vectors are.
 
     tables: schemas.labelled_features of every split. picks: schemas.PICKS. classes: those of train.
-    targeted: ids of the picks that a selection made for failures, not as a general sample.
+    targeted: ids of the picks that a selection made for failures, or that people verified, not as a
+    general sample. reviewed: schemas.REVIEWED, where reviews count in the picks.
     """
 
     tables: Mapping[Split, pa.Table]
@@ -50,6 +52,7 @@ class TrainingData:
     index: IndexInfo
     classes: tuple[str, ...]
     targeted: pa.Array
+    reviewed: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -196,12 +199,13 @@ def _candidates(of: _RecipeData) -> Candidates:
     known = pool_agreement(store, data.index)
     at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())
     agreement = known["label_agreement"].take(at).combine_chunks().fill_null(0.0)
+    agreement = agreement.to_numpy(zero_copy_only=False)
     return Candidates(
         features=stacked_vectors(rows),
         labels=labels,
         classes=data.classes,
         n_train=train.num_rows,
-        agreement=agreement.to_numpy(zero_copy_only=False),
+        agreement=np.where(verified_picks(from_pool, data.reviewed), 1, agreement),
         added_weight=np.concatenate([np.zeros(0), *weight]),
         asked=_asked(store, of.selection_id, from_pool, from_errors),
         unasked_weight=_unasked_weight(store, of.selection_id),
@@ -256,17 +260,23 @@ def fit_to_features(store: Store, data: TrainingData, config: TrainingConfig) ->
 
 
 def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
-    """Of all picks, by source."""
+    """Of all picks, by source; a pool image that was verified has a true label."""
     from_pool, from_errors = by_source(data.picks)
-    return doubt_of_picks(
+    sure = verified_picks(from_pool, data.reviewed)
+    doubt = doubt_of_picks(
         store,
         data.index,
-        from_pool,
-        from_errors.num_rows,
+        from_pool.filter(pa.array(~sure)) if sure.any() else from_pool,
+        int(sure.sum()) + from_errors.num_rows,
         data.splits["train"],
         data.classes,
         config,
     )
+    if not sure.any():
+        return doubt
+    place = np.where(sure, (~sure).sum() + np.cumsum(sure), np.cumsum(~sure)) - 1
+    rest = np.arange(len(sure), len(sure) + from_errors.num_rows)
+    return doubt.take(np.concatenate([place, rest]))
 
 
 def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
@@ -274,7 +284,7 @@ def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, p
     from_pool, from_errors = by_source(data.picks)
     found = []
     if from_pool.num_rows:
-        labels = from_pool["label"].combine_chunks()
+        labels = places_in_index(from_pool["label"], data.reviewed)
         found.append((from_pool, vectors_of(store, data.index, from_pool["image_id"], labels)))
     if from_errors.num_rows:
         found.append((from_errors, data.tables["error_sample"]))

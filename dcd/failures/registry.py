@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 
 from dcd.config import DataConfig
 from dcd.errors import ObjectNotFound, ObjectUnreadable
+from dcd.reviews.decisions import read_reviews
+from dcd.reviews.standing import Correction, corrections
 from dcd.sources.source import Source
 from dcd.store import Store, keys
 from dcd.store.kinds import remedy
@@ -123,6 +125,12 @@ def read_registry(store: Store) -> Registry:
         _first_of_each(batches.rename_columns([*schemas.FAILURES.names, "batch"])),
         receipts.select(schemas.RECEIPTS.names),
     )
+
+
+def corrections_of_failures(store: Store) -> tuple[Correction, ...]:
+    """Read what reviews say of the labels of registered failures."""
+    rows = read_reviews(store)
+    return corrections(rows.filter(pc.equal(rows["pool"], SOURCE_ID)))
 
 
 def mark_covered(store: Store, name: str, run_id: str, batches: Collection[str]) -> None:

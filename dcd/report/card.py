@@ -3,6 +3,7 @@ and for people (Markdown). It stands beside the run's models.
 """
 
 import json
+from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -26,6 +27,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "licences": licences(record.config),
             "verdict": verdict(record),
             "made_again": record.mended,
+            **({} if record.review is None else {"review": asdict(record.review)}),
             "chosen": list(record.chosen),
             "gate": gate.model_dump(mode="json"),
             "metrics": metrics_json(record.metrics),
@@ -73,6 +75,7 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
         "## Figures",
         _figures(record),
         *(["## Which model", *map(_plain, record.chosen)] if record.chosen else []),
+        *(["## Review", *record.review.sentences] if record.review else []),
         "## Gate",
         _gate(gate),
         "## Made from",

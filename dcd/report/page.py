@@ -109,6 +109,8 @@ def describe(row: MethodSummary, config: RunConfig) -> str:
         case "uncertainty":
             measure = {"margin": "least margin", "entropy": "most entropy"}[compare.uncertainty]
             return f"as many pool images, those with the {measure} under the failing model"
+        case "unreviewed":
+            return "selected, as it is without what people decided"
         case method:
             return _describe_selection(compare.selections.get(method, config.selection))
 

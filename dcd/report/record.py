@@ -76,6 +76,32 @@ class Since:
     n_left_picks: int
 
 
+@dataclass(frozen=True)
+class ReviewEffect:
+    """What people decided about images of the pool, and what it changed in the picks.
+
+    n_confirmed, n_relabelled, n_rejected: reviewed images. Of the picks n_verified_picks have a
+    true label; n_new_picks were not picked without the reviews, n_gone_picks were.
+    """
+
+    n_confirmed: int
+    n_relabelled: int
+    n_rejected: int
+    n_verified_picks: int
+    n_new_picks: int
+    n_gone_picks: int
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        return (
+            f"People confirmed the label of {self.n_confirmed:,} images of the pool, gave another "
+            f"one to {self.n_relabelled:,} and rejected that of {self.n_rejected:,}.",
+            f"So {self.n_verified_picks:,} images were added with a label that is known to be "
+            f"true; {self.n_gone_picks:,} picks of the selection without reviews are gone, "
+            f"{self.n_new_picks:,} are new. The row unreviewed shows the model without reviews.",
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """A finished run: all that its report needs, except the image bytes.
@@ -86,6 +112,7 @@ class RunRecord:
     curve: `seed` beside schemas.CURVE, of `selected`; None where no model was chosen between two.
     chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
     mended: the objects of the store that were found damaged or missing and were made again.
+    review: what people decided, and what it changed; None where nobody did.
     """
 
     run_id: str
@@ -103,3 +130,4 @@ class RunRecord:
     chosen: tuple[str, ...] = ()
     since: Since | None = None
     mended: tuple[str, ...] = ()
+    review: ReviewEffect | None = None

@@ -81,3 +81,26 @@ def _of(live: list[dict]) -> Standing:
         frozenset(rejected),
         frozenset(row["label"] for row in live),
     )
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a review says of a label: an image called `label` is `true_label`, or just not that."""
+
+    content: str
+    label: str
+    true_label: str | None
+
+
+def corrections(reviews: pa.Table) -> tuple[Correction, ...]:
+    """Return what stands about labels, sorted: one for every label that an image was shown under.
+
+    reviews: schemas.REVIEWS, the earliest first.
+    """
+    found = [
+        Correction(content.hex(), label, one.true_label)
+        for content, one in standing(reviews).items()
+        for label in one.shown
+        if one.true_label is not None or label in one.rejected
+    ]
+    return tuple(sorted(found, key=lambda c: (c.content, c.label)))

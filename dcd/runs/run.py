@@ -20,12 +20,13 @@ from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
 from dcd.report.card import card_json, card_markdown, metrics_json
 from dcd.report.page import render
-from dcd.report.record import Lineage, RunRecord, StageCount
+from dcd.report.record import Lineage, ReviewEffect, RunRecord, StageCount
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.runs.since import since_champion
+from dcd.selection.reviewed import Reviewed, read_reviewed, verified_picks
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, fetch_shown
@@ -40,7 +41,8 @@ class Evidence:
     """What the stages of a run made. `rejects` names (source id, shard) pairs that have some.
 
     parts: the cells, selections, indexes and splits of the store that the run is a view of.
-    mended: in words, the objects that were found damaged or missing and were made again.
+    mended: in words, the objects that were found damaged or missing and were made again. reviewed:
+    the reviews that count; unreviewed: the first seed's selection as it is without them.
     """
 
     pool: Source
@@ -54,6 +56,8 @@ class Evidence:
     stages: tuple[StageCount, ...]
     parts: tuple[str, ...]
     mended: tuple[str, ...] = ()
+    reviewed: Reviewed | None = None
+    unreviewed: SelectionInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         curve=_curve(store, evidence),
         chosen=_chosen(store, evidence),
         mended=evidence.mended,
+        review=_review(store, evidence, evidence.selections[seed]),
     )
 
 
@@ -206,6 +211,27 @@ def _chosen(store: Store, evidence: Evidence) -> tuple[str, ...]:
             if described.get("chosen"):
                 found.append(f"Seed {cell.seed}: {described['chosen']}.")
     return tuple(found)
+
+
+def _review(store: Store, evidence: Evidence, selected: SelectionInfo) -> ReviewEffect | None:
+    """What reviews changed in the first seed's picks; None where none count."""
+    reviewed, unreviewed = evidence.reviewed, evidence.unreviewed
+    if reviewed is None or unreviewed is None:
+        return None
+    columns = ["image_id", "label"]
+    now, before = (
+        store.read_table(keys.selection_picks(of.id), columns) for of in (selected, unreviewed)
+    )
+    verified = verified_picks(now, read_reviewed(store, reviewed.id))
+    pairs, were = ({(r["image_id"], r["label"]) for r in t.to_pylist()} for t in (now, before))
+    return ReviewEffect(
+        n_confirmed=reviewed.n_confirmed,
+        n_relabelled=reviewed.n_relabelled,
+        n_rejected=reviewed.n_rejected,
+        n_verified_picks=int(verified.sum()),
+        n_new_picks=len(pairs - were),
+        n_gone_picks=len(were - pairs),
+    )
 
 
 def _failures(predictions: pa.Table, seed: int) -> pa.Table:

@@ -87,6 +87,11 @@ def targeted_picks(picks: pa.Table) -> pa.Table:
     return picks.filter(pc.equal(picks["role"], "targeted"))
 
 
+def aimed_picks(picks: pa.Table) -> pa.Table:
+    """Return the rows of schemas.DEBUG_TRAIN that are not the general sample."""
+    return picks.filter(pc.not_equal(picks["role"], "general"))
+
+
 def random_draw(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Table:
     """Draw `n` rows without replacement, in the order of `rows`. DataError if there are fewer."""
     if n > rows.num_rows:

@@ -1,7 +1,8 @@
 """Apply the rules of a selection: which pool images it refuses as picks, and why.
 
 An image is refused that is a near copy of one that judges the model, that is more like the user's
-negative examples than like a failure, or whose label cannot be trusted.
+negative examples than like a failure, or whose label cannot be trusted: a review says so, or the
+pool around it.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from dcd.selection.copies import pool_copies
 from dcd.selection.filters import UNLIKE
 from dcd.selection.leaks import Guard, check_leaks, guard, near_copies
 from dcd.selection.refine import unlike_failures
+from dcd.selection.reviewed import Reviewed, confirmed, read_reviewed, refuse_reviewed
 from dcd.selection.trusted_search import Refusals, refuse_untrusted
 from dcd.splits.split import SplitInfo
 from dcd.store import Store
@@ -39,8 +41,10 @@ class PickRules:
         splits: Mapping[Split, SplitInfo],
         tables: Mapping[Split, pa.Table],
         config: SelectionConfig,
+        reviewed: Reviewed | None = None,
     ):
         self._store, self._index, self._tables, self._config = store, index, tables, config
+        self._reviewed_id = None if reviewed is None else reviewed.id
         self._judging: dict[Split, str] = {
             split: info.id for split, info in splits.items() if split not in _NOT_JUDGING
         }
@@ -49,7 +53,8 @@ class PickRules:
     def is_empty(self) -> bool:
         """Whether no image is ever refused."""
         config = self._config
-        return not (self.depends_on_failures or config.judges_labels or config.leak_distance)
+        asks = self.depends_on_failures or config.judges_labels or config.leak_distance
+        return not asks and self._reviewed_id is None
 
     @property
     def depends_on_failures(self) -> bool:
@@ -59,7 +64,8 @@ class PickRules:
     @property
     def targeted_depends_on(self) -> list[object]:
         """What decides the answers of `for_targeted`, where they do not depend on the failures."""
-        return [self._config.min_agreement, *self._guard_depends_on]
+        of_reviews = [] if self._reviewed_id is None else [self._reviewed_id]
+        return [self._config.min_agreement, *self._guard_depends_on, *of_reviews]
 
     def for_targeted(self, rows: pa.Table) -> Refusals:
         """Judge rows as picks for failures: image_id, label, content_hash, embedding."""
@@ -91,6 +97,13 @@ class PickRules:
             check_leaks(general, self.pool_copies["copy_of"].take(at).to_pylist(), self.guarded)
 
     @cached_property
+    def reviewed(self) -> pa.Table | None:
+        """schemas.REVIEWED, where reviews count."""
+        if self._reviewed_id is None:
+            return None
+        return read_reviewed(self._store, self._reviewed_id)
+
+    @cached_property
     def guarded(self) -> Guard:
         """The images of the judging splits, of which no pick may be a copy."""
         tables = {str(split): self._tables[split] for split in self._judging}
@@ -115,13 +128,20 @@ class PickRules:
     def _judged(
         self, rows: pa.Table, copies: list[str | None], min_agreement: float, min_trust: float
     ) -> Refusals:
-        """Apply all rules; of several reasons the first stands: a copy, a negative, its label."""
+        """Apply all rules; of several reasons the first stands: a copy, a review, a negative, its
+        label. A label that a review confirmed is not judged again.
+        """
         refusals = Refusals([f"nearly an image of {of}" if of else None for of in copies])
+        if self.reviewed is not None:
+            refusals = refusals.then(refuse_reviewed(rows, self.reviewed))
         negatives = self._tables.get("not_like_this")
         if negatives is not None:
             unlike = unlike_failures(rows, self._tables["error_sample"], negatives)
             refusals = refusals.then(Refusals([UNLIKE if one else None for one in unlike]))
         if min_agreement > 0 or min_trust > 0:
             trust = self._label_judge(rows)
-            refusals = refusals.then(refuse_untrusted(trust, min_agreement, min_trust))
+            untrusted = refuse_untrusted(trust, min_agreement, min_trust)
+            if self.reviewed is not None:
+                untrusted = untrusted.without(confirmed(rows, self.reviewed))
+            refusals = refusals.then(untrusted)
         return refusals

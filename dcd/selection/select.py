@@ -14,14 +14,17 @@ from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors
 from dcd.selection.choose_k import accuracy_with
+from dcd.selection.leaks import near_copies
 from dcd.selection.neighbor_cache import cached_neighbors
 from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
+from dcd.selection.reviewed import Reviewed, add_reviewed, places_in_index
 from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
+from dcd.tables.rows import one_row_a_content, without
 
 if TYPE_CHECKING:
     from dcd.selection.lpips import Lpips
@@ -36,6 +39,7 @@ class SelectionInfo:
 
     Of n_picks images n_general are the general sample. fill_rate: share, in 0…1, of the k images
     asked for each failure that were found. error_sample_weight: of its images in the loss.
+    reviewed_id: of the reviews that count (`dcd.selection.reviewed`), n_reviewed: picks by them.
     """
 
     id: str
@@ -45,6 +49,8 @@ class SelectionInfo:
     n_general: int = 0
     fill_rate: float = 1.0
     error_sample_weight: float = 0.0
+    reviewed_id: str | None = None
+    n_reviewed: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,14 @@ def select(
     index: IndexInfo,
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
+    reviewed: Reviewed | None = None,
 ) -> SelectionInfo:
     """Choose the images to add and publish neighbors and debug_train, unless they are there.
 
-    pool: where the images of the index are; read again for LPIPS only. Raises ConfigError for
-    settings that do not fit together or the number of failures, EncoderError for LPIPS weights that
-    are missing or do not fit.
+    pool: where the images of the index are; read again for LPIPS only. reviewed: what people said
+    of images of the index; without it the selection is what it was before there were reviews.
+    Raises ConfigError for settings that do not fit together or the number of failures, EncoderError
+    for LPIPS weights that are missing or do not fit.
     """
     if config.lpips_fault:
         raise ConfigError([f"selection.{config.lpips_fault}"])
@@ -79,12 +87,14 @@ def select(
         sorted([split, info.id] for split, info in splits.items()),
         config.model_dump(mode="json", exclude={"lpips", "objective"}),
         *([] if lpips is None else [lpips.digest, config.searched]),
+        *([] if reviewed is None else [reviewed.id]),
     )
     picks_key = keys.selection_picks(selection_id)
     neighbors_key = keys.selection_neighbors(selection_id)
     reused = store.exists(picks_key)
     if not reused:
-        at_k, chosen = _choose_k(_read_case(store, pool, index, splits, config, lpips), config)
+        case = _read_case(store, pool, index, splits, config, lpips, reviewed)
+        at_k, chosen = _choose_k(case, config)
         described = {
             "config": at_k.model_dump_json(),
             "index_id": index.index_id,
@@ -96,14 +106,17 @@ def select(
     neighbors = store.read_table(neighbors_key, ["kept"])
     described = store.read_metadata(picks_key)
     k = SelectionConfig.model_validate_json(described["config"]).k
+    n_reviewed = pc.sum(pc.equal(picks["role"], "reviewed")).as_py() or 0
     return SelectionInfo(
         selection_id,
         n_failures,
         picks.num_rows,
         reused,
-        picks.num_rows - targeted_picks(picks).num_rows,
+        picks.num_rows - targeted_picks(picks).num_rows - n_reviewed,
         fill_rate(neighbors, n_failures, k),
         float(described["error_sample_weight"]),
+        None if reviewed is None else reviewed.id,
+        n_reviewed,
     )
 
 
@@ -126,7 +139,8 @@ class _Case:
 
     def vectors(self, picks: pa.Table) -> pa.Table:
         """Read the rows of the index that hold these images, under the labels among them."""
-        return vectors_of(self.store, self.index, picks["image_id"], pc.unique(picks["label"]))
+        labels = places_in_index(picks["label"], self.rules.reviewed)
+        return vectors_of(self.store, self.index, picks["image_id"], labels)
 
 
 def _read_case(
@@ -136,9 +150,10 @@ def _read_case(
     splits: Mapping[Split, SplitInfo],
     config: SelectionConfig,
     lpips: "Lpips | None",
+    reviewed: Reviewed | None,
 ) -> _Case:
     tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
-    rules = PickRules(store, index, splits, tables, config)
+    rules = PickRules(store, index, splits, tables, config, reviewed)
     blocked = blocked_content(store, splits)
     return _Case(store, pool, index, splits, tables, blocked, rules, lpips)
 
@@ -171,7 +186,8 @@ def _choose(case: _Case, config: SelectionConfig) -> _Choice:
     shards = case.store.read_table(keys.shards(case.index.pool))
     picks = debug_train(neighbors, rows, shards, config.pick_weight, general, config.general_weight)
     case.rules.check(case.vectors(targeted_picks(picks)), general)
-    return _Choice(neighbors, _weigh(case, picks, config))
+    weighted = _weigh(case, picks, config)
+    return _Choice(neighbors, _with_reviewed(case, weighted, shards))
 
 
 def _search(case: _Case, config: SelectionConfig) -> pa.Table:
@@ -235,6 +251,21 @@ def _draw_general(case: _Case, config: SelectionConfig) -> pa.Table | None:
     classes = sorted(set(case.tables["train"]["label"].to_pylist()))
     candidates, rule = case.rules.general_candidates(), case.rules.for_general
     return general_sample(candidates, case.blocked, classes, config.general_images, rule)
+
+
+def _with_reviewed(case: _Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:
+    """Add what people gave true labels, but no image that judges the model, nor a copy of one."""
+    if case.rules.reviewed is None:
+        return weighted
+    classes = pc.unique(case.tables["train"]["label"])
+    found = case.rules.reviewed.filter(case.rules.reviewed["true_label"].is_valid())
+    found = found.filter(pc.is_in(found["true_label"], value_set=classes))
+    found = without(found, case.blocked)
+    vectors = one_row_a_content(case.vectors(found))
+    copies = near_copies(vectors, case.rules.guarded)
+    judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
+    picks = add_reviewed(weighted.picks, without(found, judging), shards)
+    return WeightedPicks(picks, weighted.error_sample_weight)
 
 
 def _weigh(case: _Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:

@@ -42,6 +42,11 @@ class Refusals:
         reasons = [mine or more for mine, more in zip(self.reasons, other.reasons, strict=True)]
         return Refusals(reasons, self.agreement if other.agreement is None else other.agreement)
 
+    def without(self, spared: np.ndarray) -> "Refusals":
+        """Refuse none of the spared rows, (N,) bool; what is known of their labels stays."""
+        reasons = [None if spare else why for why, spare in zip(self.reasons, spared, strict=True)]
+        return Refusals(reasons, self.agreement)
+
 
 # Judges rows: image_id, label or weak_label, content_hash, embedding.
 Rule = Callable[[pa.Table], Refusals]

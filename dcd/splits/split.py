@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import DataConfig, Split
+from dcd.reviews.standing import Correction
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
 from dcd.splits.gather import finite_rows, gather
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
 from dcd.tables.labels import stand_as_cleaned
+from dcd.tables.rows import with_column
 
 # Raised whenever a stage's output would change for the same inputs.
 _SPLIT_FORMAT = 2
@@ -96,19 +98,24 @@ def add_failures(
     registry: Source,
     encoder_id: str,
     shards: Sequence[Shard],
+    corrections: Sequence[Correction] = (),
 ) -> SplitInfo:
     """Add the registered failures of some batches (one a shard) to the error sample.
 
-    given: the error sample that the config names, if any. A picture counts once.
+    given: the error sample that the config names, if any. A picture counts once. corrections: what
+    reviews say of failures; those that were rejected are left out, relabelled ones have their true
+    label.
     """
     etags = [[shard.name, shard.etag] for shard in shards]
     given_id = None if given is None else given.id
-    split_id = _id_of(store, "failures", given_id, encoder_id, etags)
+    reviewed = [[[c.content, c.label, c.true_label] for c in corrections]] if corrections else []
+    split_id = _id_of(store, "failures", given_id, encoder_id, etags, *reviewed)
     key = keys.split(split_id)
     reused = store.exists(key)
     if not reused:
         names = [shard.name for shard in shards]
         table = gather(store, registry.id, encoder_id, names, None, "failures", unique=True)
+        table = _corrected(table, corrections)
         if given is not None:
             base = store.read_table(keys.split(given.id)).replace_schema_metadata(None)
             fresh = pc.invert(pc.is_in(table["content_hash"], value_set=base["content_hash"]))
@@ -126,6 +133,13 @@ def add_failures(
         None if given is None else registry,
         () if given is None else (given.id,),
     )
+
+
+def _corrected(failures: pa.Table, corrections: Sequence[Correction]) -> pa.Table:
+    said = {(bytes.fromhex(c.content), c.label): c.true_label for c in corrections}
+    pairs = zip(failures["content_hash"].to_pylist(), failures["label"].to_pylist(), strict=True)
+    labels = pa.array([said.get(pair, pair[1]) for pair in pairs], pa.string())
+    return with_column(failures, "label", labels).filter(labels.is_valid()) if said else failures
 
 
 def split_table(store: Store, split: SplitInfo) -> pa.Table:

@@ -214,6 +214,11 @@ def selection_picks(selection_id: str) -> str:
     return f"{selection(selection_id)}/debug_train.parquet"
 
 
+def reviewed(reviewed_id: str) -> str:
+    """Return the key of the reviewed images that are in an index."""
+    return f"reviewed/{reviewed_id}.parquet"
+
+
 def head(head_id: str) -> str:
     """Return the key of a classifier on features that new failures do not change."""
     return f"heads/{head_id}.parquet"

@@ -24,7 +24,7 @@ _KEPT = (
 )
 _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
-    *("lpips/*", "neighbors/*", "selections/*", "heads/*", "noise/*", "cells/*"),
+    *("lpips/*", "neighbors/*", "selections/*", "reviewed/*", "heads/*", "noise/*", "cells/*"),
     *("evaluations/*", f"{keys.RESULTS}/*", "failures/announced/*"),
     *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.REVIEWS_VIEW, keys.STORE_FORMAT),
 )

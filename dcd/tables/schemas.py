@@ -60,7 +60,7 @@ DEBUG_TRAIN = _schema(
     ("uri", pa.string()),
     ("min_distance", pa.float32(), True),  # null: no failure asked for it
     ("n_queries", pa.int32()),
-    ("role", pa.string()),  # targeted: near a failure; general: of the whole pool
+    ("role", pa.string()),  # targeted: near a failure; general: of the pool; reviewed: true label
     ("label_agreement", pa.float32(), True),
     ("weight", pa.float32()),  # in the loss; a train image has 1
 )
@@ -185,6 +185,15 @@ REVIEWS = _schema(
     ("decision", pa.string()),  # accept, reject, relabel, skip or undo
     ("true_label", pa.string(), True),  # of a relabelled one
     ("via", pa.string()),  # the tool: browser, or where it was imported from
+)
+
+# Reviewed images that are in an index, one row a label that each has there.
+REVIEWED = _schema(
+    ("image_id", pa.string()),
+    ("label", pa.string()),  # in the index
+    ("shard", pa.string()),
+    ("content_hash", CONTENT_HASH),
+    ("true_label", pa.string(), True),  # null: that label is wrong, and no other is known
 )
 
 # A source's images by content, without vectors.
