@@ -1,5 +1,6 @@
 """Lay out what a person is to decide about: the picks of a run or a selection, or the failures."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -87,6 +88,21 @@ def desk_of(store: Store, kind: DeskKind, name: str, config: RunConfig | None) -
             return _desk_of_selection(store, name, config or last_config(store))
         case "failures":
             return _desk_of_failures(store)
+
+
+def desk_named(store: Store, name: str, config: RunConfig | None = None) -> Desk:
+    """Lay out what a name stands for: `failures`, the id of a run or of a selection.
+
+    Raises DataError if the store holds nothing of that name.
+    """
+    if name == "failures":
+        return desk_of(store, "failures", name, config)
+    if re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        if store.exists(keys.run_report(name)):
+            return desk_of(store, "runs", name, config)
+        if store.exists(keys.selection_picks(name)):
+            return desk_of(store, "selections", name, config)
+    raise DataError(f"{store.url}: has no run and no selection {name!r:.100}; or give: failures")
 
 
 def selections(store: Store) -> list[str]:

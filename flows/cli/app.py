@@ -18,6 +18,7 @@ from flows.cli import (
     index,
     lpips,
     pool,
+    review,
     select,
     serve,
     store,
@@ -68,6 +69,7 @@ app.command()(deploy.down)
 app.command()(deploy.deploy)
 app.add_typer(cache.app, name="cache")
 app.command()(serve.serve)
+app.add_typer(review.app, name="review")
 app.add_typer(store.app, name="store")
 
 

@@ -1,0 +1,45 @@
+"""A table for any tool, or a spreadsheet: one row an image, with a column to fill in."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from dcd.errors import DataError
+from dcd.reviews.hand_off import NONE_OF_THESE, Answer, Asked
+
+_GIVEN = ("key", "image_id", "label", "file", "url", "distance", "agreement", "failure")
+_ASKED = ("true_label", "reviewer")
+
+
+def written(asked: Sequence[Asked], classes: Sequence[str]) -> Mapping[str, bytes]:
+    """Write reviews.csv, whose last two columns are to be filled in, and classes.txt."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*_GIVEN, *_ASKED])
+    for one in asked:
+        values = [getattr(one, name) for name in _GIVEN]
+        table.writerow(["" if value is None else value for value in values] + ["", ""])
+    return {
+        "reviews.csv": text.getvalue().encode(),
+        "classes.txt": "".join(f"{name}\n" for name in (*classes, NONE_OF_THESE)).encode(),
+    }
+
+
+def answers(data: bytes, place: str) -> list[Answer]:
+    """Read rows whose true_label is filled in; the others were not decided about.
+
+    Raises DataError if the columns `key` and `true_label` are missing.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error) as err:
+        raise DataError(f"{place}: is no CSV in UTF-8 ({err})") from err
+    missing = {"key", "true_label"} - set(rows[0] if rows else ())
+    if missing:
+        raise DataError(f"{place}: lacks the columns {sorted(missing)}; keep those that went out")
+    found = []
+    for row in rows:
+        label, who = (row["true_label"] or "").strip(), (row.get("reviewer") or "").strip()
+        if label:
+            found.append(Answer(row["key"] or "", label, who or "csv", ""))
+    return found
