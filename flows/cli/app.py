@@ -18,7 +18,6 @@ from flows.cli import (
     index,
     lpips,
     pool,
-    review,
     select,
     serve,
     store,
@@ -69,7 +68,7 @@ app.command()(deploy.down)
 app.command()(deploy.deploy)
 app.add_typer(cache.app, name="cache")
 app.command()(serve.serve)
-app.add_typer(review.app, name="review")
+app.add_typer(serve.review_app, name="review")
 app.add_typer(store.app, name="store")
 
 

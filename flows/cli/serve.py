@@ -1,4 +1,4 @@
-"""`dcd serve`: look at a store in a browser, and decide about its images."""
+"""`dcd serve` and `dcd review`: look at a store, decide about its images here or elsewhere."""
 
 import secrets
 from pathlib import Path
@@ -7,6 +7,16 @@ from typing import Annotated
 import typer
 
 from flows.cli.console import StoreUrl, explained
+
+review_app = typer.Typer(
+    no_args_is_help=True, help="Picks and failures for annotators in other tools, and back."
+)
+Name = Annotated[str, typer.Argument(help="A run, a selection (their ids), or: failures.")]
+ToolName = Annotated[str, typer.Option(help="label-studio, cvat, fiftyone or csv.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Where a selection's images are.")
+]
+_SHOWN = 20  # of what is refused
 
 
 def serve(
@@ -39,3 +49,79 @@ def serve(
     if access is not None:
         typer.echo(f"To review: http://{host}:{port}/review/enter?token={access.token}")
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+@review_app.command("export")
+def export_(
+    name: Name,
+    folder: Annotated[Path, typer.Argument(help="A new folder for pictures and the tool's files.")],
+    to: ToolName = "label-studio",
+    store: StoreUrl = "store",
+    url_prefix: Annotated[
+        str | None,
+        typer.Option(help="Where the tool finds the pictures; embed: inside Label Studio's tasks."),
+    ] = None,
+    only: Annotated[str, typer.Option(help="all, undecided or skipped.")] = "all",
+    config: ConfigOption = None,
+) -> None:
+    """Write images with their labels as pre-annotations, for annotators in another tool."""
+    with explained():
+        from dcd.serve.review_hand_off import hand_off
+
+        desk, opened = _desk(store, name, config)
+        tool, which = _tool(to), _one_of("--only", only, ("all", "undecided", "skipped"))
+        found = hand_off(opened, desk, tool, folder, url_prefix, which)
+    typer.echo(f"{found.n_images} images; {folder}/: {', '.join(found.files)}")
+    if found.gone:
+        typer.echo(f"{len(found.gone)} left out, their pictures are gone: {_some(found.gone)}")
+
+
+@review_app.command("import")
+def import_(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="What the tool exported.", exists=True)],
+    from_: Annotated[str, typer.Option("--from", help="As --to of the export.")] = "label-studio",
+    store: StoreUrl = "store",
+    config: ConfigOption = None,
+) -> None:
+    """Take what annotators decided; unknown images and labels are listed, the rest is taken."""
+    with explained():
+        from dcd.serve.review_hand_off import take_back
+
+        desk, opened = _desk(store, name, config)
+        found = take_back(opened, desk, _tool(from_), file.read_bytes(), str(file))
+    typer.echo(f"{found.n_new} decisions taken, {found.n_known} known before")
+    if found.refused:
+        typer.echo(f"{len(found.refused)} not taken:")
+        for why in found.refused[:_SHOWN]:
+            typer.echo(f"  {why}")
+        if len(found.refused) > _SHOWN:
+            typer.echo(f"  and {len(found.refused) - _SHOWN} more")
+
+
+def _desk(store: str, name: str, config: Path | None):
+    from dcd.config import load_config
+    from dcd.serve.review_desk import desk_named
+    from dcd.store.store_format import open_store
+
+    opened = open_store(store)
+    given = None if config is None else load_config(config)
+    return desk_named(opened, name, given), opened
+
+
+def _tool(name: str):
+    from dcd.serve.review_hand_off import TOOLS
+
+    return _one_of("the tool", name, tuple(TOOLS))
+
+
+def _one_of(what: str, given: str, choices: tuple[str, ...]):
+    from dcd.errors import DataError
+
+    if given not in choices:
+        raise DataError(f"{what}: {given!r:.60} is none of {', '.join(choices)}")
+    return given
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
