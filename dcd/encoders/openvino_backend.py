@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +64,16 @@ def convert(network: "nn.Module", preprocess: Preprocess) -> ov.Model:
     pixels.mean([255 * value for value in preprocess.mean])
     pixels.scale([255 * value for value in preprocess.std])
     return steps.build()
+
+
+def save(graph: ov.Model, path: Path) -> None:
+    """Write a graph as `path`, an .xml, with its weights beside it in fp32."""
+    ov.save_model(graph, str(path), compress_to_fp16=False)
+
+
+def read(path: Path) -> ov.Model:
+    """Read a graph that `save` wrote."""
+    return _core().read_model(str(path))
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.export import files, publish
 from flows.cli.setup import init
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def main() -> None:
 
 
 app.add_typer(champions.app)
+app.add_typer(files.app)
+app.command()(publish.publish)
 app.add_typer(errors.app)
 app.command()(pool.embed)
 app.add_typer(estimate.app)

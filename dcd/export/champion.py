@@ -1,0 +1,68 @@
+"""Open the champion with what stands beside it: the run that made it, and its config."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from dcd.config import DataConfig, RunConfig
+from dcd.config.load import parse_config
+from dcd.errors import DataError
+from dcd.gate.champions import Champion, check_whole, current
+from dcd.images.decode import BadImage, decode
+from dcd.images.preprocess import Preprocess, to_input
+from dcd.sources.listing import list_shards
+from dcd.sources.records import RawImage
+from dcd.sources.shards import read_shard
+from dcd.store import Store, keys
+from dcd.training.saved_models import SavedModel, read_model
+
+
+@dataclass(frozen=True)
+class TrustedModel:
+    """The champion, its network on the CPU, and the config of the run that made it."""
+
+    champion: Champion
+    model: SavedModel
+    config: RunConfig
+
+    @property
+    def test_images(self) -> DataConfig:
+        """The images of the run's test set."""
+        return self.config.test.at_seed(self.champion.seed)
+
+
+def open_champion(store: Store) -> TrustedModel:
+    """Read the champion whole. Raises DataError if there is none or a part of it is gone."""
+    champion = current(store)
+    if champion is None:
+        raise DataError(
+            f"{store.uri(keys.CHAMPION)}: there is no champion; `dcd run` promotes what its gate "
+            "lets pass, `dcd promote RUN` what you name"
+        )
+    check_whole(store, champion)
+    key = keys.run_config(champion.run_id)
+    config = parse_config(store.read_json(key), store.uri(key))
+    return TrustedModel(champion, read_model(store, champion.model), config)
+
+
+def read_inputs(data: DataConfig, preprocess: Preprocess, at_most: int) -> np.ndarray:
+    """Read the first images of a data set as the network takes them: (N, S, S, 3) uint8.
+
+    What cannot be decoded is passed over. Raises DataError if nothing is left.
+    """
+    found = list(islice(_decoded(data, preprocess), at_most))
+    if not found:
+        raise DataError(f"{data.images}: no image can be decoded; name others with --images")
+    return np.stack(found)
+
+
+def _decoded(data: DataConfig, preprocess: Preprocess) -> Iterator[np.ndarray]:
+    for shard in list_shards(data):
+        for image in read_shard(shard, data):
+            if isinstance(image, RawImage):
+                try:
+                    yield to_input(decode(image.data), preprocess)
+                except BadImage:
+                    continue

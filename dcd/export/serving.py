@@ -1,0 +1,111 @@
+"""Export the champion for a runtime: it is put in place once it has answered real images."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from dcd.config import DataConfig
+from dcd.errors import EncoderMismatch
+from dcd.export.champion import TrustedModel, read_inputs
+from dcd.export.formats import (
+    INPUT,
+    OUTPUT,
+    Answer,
+    Format,
+    open_format,
+    torch_answer,
+    write_format,
+)
+from dcd.store.local_files import published
+
+NOTE = "preprocessing.json"
+LEAST_AGREEMENT = 0.999  # of top-1 answers
+_BATCHES = (1, 32)  # the first image alone, then more: the batch's size is free
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an exported model answers beside torch: images, equal top-1, the largest difference.
+
+    largest_difference: between two logits of one image and class.
+    """
+
+    n_images: int
+    n_equal: int
+    largest_difference: float
+
+    @property
+    def share(self) -> float:
+        return self.n_equal / self.n_images
+
+
+def export_champion(
+    trusted: TrustedModel, to: Format, folder: Path, images: DataConfig, n_images: int
+) -> Agreement:
+    """Write the model and its note into `folder`, if it answers real images as torch does.
+
+    images: whose pictures both are asked about, n_images at most. Raises EncoderMismatch if less
+    than 99.9 % of the top-1 answers are equal; then nothing is written.
+    """
+    inputs = read_inputs(images, trusted.model.preprocess, n_images)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".exporting-") as scratch:
+        written = write_format(trusted.model, to, Path(scratch))
+        found = agreement(torch_answer(trusted.model), open_format(to, written), inputs)
+        if found.share < LEAST_AGREEMENT:
+            raise EncoderMismatch(
+                f"{to}: answers {found.n_equal} of {found.n_images} images as torch does, at least "
+                f"{LEAST_AGREEMENT:.1%} expected; the largest difference of two logits is "
+                f"{found.largest_difference:.3g}. Take another format"
+            )
+        for file in sorted(Path(scratch).iterdir()):
+            os.replace(file, folder / file.name)
+    note = json.dumps(_note(trusted, to, found), indent=2)
+    with published(str(folder / NOTE)) as file:
+        file.write(f"{note}\n".encode())
+    return found
+
+
+def agreement(one: Answer, other: Answer, inputs: np.ndarray) -> Agreement:
+    """Ask both about the inputs, (N, S, S, 3) uint8, one alone and then in batches."""
+    first, rest = _BATCHES
+    bounds = [0, first, *range(first + rest, len(inputs), rest), len(inputs)]
+    parts = [inputs[a:b] for a, b in pairwise(bounds) if a < b]
+    these = np.concatenate([one(part) for part in parts])
+    those = np.concatenate([other(part) for part in parts])
+    equal = these.argmax(axis=1) == those.argmax(axis=1)
+    return Agreement(len(inputs), int(equal.sum()), float(np.abs(these - those).max()))
+
+
+def _note(trusted: TrustedModel, to: Format, found: Agreement) -> dict[str, object]:
+    """What a server has to know."""
+    preprocess, champion = trusted.model.preprocess, trusted.champion
+    size = preprocess.input_size
+    return {
+        "format": to,
+        "run_id": champion.run_id,
+        "seed": champion.seed,
+        "input": {
+            "name": INPUT,
+            "dtype": "uint8",
+            "shape": ["N", size, size, 3],
+            "channels": "RGB",
+        },
+        "before": {
+            "resize_to": int(size / preprocess.crop_pct),
+            "crop_to": size,
+            "crop_mode": preprocess.crop_mode,
+            "interpolation": preprocess.interpolation,
+            "antialias": True,
+            "upright_by_exif": True,
+        },
+        "inside": {"mean": preprocess.mean, "std": preprocess.std},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": ["N", len(trusted.model.classes)]},
+        "classes": trusted.model.classes,
+        "checked": asdict(found),
+    }

@@ -1,0 +1,60 @@
+"""`dcd export`: the champion for a runtime, the picks for `datasets`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.cli.console import StoreUrl, explained
+
+app = typer.Typer(no_args_is_help=True, name="export", help="Models and picks for other tools.")
+
+
+@app.command()
+def champion(
+    to: Annotated[
+        Literal["onnx", "openvino", "torchscript"],
+        typer.Option(help="The runtime; onnx needs the extra of that name."),
+    ],
+    output: Annotated[Path | None, typer.Option(help="Folder; default: exported/FORMAT.")] = None,
+    store: StoreUrl = "store",
+    images: Annotated[
+        str | None, typer.Option(help="What to compare answers on; default: the run's test images.")
+    ] = None,
+    n_images: Annotated[int, typer.Option(min=1, help="At most so many of them.")] = 1000,
+) -> None:
+    """Write the champion for a serving runtime, checked by its answers on real images."""
+    from dcd.config import DataConfig
+    from dcd.export.champion import open_champion
+    from dcd.export.serving import NOTE, export_champion
+    from dcd.store.store_format import open_store
+
+    with explained():
+        trusted = open_champion(open_store(store))
+        folder = output or Path("exported") / to
+        data = trusted.test_images if images is None else DataConfig(images=images)
+        found = export_champion(trusted, to, folder, data, n_images)
+    typer.echo(f"Champion: {trusted.champion.run_id} (seed {trusted.champion.seed})")
+    typer.echo(
+        f"Top-1 equal to torch's on {found.n_equal} of {found.n_images} images, logits to within "
+        f"{found.largest_difference:.1g}"
+    )
+    typer.echo(f"Model: {folder}; what a server does before it: {folder / NOTE}")
+
+
+@app.command()
+def picks(
+    run: Annotated[
+        str | None, typer.Argument(help="Id of a finished run; default: the newest.", metavar="RUN")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("picks"),
+    store: StoreUrl = "store",
+) -> None:
+    """Write a run's picks, with their images, as a folder of Parquet that `datasets` loads."""
+    from dcd.export.picks import write_picks
+    from dcd.store.store_format import open_store
+
+    with explained():
+        written = write_picks(open_store(store), run, output)
+    typer.echo(f"{written.run_id}: {written.n_images:,} images of {len(written.labels)} labels")
+    typer.echo(f'Data set: {output}; load it with datasets.load_dataset("{output}")')
