@@ -40,7 +40,8 @@ def hub_server() -> Iterator[Hub]:
             if self.path == "/api/repos/create":
                 wanted = json.loads(body)
                 repo = f"{wanted['organization']}/{wanted['name']}"
-                hub.private.setdefault(repo, bool(wanted.get("private")))
+                is_private = wanted.get("private") or wanted.get("visibility") == "private"
+                hub.private.setdefault(repo, bool(is_private))
                 hub.files.setdefault(repo, {})
                 return self._answer(200, {"url": f"{hub.url}/{repo}", "id": repo, "name": repo})
             if "/preupload/" in self.path:
