@@ -33,8 +33,13 @@ class Candidates:
     doubt: LabelDoubt
 
     @property
+    def n_unfailing(self) -> int:
+        """Of the images before the failures."""
+        return self.n_train + len(self.agreement)
+
+    @property
     def failure_labels(self) -> list[str]:
-        return self.labels[self.n_train + len(self.agreement) :]
+        return self.labels[self.n_unfailing :]
 
     def weights(self, end: str, known: np.ndarray | None = None) -> np.ndarray:
         """(P + E,) of the added images; 0: the end is not trained on it.

@@ -11,13 +11,8 @@ import pyarrow.compute as pc
 from dcd.cells import methods
 from dcd.cells.methods import Method
 from dcd.cells.pool_views import PoolViews
-from dcd.cells.train import (
-    ObjectiveSelection,
-    TrainedModel,
-    TrainingData,
-    train_by_recipe,
-    train_on_features,
-)
+from dcd.cells.train import TrainedModel, TrainingData, train_on_features
+from dcd.cells.train_recipe import ObjectiveSelection, train_by_recipe
 from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
@@ -34,7 +29,7 @@ from dcd.training.data import Progress
 _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
-_RECIPE_FORMAT = 5
+_RECIPE_FORMAT = 6
 _SAVED_METHODS = ("none", "selected", "unreviewed")  # the last is `selected` of an earlier run
 
 # On the curve of `selected`, which the report shows, beside what decides.

@@ -5,16 +5,18 @@ images like test (val), of the error sample what it is worth on failures. An ima
 heads that saw neither it nor what it would have picked from the pool (Stone 1974, "Cross-validatory
 choice and assessment of statistical predictions", JRSS B 36:111). The fits are made in fewer
 dimensions, and the final ones start from there.
+
+Most of them saw no failure, and are what they were when new failures come: a caller may keep them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from dcd.cells.candidates import Candidates, training_set
-from dcd.cells.lines import ENDS
+from dcd.cells.lines import ENDS, WITHOUT_FAILURES
 from dcd.config import TrainingConfig
 from dcd.threads import one_blas_thread
 from dcd.training.head import LinearHead, Standardizer, class_indices, fit_standardizer
@@ -26,6 +28,10 @@ _FOLDS = {"few": 5, "many": 3}
 # Without the pool a head has little but train, and would be judged poorer than it is for what is
 # held out: more folds, while train is small enough to gain by them.
 _FOLDS_OF_SMALL_TRAIN = 10
+
+# What a fit is of, which tells it from others of the same train and pool, and the fit; gives the
+# fit's head, perhaps one that was kept.
+Keep = Callable[[str, Callable[[], LinearHead]], LinearHead]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +58,22 @@ class JudgedEnds:
     held_out: HeldOutLogits
 
 
+def fit_anew(_: str, fit: Callable[[], LinearHead]) -> LinearHead:
+    """Keep nothing."""
+    return fit()
+
+
 @one_blas_thread()
-def judge_ends(candidates: Candidates, config: TrainingConfig) -> JudgedEnds:
+def judge_ends(candidates: Candidates, config: TrainingConfig, keep: Keep = fit_anew) -> JudgedEnds:
     """Fit the ends in fewer dimensions, on everything and by cross-validation. Deterministic.
 
-    This is most of the recipe's work, and no objective changes it. Raises what `fit_head` raises.
+    This is most of the recipe's work, and no objective changes it. keep: asked for what saw no
+    failure. Raises what `fit_head` raises.
     """
     standardizer = fit_standardizer(candidates.features[: candidates.n_train])
-    compression = fit_compression(candidates.features, standardizer)
-    few = _Fewer(candidates, compression, config)
+    # Of train and pool, so that new failures do not move the space that all heads are fitted in.
+    compression = fit_compression(candidates.features[: candidates.n_unfailing], standardizer)
+    few = _Fewer(candidates, compression, config, keep)
     fitted = {end: few.cross_fit(end) for end in ENDS}
     judges = few.fold >= 0
     truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
@@ -105,13 +118,16 @@ class _CrossFitted:
 class _Fewer:
     """The candidates in fewer dimensions, and the heads that are fitted there."""
 
-    def __init__(self, candidates: Candidates, compression: Compression, config: TrainingConfig):
+    def __init__(
+        self, candidates: Candidates, compression: Compression, config: TrainingConfig, keep: Keep
+    ):
         self._of = candidates
         self._config = config
+        self._keep = keep
         self._features = compression.compress(candidates.features)
         dim = self._features.shape[1]
         self._as_they_are = Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
-        n_folds = _FOLDS["many" if len(candidates.features) > _MANY_ROWS else "few"]
+        n_folds = _FOLDS["many" if candidates.n_unfailing > _MANY_ROWS else "few"]
         self.fold = folds(candidates.labels[: candidates.n_train], n_folds)
         n_more = n_folds if candidates.n_train > _MANY_ROWS else _FOLDS_OF_SMALL_TRAIN
         self._fold_without_pool = folds(candidates.labels[: candidates.n_train], n_more)
@@ -123,7 +139,7 @@ class _Fewer:
         n_pool = len(self._of.agreement)
         if (weight[:n_pool] > 0).any():
             return self._cross_fit_with_pool(end)
-        return self._cross_fit_without_pool(end, has_failures=bool((weight > 0).any()))
+        return self._cross_fit_without_pool(end, has_failures=end not in WITHOUT_FAILURES)
 
     def _cross_fit_with_pool(self, end: str) -> _CrossFitted:
         """Hold out of train and of the failures at once: each fit is dear.
@@ -135,25 +151,26 @@ class _Fewer:
         logits = np.zeros((len(self._features), len(self._of.classes)), np.float32)
         held_out = np.concatenate([self.fold, np.full(n_pool, -1), self.failure_fold])
         for fold in range(held_out.max() + 1):
-            head = self._fit(end, self.fold != fold, self.failure_fold != fold, start)
+            kept, known = self.fold != fold, self.failure_fold != fold
+            head = self._fit(f"{end} without fold {fold}", end, kept, known, start)
             out = held_out == fold
             logits[out] = self._logits(head, out)
-        head = self._fit(end, *self._everything, start)
+        head = self._fit(end, end, *self._everything, start)
         return _CrossFitted(head, *self._parted(logits))
 
     def _cross_fit_without_pool(self, end: str, has_failures: bool) -> _CrossFitted:
         """Hold out of train and of the failures in turn: the fits are cheap."""
         all_train, all_failures = self._everything
-        head = self._fit(end, all_train, all_failures)
+        head = self._fit(end, end, all_train, all_failures)
         val, failures = self._parted(self._logits(head, slice(None)))
         of_train, of_failures = self._parted(self._features)
         for fold in range(self._fold_without_pool.max() + 1):
             out = self._fold_without_pool == fold
-            part = self._fit(end, ~out, all_failures)
+            part = self._fit(f"{end} without fold {fold}", end, ~out, all_failures)
             val[out] = of_train[out] @ part.weight.T + part.bias
         for fold in range(self.failure_fold.max(initial=-1) + 1) if has_failures else ():
             out = self.failure_fold == fold
-            part = self._fit(end, all_train, ~out)
+            part = self._fit(f"{end} without failures {fold}", end, all_train, ~out)
             failures[out] = of_failures[out] @ part.weight.T + part.bias
         return _CrossFitted(head, val, failures)
 
@@ -169,12 +186,21 @@ class _Fewer:
         return self._features[rows] @ head.weight.T + head.bias
 
     def _fit(
-        self, end: str, kept: np.ndarray, known: np.ndarray, start: LinearHead | None = None
+        self,
+        name: str,
+        end: str,
+        kept: np.ndarray,
+        known: np.ndarray,
+        start: LinearHead | None = None,
     ) -> LinearHead:
-        """kept: (N,) bool, of train. known: (E,) bool, of the failures."""
+        """name: of the fit. kept: (N,) bool, of train. known: (E,) bool, of the failures."""
         weight = self._of.weights(end, known)
-        data = training_set(self._of, self._features, weight, kept, self._config)
-        return fit_head(data, self._as_they_are, self._config, start, NEAR)
+
+        def fit() -> LinearHead:
+            data = training_set(self._of, self._features, weight, kept, self._config)
+            return fit_head(data, self._as_they_are, self._config, start, NEAR)
+
+        return self._keep(name, fit) if end in WITHOUT_FAILURES else fit()
 
     @cached_property
     def _of_pool_alone(self) -> LinearHead | None:
@@ -184,4 +210,5 @@ class _Fewer:
         n_classes, dim = len(self._of.classes), self._features.shape[1]
         flat = np.zeros((n_classes, dim), np.float32), np.zeros(n_classes, np.float32)
         nothing = np.zeros(self._of.n_train, bool), np.zeros(len(self.failure_fold), bool)
-        return self._fit("whole_pool", *nothing, LinearHead(self._of.classes, *flat))
+        flat_head = LinearHead(self._of.classes, *flat)
+        return self._fit("whole_pool without train", "whole_pool", *nothing, flat_head)

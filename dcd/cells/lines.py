@@ -11,6 +11,8 @@ from dcd.evaluation.choice import mixture_name
 
 BASELINES = ("none", "error_sample", "whole_pool", "filtered_pool")
 ENDS = (*BASELINES, "targeted")
+# Those that no failure has a part in: new failures leave them as they are.
+WITHOUT_FAILURES = ("none", "whole_pool", "filtered_pool")
 _ALPHAS = tuple(tenth / 10 for tenth in range(11))
 
 

@@ -12,13 +12,13 @@ no part in it, so the gate's tests stay what they are.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from dcd.cells.candidates import Candidates, training_set
-from dcd.cells.cross_fitting import HeldOutLogits, JudgedEnds
-from dcd.cells.lines import BASELINES, Line, Point, line_of, points
+from dcd.cells.cross_fitting import HeldOutLogits, JudgedEnds, Keep, fit_anew
+from dcd.cells.lines import BASELINES, WITHOUT_FAILURES, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Candidate, Choice, choose_model, margin_scale, margins, soft_right
 from dcd.training.head import LinearHead
@@ -55,14 +55,21 @@ class ChosenHead:
         return average_heads(self.heads, shares)
 
 
-def choose_head(ends: JudgedEnds, config: TrainingConfig, objective: Objective) -> ChosenHead:
-    """Judge the lines between the ends, choose, and fit the ends of the chosen line in full."""
+def choose_head(
+    ends: JudgedEnds, config: TrainingConfig, objective: Objective, keep: Keep = fit_anew
+) -> ChosenHead:
+    """Judge the lines between the ends, choose, and fit the ends of the chosen line in full.
+
+    keep: asked for what saw no failure.
+    """
     judged = judge_points(ends.held_out)
     choice = choose_model(judged, BASELINES, objective)
-    heads = {
-        end: fit_end(ends.candidates, end, ends.compression, config, ends.starts[end])
-        for end in line_of(points()[choice.index]).ends
-    }
+    heads = {}
+    for end in line_of(points()[choice.index]).ends:
+        fit = partial(
+            fit_end, ends.candidates, end, ends.compression, config, start=ends.starts[end]
+        )
+        heads[end] = keep(f"{end} in full", fit) if end in WITHOUT_FAILURES else fit()
     return ChosenHead(judged, choice, heads)
 
 

@@ -1,24 +1,18 @@
 """How a cell's model is trained: a head on cached features (whole networks: `networks`)."""
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.cells.candidates import Candidates
-from dcd.cells.cross_fitting import JudgedEnds, judge_ends
-from dcd.cells.recipe import choose_head
-from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Objective, Split, TrainingConfig
-from dcd.evaluation.choice import mixture_name
+from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
-from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.selection.reviewed import places_in_index, verified_picks
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
@@ -72,14 +66,6 @@ class TrainedModel:
     chosen: str = ""
 
 
-@dataclass(frozen=True)
-class ObjectiveSelection:
-    """A selection of the store by its id, and what a model of it is chosen for."""
-
-    id: str
-    objective: Objective
-
-
 def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:
     """The model that fails, as a classifier on the encoder's features: fitted to train alone."""
     features, labels = embedding_matrix(train), train["label"].to_pylist()
@@ -102,47 +88,10 @@ def train_on_features(
     else:
         fit = partial(fit_to_features, store, data, config)
         head = kept_head(store, _head_id(data, config), fit)
-    return _of_head(head, data, encoder)
+    return of_head(head, data, encoder)
 
 
-def train_by_recipe(
-    store: Store,
-    data: TrainingData,
-    encoder: EncoderConfig,
-    config: TrainingConfig,
-    selection: ObjectiveSelection,
-    shown: Sequence[Split] = (),
-) -> TrainedModel:
-    """Fit the heads of the recipe to features and take the one that the objective asks for.
-
-    data.picks: those of the selection. shown: splits that are put on the curve and decide nothing.
-    """
-    with _one_at_a_time:
-        ends = _ends_of(_RecipeData(store, data, config, selection.id))
-    recipe = choose_head(ends, config, selection.objective)
-    shown = [split for split in shown if split in data.tables]
-    features = {split: embedding_matrix(data.tables[split]) for split in shown}
-    truth = {split: np.array(data.tables[split]["label"].to_pylist()) for split in shown}
-    judged = {model.name: model for model in recipe.judged}
-    curve = []
-    for alpha in recipe.line.alphas:
-        model = judged[mixture_name(recipe.line.at(alpha))]
-        head = recipe.head_at(model.shares)
-        accuracy = {"val": float(model.val.mean()), "error_sample": float(model.failures.mean())}
-        for split in shown:
-            right = np.array(predict(head, features[split]).labels) == truth[split]
-            accuracy[split] = float(right.mean())
-        curve.append(CurvePoint(alpha, accuracy))
-    return replace(
-        _of_head(recipe.head, data, encoder),
-        alpha=recipe.point.alpha,
-        curve=tuple(curve),
-        line=recipe.line.names,
-        chosen=recipe.choice.reason,
-    )
-
-
-def _of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
+def of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
     def save(directory: Path) -> None:
         from dcd.encoders.network import load_network, preprocess_of
         from dcd.training.saved_models import save_model, with_head
@@ -156,78 +105,6 @@ def _of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> Tr
         if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save)
-
-
-@dataclass(frozen=True)
-class _RecipeData:
-    """What the ends of a recipe depend on; equal where that is, whichever model is asked for."""
-
-    store: Store = field(compare=False)
-    data: TrainingData = field(compare=False)
-    config: TrainingConfig
-    selection_id: str
-    id: str = ""
-
-    def __post_init__(self) -> None:
-        splits = sorted([split, info.id] for split, info in self.data.splits.items())
-        picks = keys.table_digest(self.data.picks)
-        key = keys.digest(self.store.url, self.data.index.index_id, splits, picks)
-        object.__setattr__(self, "id", key)
-
-
-_one_at_a_time = threading.Lock()  # cells of one run want the same
-
-
-@lru_cache(maxsize=1)
-def _ends_of(of: _RecipeData) -> JudgedEnds:
-    """Held for the next objective: models that differ in nothing else share nearly all work."""
-    return judge_ends(_candidates(of), of.config)
-
-
-def _candidates(of: _RecipeData) -> Candidates:
-    """What the ends of the recipe are trained on, out of the picks of a selection."""
-    store, data = of.store, of.data
-    train = data.tables["train"]
-    from_pool, from_errors = by_source(data.picks)
-    picked = _picked_features(store, data)
-    rows = [train, *(in_order_of(picks, table) for picks, table in picked)]
-    labels = train["label"].to_pylist()
-    weight = []
-    for picks, _ in picked:
-        labels += picks["label"].to_pylist()
-        weight.append(picks["weight"].to_numpy())
-    known = pool_agreement(store, data.index)
-    at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())
-    agreement = known["label_agreement"].take(at).combine_chunks().fill_null(0.0)
-    agreement = agreement.to_numpy(zero_copy_only=False)
-    return Candidates(
-        features=stacked_vectors(rows),
-        labels=labels,
-        classes=data.classes,
-        n_train=train.num_rows,
-        agreement=np.where(verified_picks(from_pool, data.reviewed), 1, agreement),
-        added_weight=np.concatenate([np.zeros(0), *weight]),
-        asked=_asked(store, of.selection_id, from_pool, from_errors),
-        unasked_weight=_unasked_weight(store, of.selection_id),
-        doubt=joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, of.config)]),
-    )
-
-
-def _asked(store: Store, selection_id: str, from_pool: pa.Table, failures: pa.Table) -> np.ndarray:
-    """(A, 2): places of a pool image among the picks and of a failure that it was picked for."""
-    neighbors = store.read_table(keys.selection_neighbors(selection_id))
-    kept = neighbors.filter(neighbors["kept"])
-    pool = pc.index_in(kept["image_id"], value_set=from_pool["image_id"].combine_chunks())
-    failure = pc.index_in(kept["error_image_id"], value_set=failures["image_id"].combine_chunks())
-    pairs = np.stack([at.fill_null(-1).to_numpy() for at in (pool, failure)], axis=1)
-    return pairs[(pairs >= 0).all(axis=1)].astype(np.int64)
-
-
-def _unasked_weight(store: Store, selection_id: str) -> float:
-    """What a pick weighs that no failure asks for: as the general sample, where there is one."""
-    picks = store.read_table(keys.selection_picks(selection_id), ["role", "weight"])
-    general = picks["weight"].filter(pc.equal(picks["role"], "general"))
-    return float(general[0].as_py()) if len(general) else 0.0
 
 
 def _head_id(data: TrainingData, config: TrainingConfig) -> str:
@@ -247,7 +124,7 @@ def fit_to_features(store: Store, data: TrainingData, config: TrainingConfig) ->
     train = data.tables["train"]
     rows, labels = [train], train["label"].to_pylist()
     added_weight = [np.zeros(0)]
-    for picks, table in _picked_features(store, data):
+    for picks, table in picked_features(store, data):
         rows.append(in_order_of(picks, table))
         labels += picks["label"].to_pylist()
         added_weight.append(picks["weight"].to_numpy())
@@ -279,7 +156,7 @@ def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelD
     return doubt.take(np.concatenate([place, rest]))
 
 
-def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
+def picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
     """(picks, features that hold them) by source."""
     from_pool, from_errors = by_source(data.picks)
     found = []

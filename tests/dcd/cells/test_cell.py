@@ -280,6 +280,18 @@ def test_a_recipe_leaves_its_line_its_reason_and_a_model(case: CellCase):
     assert "model.safetensors" in files_of(case, cell)
 
 
+def test_heads_that_saw_no_failure_are_kept_and_change_nothing(case: CellCase):
+    plan = case.plan("selected")
+    first = run_cell(case.store, plan)
+    expected = case.store.read_table(keys.cell_predictions(first.id))
+    heads = {found.key for found in case.store.objects_under("heads")}
+    case.store.delete(keys.cell_predictions(first.id))
+    again = run_cell(case.store, plan)
+    assert not again.reused
+    assert {found.key for found in case.store.objects_under("heads")} == heads
+    assert case.store.read_table(keys.cell_predictions(again.id)).equals(expected)
+
+
 def test_objectives_share_picks_but_not_cells(case: CellCase):
     plan = case.plan("selected")
     other = replace(plan, method=replace(plan.method, objective="both"))

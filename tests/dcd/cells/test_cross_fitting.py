@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 
 from dcd.cells.candidates import Candidates
 from dcd.cells.cross_fitting import failure_folds, folds, judge_ends
+from dcd.cells.lines import ENDS
 from dcd.config import TrainingConfig
+from dcd.training.head import LinearHead
 from dcd.training.losses import LabelDoubt
 from tests.dcd.cells.recipe_case import CLASSES, recipe_candidates
 
@@ -70,3 +73,41 @@ def test_none_is_judged_by_heads_of_nearly_all_of_train(candidates: Candidates):
     true = (fresh @ head.weight.T + head.bias).argmax(axis=1) == np.arange(4000) % 2
     judged = ends.held_out.val["none"].argmax(axis=1) == ends.held_out.val_truth
     assert abs(judged.mean() - true.mean()) < 0.1
+
+
+def test_what_saw_no_failure_is_kept_and_the_same_to_the_bit_when_failures_come(
+    candidates: Candidates,
+):
+    n_known = 10
+    fewer = replace(
+        candidates,
+        features=candidates.features[:-n_known],
+        labels=candidates.labels[:-n_known],
+        added_weight=candidates.added_weight[:-n_known],
+        asked=candidates.asked[candidates.asked[:, 1] < n_known],
+        doubt=candidates.doubt.take(np.arange(len(candidates.labels) - n_known)),
+    )
+    kept: dict[str, LinearHead] = {}
+    fitted: list[str] = []
+
+    def keep(name: str, fit: Callable[[], LinearHead]) -> LinearHead:
+        if name not in kept:
+            fitted.append(name)
+            kept[name] = fit()
+        return kept[name]
+
+    config = TrainingConfig()
+    judge_ends(fewer, config, keep)
+    assert {name.partition(" without ")[0] for name in fitted} == {
+        "none",
+        "whole_pool",
+        "filtered_pool",
+    }
+    fitted.clear()
+    found, expected = judge_ends(candidates, config, keep), judge_ends(candidates, config)
+    assert fitted == []
+    for end in ENDS:
+        np.testing.assert_array_equal(found.starts[end].weight, expected.starts[end].weight)
+        for of in ("val", "failures"):
+            one, other = (getattr(ends.held_out, of)[end] for ends in (found, expected))
+            np.testing.assert_array_equal(one, other)
