@@ -33,7 +33,7 @@ from flows.cli.console import (
     prefect_server,
 )
 from flows.cli.export import files, publish
-from flows.cli.setup import init
+from flows.cli.setup import doctor, init
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig
@@ -66,6 +66,7 @@ app.command()(select.select)
 app.command()(select.neighbors)
 app.command()(select.exif)
 app.command()(init.init)
+app.command()(doctor.doctor)
 app.command()(deploy.up)
 app.command()(deploy.down)
 app.command()(deploy.deploy)

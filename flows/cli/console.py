@@ -38,6 +38,11 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
+def complain(message: object) -> None:
+    """Say what is wrong, in red on a terminal unless NO_COLOR is set."""
+    plain_console(stderr=True).print(str(message), style="red", soft_wrap=True)
+
+
 def configure_prefect(verbose: bool) -> None:
     """Set Prefect up for a run without a server; what the user has set stays."""
     settings = {
@@ -91,10 +96,10 @@ def explained() -> Iterator[None]:
         yield
     except ConfigError as error:
         for problem in error.problems:
-            typer.secho(problem, err=True, fg="red")
+            complain(problem)
         raise typer.Exit(EXIT_BAD_CONFIG) from None
     except DCDError as error:
-        typer.secho(f"{type(error).__name__}: {error}", err=True, fg="red")
+        complain(f"{type(error).__name__}: {error}")
         raise typer.Exit(EXIT_FAILED) from None
     except OSError as error:  # files beside the store: temporary ones, results that users ask for
         from dcd.store.errors import no_room
@@ -103,7 +108,7 @@ def explained() -> Iterator[None]:
         if full is None:
             raise
         place = error.filename2 or error.filename or f"the temporary folder {gettempdir()}"
-        typer.secho(f"{place}: {full}", err=True, fg="red")
+        complain(f"{place}: {full}")
         raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -113,7 +118,9 @@ def check(config: "RunConfig") -> None:
 
     findings = examine(config)
     for note in findings.notes:
-        typer.secho(f"{note.place}: note: {note.message}", err=True, fg="yellow")
+        plain_console(stderr=True).print(
+            f"{note.place}: note: {note.message}", style="yellow", soft_wrap=True
+        )
     refuse(findings.problems)
 
 

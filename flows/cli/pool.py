@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcd.errors import ConfigError, DCDError
-from flows.cli.console import EXIT_FAILED, ConfigPath, JsonPath, Verbose, explained, prefect_server
+from flows.cli.console import (
+    EXIT_FAILED,
+    ConfigPath,
+    JsonPath,
+    Verbose,
+    complain,
+    explained,
+    prefect_server,
+)
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.config import EmbedConfig
@@ -98,7 +106,7 @@ def verify(
             store, source_id, encoder_id, source_of(loaded.pool).data if sources else None
         )
     for fault in found.faults:
-        typer.secho(f"{fault.shard}: {fault.message}", err=True, fg="red")
+        complain(f"{fault.shard}: {fault.message}")
     typer.echo(
         f"{source_id} by {encoder_id}: {found.n_checked:,} of {found.n_shards:,} shards checked, "
         f"{found.n_images:,} images; {len(found.faults):,} faults"

@@ -19,6 +19,8 @@ from dcd.evaluation.summary import MethodSummary, Score
 from flows.cli.console import plain_console
 from tasks import progress
 
+_NAME_WIDTH = 15  # of the longest built-in name
+
 
 class Bars:
     """A progress listener that draws one bar a stage. Use as a context manager."""
@@ -75,7 +77,9 @@ def live_bars(verbose: bool) -> Iterator[None]:
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
     """Make the comparison's table: per cent, mean over seeds ± standard deviation."""
     table = Table(title="Accuracy in %, mean over seeds (95 % interval)", title_justify="left")
-    table.add_column("added to train", no_wrap=True)
+    # A name may be broken, where nothing else fits, and is never cut.
+    widest = max((len(row.method) for row in rows), default=0)
+    table.add_column("added to train", overflow="fold", min_width=min(widest, _NAME_WIDTH))
     # Two lines a heading where that keeps a terminal of 80 columns from cutting the names.
     for heading in ("debug_heldout", "test", "right\nlabels", "images\nadded"):
         table.add_column(heading, justify="right")

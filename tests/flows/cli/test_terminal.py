@@ -24,3 +24,13 @@ def test_no_name_is_cut_on_a_terminal_of_80_columns():
         row = next(line for line in printed.splitlines() if f" {method} " in line)
         assert row.count("83.0 (78.1–88.0)") == 2
         assert "48,100" in row
+
+
+def test_a_long_name_of_a_users_selection_is_broken_and_not_cut():
+    score = Score(Interval(1, 1, 1), None, None)
+    name = "nearest_twenty_of_the_paper_with_agreement"
+    row = MethodSummary(name, "baseline", 3, score, score, 48_100, 0.99)
+    out = io.StringIO()
+    Console(file=out, width=80).print(summary_table((row,)))
+    cells = [line.split("│")[1].strip() for line in out.getvalue().splitlines() if "│" in line]
+    assert "".join(cells) == name

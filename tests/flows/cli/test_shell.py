@@ -1,0 +1,95 @@
+"""What a shell sees: colours, exit codes, completion; in processes of their own."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+_DCD = (sys.executable, "-c", "from flows.cli.app import main; main()")
+_ESCAPE = "\x1b["
+
+
+def environ(**settings):
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **settings}
+
+
+def on_a_terminal(*command, **settings):
+    """What a command writes to standard error where that is a terminal, and its exit code."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*_DCD, *command], stderr=slave, stdout=subprocess.PIPE, env=environ(**settings)
+    ) as process:
+        os.close(slave)
+        written = b""
+        try:
+            while data := os.read(master, 4096):
+                written += data
+        except OSError:  # the other end is closed
+            pass
+        process.wait(timeout=120)
+    os.close(master)
+    return written.decode(), process.returncode
+
+
+@pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_errors_are_red_on_a_terminal_unless_no_color_is_set(settings, coloured):
+    written, code = on_a_terminal("validate", "nowhere.yaml", **settings)
+    assert code == 2
+    assert "nowhere.yaml: cannot be read" in written
+    assert (_ESCAPE in written) == coloured
+
+
+def test_a_message_in_a_pipe_is_one_line_without_colour(tmp_path):
+    config = tmp_path / ("a-long-name-" * 12 + ".yaml")
+    done = subprocess.run(
+        [*_DCD, "validate", str(config)], capture_output=True, text=True, env=environ(), check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert str(config) in done.stderr
+    assert _ESCAPE not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("--help",), 0),
+        (("run",), 2),  # an argument is missing
+        (("validate", "nowhere.yaml"), 2),
+        (("export", "picks", "--store", "empty"), 1),
+    ],
+)
+def test_exit_codes_are_those_of_the_table(command, code, tmp_path):
+    done = subprocess.run(
+        [*_DCD, *command], capture_output=True, cwd=tmp_path, env=environ(), check=False
+    )
+    assert done.returncode == code, done.stderr
+    table = (ROOT / "docs/terminal.md").read_text("utf-8")
+    assert re.search(rf"^\| {code} \|", table, flags=re.M)
+
+
+@pytest.mark.parametrize(
+    ("shell", "settings"),
+    [
+        ("bash", {"COMP_WORDS": "dcd ex", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "dcd ex"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "dcd ex", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_commands_are_completed(shell, settings):
+    done = subprocess.run(
+        _DCD,
+        capture_output=True,
+        text=True,
+        env=environ(_DCD_COMPLETE=f"complete_{shell}", **settings),
+        check=True,
+    )
+    assert "export" in done.stdout
+    assert "exif" in done.stdout
+    assert "rollback" not in done.stdout
