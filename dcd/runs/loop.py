@@ -1,0 +1,138 @@
+"""Run the loop of `debug-model` without Prefect: the same functions, one after the other.
+
+For a notebook, a test, or a machine where no server may run. Nothing is retried, and one shard is
+embedded after the other; results are the same objects under the same keys as those of `dcd run`.
+"""
+
+from functools import partial
+
+from dcd.cells.cell import CellPlan, parts_of, run_cell
+from dcd.cells.methods import UNREVIEWED, methods
+from dcd.config import SPLITS, RunConfig, Split
+from dcd.embeddings.embed import embed_shard
+from dcd.encoders.encoder import load_encoder
+from dcd.failures import registry
+from dcd.failures.modes import name_modes
+from dcd.index.build import cluster_pool
+from dcd.index.info import IndexInfo
+from dcd.runs.run import Evidence, RunInfo, write_run
+from dcd.selection.reviewed import match_reviews
+from dcd.selection.select import SelectionInfo, select
+from dcd.sources.records import Shard
+from dcd.sources.source import list_source, source_of, sources
+from dcd.splits.split import SplitInfo, add_failures, gather_split
+from dcd.store import Store
+from dcd.store.healing import Mended, healed
+
+
+def run(config: RunConfig) -> RunInfo:
+    """Embed, index, select, train, judge and report; what the store has already is not done again.
+
+    What is found damaged is made again. Raises DCDError with what to do.
+    """
+    return healed(Store(config.store), partial(_stages, config))
+
+
+def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
+    store = Store(config.store)
+    encoder_id = load_encoder(config.encoder).encoder_id
+    wanted = sources(config)
+    if config.failures and registry.check_batches(store):
+        wanted.append(registry.registry_source(config.store))
+    shards: dict[str, list[Shard]] = {}
+    rejected: list[tuple[str, str]] = []
+    for source in wanted:
+        shards[source.id] = list_source(store, source)
+        for shard in shards[source.id]:
+            stats = embed_shard(store, source, shard, config.encoder, encoder_id).stats
+            rejected += [(source.id, shard.name)] if stats.n_rejected else []
+    pool = source_of(config.pool)
+    index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool, config.index)
+    splits = {seed: _gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
+    plans, selected = [], {}
+    reviewed = match_reviews(store, index)
+    for seed in config.seeds:
+        selections: dict[str, SelectionInfo] = {
+            method.name: select(
+                store,
+                pool,
+                index,
+                splits[seed],
+                method.selection,
+                reviewed if method.reviewed else None,
+            )
+            for method in methods(config, has_reviews=reviewed is not None)
+            if method.selection is not None
+        }
+        selected[seed] = selections["selected"]
+        if seed == config.seeds[0]:
+            unreviewed = selections.get(UNREVIEWED)
+        plans += _planned(config, seed, index, splits[seed], selections)
+    run_info = write_run(
+        store,
+        config,
+        Evidence(
+            pool=pool,
+            encoder_id=encoder_id,
+            index=index,
+            shards=tuple(shards[pool.id]),
+            rejects=tuple(rejected),
+            splits=splits,
+            selections=selected,
+            cells=tuple(run_cell(store, plan) for plan in plans),
+            stages=(),
+            parts=parts_of(plans),
+            mended=tuple(one.why for one in mended),
+            reviewed=reviewed,
+            unreviewed=unreviewed,
+        ),
+    )
+    if registry.SOURCE_ID in shards:
+        covered = [shard.name for shard in shards[registry.SOURCE_ID]]
+        registry.mark_covered(store, config.name, run_info.run_id, covered)
+    return run_info
+
+
+def _gathered(
+    store: Store, config: RunConfig, seed: int, encoder_id: str, shards: dict[str, list[Shard]]
+) -> dict[Split, SplitInfo]:
+    by_images = {source.data.images: source for source in sources(config)}
+    found: dict[Split, SplitInfo] = {}
+    for split in SPLITS:
+        data = config.dataset(split, seed)
+        if data is not None:
+            source = by_images[data.images]
+            found[split] = gather_split(store, split, source, encoder_id, shards[source.id], data)
+    if registry.SOURCE_ID in shards:
+        found["error_sample"] = add_failures(
+            store,
+            found.get("error_sample"),
+            registry.registry_source(config.store),
+            encoder_id,
+            shards[registry.SOURCE_ID],
+            registry.corrections_of_failures(store),
+        )
+    return name_modes(store, found)
+
+
+def _planned(
+    config: RunConfig,
+    seed: int,
+    index: IndexInfo,
+    splits: dict[Split, SplitInfo],
+    selections: dict[str, SelectionInfo],
+) -> list[CellPlan]:
+    return [
+        CellPlan(
+            method=method,
+            seed=seed,
+            pool=source_of(config.pool),
+            index=index,
+            splits=splits,
+            selection=selections.get(method.name, selections[config.compare.draw_like]),
+            encoder=config.encoder,
+            training=config.training,
+            compare=config.compare,
+        )
+        for method in methods(config, has_reviews=UNREVIEWED in selections)
+    ]
