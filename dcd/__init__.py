@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dcd.encoders.encoder import load_encoder as load_encoder
     from dcd.export.hub import write_hub_folder as write_hub_folder
     from dcd.export.picks import write_picks as write_picks
-    from dcd.gate.champions import current as champion
+    from dcd.gate.champions import current as champion  # noqa: F401
     from dcd.runs.finished import list_runs as list_runs
     from dcd.runs.loop import run as run
     from dcd.runs.tables import read_table as read_table

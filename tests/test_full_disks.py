@@ -9,9 +9,9 @@ import pytest
 
 from dcd.config import RunConfig, load_config
 from dcd.errors import StoreError
+from dcd.runs import loop
 from dcd.store import Store
 from dcd.store.verify import verify
-from tests import loop
 from tests.case import write_case
 from tests.small_disk import fill, litter, remount, small_disk
 from tests.test_healing import VIEWS, forget, views

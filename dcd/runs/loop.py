@@ -48,7 +48,7 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             rejected += [(source.id, shard.name)] if stats.n_rejected else []
     pool = source_of(config.pool)
     index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool, config.index)
-    splits = {seed: _gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
+    splits = {seed: gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
     plans, selected = [], {}
     reviewed = match_reviews(store, index)
     for seed in config.seeds:
@@ -67,7 +67,7 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
         selected[seed] = selections["selected"]
         if seed == config.seeds[0]:
             unreviewed = selections.get(UNREVIEWED)
-        plans += _planned(config, seed, index, splits[seed], selections)
+        plans += planned(config, seed, index, splits[seed], selections)
     run_info = write_run(
         store,
         config,
@@ -93,9 +93,10 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     return run_info
 
 
-def _gathered(
+def gathered(
     store: Store, config: RunConfig, seed: int, encoder_id: str, shards: dict[str, list[Shard]]
 ) -> dict[Split, SplitInfo]:
+    """Gather the splits of a seed, registered failures among them, with their modes named."""
     by_images = {source.data.images: source for source in sources(config)}
     found: dict[Split, SplitInfo] = {}
     for split in SPLITS:
@@ -115,13 +116,14 @@ def _gathered(
     return name_modes(store, found)
 
 
-def _planned(
+def planned(
     config: RunConfig,
     seed: int,
     index: IndexInfo,
     splits: dict[Split, SplitInfo],
     selections: dict[str, SelectionInfo],
 ) -> list[CellPlan]:
+    """Plan the cells of a seed, in the order of the table."""
     return [
         CellPlan(
             method=method,
