@@ -26,6 +26,7 @@ from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.sources.source import Source
 from dcd.store import Store, keys
+from dcd.store.forgotten import LOOK, REASON, forgotten_marks, mark_of
 from dcd.store.requests import (
     METADATA_MISSED,
     METADATA_READ,
@@ -194,12 +195,15 @@ def _reads_as_now(store: Store, key: str, shard: Shard, found: Mapping[str, str]
 
 
 def shard_requests(n_bytes: int | None, is_there: bool) -> Requests:
-    """Count what one shard costs the store: `published` and, unless n_bytes is None, `publish`.
+    """Count what one shard costs the store: `published` and, unless n_bytes is None, a look at
+    what was forgotten and `publish`.
 
     n_bytes: of the embeddings. is_there: whether embeddings lie under its key, stale ones too.
     """
     looked = METADATA_READ if is_there else METADATA_MISSED
-    return looked if n_bytes is None else looked + writing_requests(0) + writing_requests(n_bytes)
+    if n_bytes is None:
+        return looked
+    return looked + LOOK + writing_requests(0) + writing_requests(n_bytes)
 
 
 def published_of(
@@ -332,6 +336,7 @@ def embed_shard(
     if done is not None:
         return ShardOutcome(done, reused=True)
     encoder = load_encoder(config)
+    marks = forgotten_marks(store)
     n_bytes = 0
     passed_over = PassedOver()
     ways: Counter[tuple[str, str]] = Counter()
@@ -343,6 +348,9 @@ def embed_shard(
                 n_bytes += len(image.data)
                 if image.spelling is not None and image.weak_label is not None:
                     ways[image.spelling, image.weak_label] += 1
+                if marks and mark_of(schemas.content_hash(image.data)) in marks:
+                    yield forgotten_reject()
+                    continue
             yield image
 
     embedded = embed_images(shard.name, counted(), encoder, on_images)
@@ -353,6 +361,11 @@ def embed_shard(
     if respelled:
         log.warning("%s: %s", shard.uri, respelled_words(ways.total(), respelled))
     return ShardOutcome(stats, False, n_bytes, ways.total(), respelled)
+
+
+def forgotten_reject() -> Reject:
+    """Return what stands in the place of a picture that was forgotten: no name of it."""
+    return Reject("forgotten", "read", REASON)
 
 
 def respelled_words(n_images: int, ways: Iterable[Respelled]) -> str:

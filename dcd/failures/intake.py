@@ -31,6 +31,7 @@ from dcd.sources.shards import read_shard
 from dcd.store import Store, keys
 from dcd.store.errors import explained
 from dcd.store.filesystems import Location, locate
+from dcd.store.forgotten import REASON, mark_of
 from dcd.tables import schemas
 from dcd.tables.labels import clean_id, shown_name
 
@@ -199,6 +200,8 @@ def _check(
     hashed = schemas.content_hash(image.data)
     if found_in.get(hashed) == file.version:
         return None  # an earlier look ended before it could write its receipt
+    if known.forgotten and mark_of(hashed) in known.forgotten:
+        return Reject(image.image_id, "known", REASON)
     label = image.weak_label
     if label is None:
         reason = "no label; put it into a folder that is named like its label"

@@ -16,6 +16,7 @@ from dcd.sources.shards import read_shard
 from dcd.sources.source import Source, sources
 from dcd.splits.label_table import read_labels
 from dcd.store import Store, keys
+from dcd.store.forgotten import forgotten_marks
 from dcd.tables import schemas
 
 _SHARDS_AT_ONCE = 8
@@ -24,10 +25,14 @@ _FORMAT = str(CODE_FORMAT)  # of ids and labels, as embeddings hold them
 
 @dataclass(frozen=True, eq=False)
 class KnownContent:
-    """labels: those of train. split_of: the split of every labelled image, by content hash."""
+    """labels: those of train. split_of: the split of every labelled image, by content hash.
+
+    forgotten: marks of pictures that must not come again (`dcd.store.forgotten`).
+    """
 
     labels: frozenset[str]
     split_of: Mapping[bytes, Split]
+    forgotten: frozenset[str] = frozenset()
 
 
 def known_content(store: Store, config: RunConfig) -> KnownContent:
@@ -53,7 +58,7 @@ def known_content(store: Store, config: RunConfig) -> KnownContent:
             labels.update(label for label in found.to_pylist() if label is not None)
         for content_hash in rows["content_hash"].to_pylist():
             split_of.setdefault(content_hash, split)
-    return KnownContent(frozenset(labels), split_of)
+    return KnownContent(frozenset(labels), split_of, forgotten_marks(store))
 
 
 def _views(config: RunConfig) -> Iterator[tuple[Split, DataConfig]]:

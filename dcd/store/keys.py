@@ -44,6 +44,10 @@ RECEIPTS_VIEW = "failures/receipts.parquet"
 REVIEW_BATCHES = "reviews/batches"
 REVIEWS_VIEW = "reviews/decisions.parquet"
 
+# Pictures that must never come again: marks that say nothing of them.
+FORGOTTEN = "forgotten"
+FORGOTTEN_MARKS = "forgotten/marks.parquet"
+
 CHAMPION = "champion.json"
 STORE_FORMAT = "store.json"  # which format the store has
 MODEL_WEIGHTS = "model.safetensors"

@@ -19,6 +19,7 @@ _KEPT = (
     f"{keys.FAILURE_RECEIPTS}/*",
     f"{keys.covered_failures()}/*",
     f"{keys.REVIEW_BATCHES}/*",
+    keys.FORGOTTEN_MARKS,
     f"{keys.CHAMPION_CHANGES}/*",
     keys.CHAMPION,
 )

@@ -16,7 +16,7 @@ from dcd.store.requests import REQUESTS_AT_ONCE
 
 _KEPT_BELOW = (
     *(keys.FAILURE_BATCHES, keys.FAILURE_RECEIPTS, keys.covered_failures()),
-    *(keys.REVIEW_BATCHES, keys.CHAMPION_CHANGES),
+    *(keys.REVIEW_BATCHES, keys.FORGOTTEN, keys.CHAMPION_CHANGES),
 )
 _UNCHECKED = (f"{keys.FAILURES_INBOX}/", f"{keys.DAMAGED}/", f"{keys.PROBES}/")
 

@@ -73,6 +73,7 @@ app.command()(deploy.deploy)
 app.add_typer(cache.app, name="cache")
 app.command()(serve.serve)
 app.add_typer(serve.review_app, name="review")
+app.command()(store.forget)
 app.add_typer(store.app, name="store")
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -196,3 +197,38 @@ def _prune_table(found: "Pruning") -> Table:
 
 def _size(parts: "Sequence[Part]") -> str:
     return decimal(sum(part.n_bytes for part in parts))
+
+
+def forget(
+    pictures: Annotated[
+        list[str], typer.Argument(help="Image ids, picture files, or contents in hex.")
+    ],
+    store: StoreUrl = "store",
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Do it; without this it is only shown.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="A JSON file for the one who asked; names no picture.")
+    ] = None,
+) -> None:
+    """Take pictures out of all that the store derived, mark models that saw them, block them."""
+    from dcd.runs.forgetting import as_json, find_pictures, plan_forgetting
+    from dcd.runs.forgetting import forget as do
+    from dcd.store.store_format import open_for_writing, open_store
+
+    with explained():
+        opened = open_for_writing(store) if delete else open_store(store)
+        planned = plan_forgetting(opened, find_pictures(opened, pictures))
+        if delete:
+            do(opened, planned)
+    for holder in planned.holders:
+        typer.echo(f"{holder.key} {holder.fate}" + (f" ({holder.n_rows})" * bool(holder.n_rows)))
+    for run in planned.runs:
+        typer.echo(f"run {run}: its models saw them, or were judged by them")
+    if planned.pictures.n_shared:
+        typer.echo(f"{planned.pictures.n_shared} of their ids name other pictures too")
+    done = "Done, and blocked for the future." if delete else "Nothing was changed: give --delete."
+    typer.echo(f"{len(planned.pictures.contents)} pictures, {len(planned.holders)} objects. {done}")
+    typer.echo("Your own files, and the inbox, are yours to delete.")
+    if report is not None:
+        report.write_text(as_json(planned) + "\n", encoding="utf-8")
