@@ -9,6 +9,14 @@ from moto.server import ThreadedMotoServer
 from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    """Encoders are loaded anew: a test that wants them kept names a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCD_CACHE", "")
+        yield
+
+
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     server = ThreadedMotoServer(port=0, verbose=False)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
+from dcd.encoders.kept import kept_folder
 from dcd.index.info import IndexInfo
 from dcd.index.read import vectors_of
 from dcd.label_noise.doubt import doubt_of_picks
@@ -21,10 +22,10 @@ from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
 from dcd.training.data import CurvePoint, TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, loss_weights
-from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import Predictions, predict
 from dcd.training.robust_head import fit_head
+from dcd.training.saved_heads import keep_model, kept_head, save_from_kept
 
 # Raised whenever the same images would give another head.
 _HEAD_FORMAT = 1
@@ -93,11 +94,16 @@ def train_on_features(
 
 def of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
     def save(directory: Path) -> None:
+        kept = kept_folder(encoder)
+        if kept is not None and save_from_kept(directory, kept, head):
+            return
         from dcd.encoders.network import load_network, preprocess_of
         from dcd.training.saved_models import save_model, with_head
 
         network = with_head(load_network(encoder), head)
         save_model(directory, network, data.classes, preprocess_of(encoder), encoder.model)
+        if kept is not None:
+            keep_model(kept, directory)
 
     found: dict[Split, Predictions] = {
         split: predict(head, embedding_matrix(table))

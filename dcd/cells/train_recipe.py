@@ -29,9 +29,9 @@ from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
 from dcd.training.data import CurvePoint
 from dcd.training.head import LinearHead
-from dcd.training.kept_heads import kept_head
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import predict
+from dcd.training.saved_heads import kept_head
 
 # Raised whenever the same images would give other heads.
 _KEPT_FORMAT = 1

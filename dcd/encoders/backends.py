@@ -5,18 +5,23 @@ All take uint8 images as they come from the resize and normalise them inside the
 """
 
 import os
-import threading
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from dcd.config import EncoderConfig
 from dcd.encoders import torch_backend
-from dcd.encoders.precision import Embed, Precision, Runtime, fastest_within_tolerance
+from dcd.encoders.precision import (
+    Embed,
+    Precision,
+    Runtime,
+    compiled_when_used,
+    fastest_within_tolerance,
+)
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
 from dcd.threads import cores
@@ -63,15 +68,22 @@ def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:
     return batch_size
 
 
-def build(
-    network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
-) -> tuple[Runtime, Embed]:
+@dataclass(frozen=True)
+class Built:
+    """A network that can embed. save: writes its graph to a path; None where it has none."""
+
+    runtime: Runtime
+    embed: Embed
+    save: Callable[[Path], None] | None
+
+
+def build(network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Built:
     """Make an `Embed` of a headless network, compiled when the first batch comes.
 
     A precision of "auto" is settled here, by a measurement on a few images; see
     `dcd.encoders.precision`.
     """
-    compile_for = _compiler(network, preprocess, runtime, batch_size)
+    compile_for, save = _compiler(network, preprocess, runtime, batch_size)
     if runtime.precision == "auto":
         precision = fastest_within_tolerance(
             compile_for if runtime.backend == "openvino" else _eager(network, preprocess, runtime),
@@ -80,16 +92,8 @@ def build(
         )
     else:
         precision = runtime.precision
-    compiling = threading.Lock()
-    compiled: list[Embed] = []
-
-    def embed(images: np.ndarray) -> np.ndarray:
-        with compiling:
-            if not compiled:
-                compiled.append(compile_for(precision))
-        return compiled[0](images)
-
-    return replace(runtime, precision=precision), embed
+    embed = compiled_when_used(partial(compile_for, precision))
+    return Built(replace(runtime, precision=precision), embed, save)
 
 
 def _cpu_has_bf16() -> bool:
@@ -101,16 +105,23 @@ def _cpu_has_bf16() -> bool:
 
 def _compiler(
     network: nn.Module, preprocess: Preprocess, runtime: Runtime, batch_size: int
-) -> Callable[[Precision], Embed]:
+) -> tuple[Callable[[Precision], Embed], Callable[[Path], None] | None]:
+    """What compiles the network for a precision, and what saves its graph, if it has one."""
     if runtime.backend == "openvino":
         from dcd.encoders import openvino_backend
 
         graph = lru_cache(lambda: openvino_backend.convert(network, preprocess))
-        return lambda precision: openvino_backend.embed_with(graph(), precision, cores())
+        return (
+            lambda precision: openvino_backend.embed_with(graph(), precision, cores()),
+            lambda path: openvino_backend.save(graph(), path),
+        )
     if runtime.device == "cpu":
-        return _eager(network, preprocess, runtime)
-    return lambda precision: torch_backend.embed_on_cuda(
-        network, preprocess, precision == "bf16", batch_size
+        return _eager(network, preprocess, runtime), None
+    return (
+        lambda precision: torch_backend.embed_on_cuda(
+            network, preprocess, precision == "bf16", batch_size
+        ),
+        None,
     )
 
 

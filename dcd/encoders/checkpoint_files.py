@@ -17,6 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from dcd.encoders.restricted_pickle import unpickled
+from dcd.encoders.weights_file import weights_file
 from dcd.errors import EncoderError, StoreError
 from dcd.store.filesystems import locate
 
@@ -25,7 +26,6 @@ StateDict = dict[str, Tensor]
 # Where training code keeps the weights inside a checkpoint: averaged ones first, for they are
 # the ones that were evaluated.
 _PREFERRED = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model")
-_IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _MAX_DEPTH = 6
 _EXPECTED = "a file of safetensors or of torch.save (.pt, .pth, .pth.tar, .ckpt, .bin, …)"
 _WHY_REFUSED = re.compile(r"WeightsUnpickler error: ([^\n]*?)(?:\. Please use|\n|$)")
@@ -111,19 +111,6 @@ def fit_names(state: StateDict, expected: StateDict) -> StateDict:
     """
     prefix = _prefix(state, expected)
     return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
-
-
-def weights_file(uri: str) -> str | None:
-    """Return the file of weights that a URI means: itself, or the one in a folder; None if neither
-    is.
-
-    Raises StoreError.
-    """
-    located = locate(uri.rstrip("/"))
-    if located.fs.isfile(located.path):
-        return uri
-    files = [f"{uri.rstrip('/')}/{name}" for name in _IN_A_FOLDER]
-    return next((file for file in files if located.fs.isfile(locate(file).path)), None)
 
 
 def read_document(uri: str) -> object:

@@ -6,6 +6,7 @@ images, when an encoder is loaded. The images are drawn with the spectrum of pho
 networks move a little more on them than on photographs.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -34,6 +35,20 @@ MIN_COSINE = 0.999  # to fp32, for 99.9 % of images
 _MIN_MEDIAN_COSINE = 0.9997
 _N_IMAGES = 16
 _MAX_CONTRAST, _MIN_CONTRAST = 75, 25
+
+
+def compiled_when_used(compile_it: Callable[[], Embed]) -> Embed:
+    """Make an `Embed` that is compiled when its first batch comes, once for all threads."""
+    compiling = threading.Lock()
+    compiled: list[Embed] = []
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        with compiling:
+            if not compiled:
+                compiled.append(compile_it())
+        return compiled[0](images)
+
+    return embed
 
 
 def fastest_within_tolerance(

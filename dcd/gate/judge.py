@@ -8,7 +8,7 @@ candidate S chances; the seeds share images, so they cannot count as independent
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from dcd.store import Store, keys
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.head import LinearHead
 from dcd.training.predictions import Predictions, predict
+from dcd.training.saved_heads import read_head
 
 if TYPE_CHECKING:
     from dcd.training.saved_models import SavedModel
@@ -160,21 +161,28 @@ def champion_predictions(
         )
     )
     if not store.exists(evaluation):
-        from dcd.training.saved_models import read_model
-
         champions.check_whole(store, champion)
-        model = read_model(store, champion.model)
-        from_features = _is_head_on(store, champion, encoder_id)
+        answer = _answers_of(store, champion, encoder_id)
         tables = []
         for info in judged:
             data = split_table(store, info)
-            if from_features:
-                found = predict(_head(model), embedding_matrix(data))
-            else:
-                found = _from_images(store, model, info, data)
+            found = answer(info, data)
             tables.append(predictions_table("champion", champion.seed, info.split, data, found))
         store.write_table(evaluation, pa.concat_tables(tables))
     return store.read_table(evaluation)
+
+
+def _answers_of(
+    store: Store, champion: Champion, encoder_id: str
+) -> Callable[[SplitInfo, pa.Table], Predictions]:
+    """How a champion answers: as a head on features that are there, or from the images."""
+    if _is_head_on(store, champion, encoder_id):
+        head = read_head(store, champion.model) or _head(store, champion)
+        return lambda _, data: predict(head, embedding_matrix(data))
+    from dcd.training.saved_models import read_model
+
+    model = read_model(store, champion.model)
+    return lambda info, data: _from_images(store, model, info, data)
 
 
 def _is_head_on(store: Store, champion: Champion, encoder_id: str) -> bool:
@@ -183,9 +191,10 @@ def _is_head_on(store: Store, champion: Champion, encoder_id: str) -> bool:
     return mode == "head" and card["lineage"]["encoder_id"] == encoder_id
 
 
-def _head(model: "SavedModel") -> LinearHead:
-    from dcd.training.saved_models import linear_classifier
+def _head(store: Store, champion: Champion) -> LinearHead:
+    from dcd.training.saved_models import linear_classifier, read_model
 
+    model = read_model(store, champion.model)
     layer = linear_classifier(model.network)
     return LinearHead(model.classes, layer.weight.detach().numpy(), layer.bias.detach().numpy())
 

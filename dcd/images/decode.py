@@ -154,6 +154,15 @@ def _without_torch(image: Image.Image, data: bytes) -> np.ndarray | None:
         return None
 
 
+def jpegs_need_no_torch(picture: np.ndarray) -> bool:
+    """Tell whether Pillow decodes a picture (H, W, 3) uint8, as JPEG, as torchvision does here."""
+    sink = io.BytesIO()
+    Image.fromarray(picture).save(sink, "JPEG", quality=80, subsampling="4:2:0")
+    with Image.open(sink) as image:
+        found = _without_torch(image, sink.getvalue())
+    return np.array_equal(found, _decode_jpeg(sink.getvalue()))  # pyright: ignore[reportArgumentType]
+
+
 def _decode_jpeg(data: bytes) -> np.ndarray:
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfig, Split
 from dcd.encoders.encoder import PIXELS
+from dcd.encoders.kept import kept_folder, read_kept
 from dcd.errors import DataError
 from dcd.sources.source import check_name, source_of
 from dcd.store.store_format import open_store
@@ -115,6 +116,9 @@ def _check_encoder(config: EncoderConfig) -> str | None:
 
     Raises EncoderError. Weights are loaded and tried, but none fetched from a hub.
     """
+    folder = kept_folder(config)
+    if folder is not None and (kept := read_kept(folder)):
+        return kept.checkpoint_words
     from dcd.encoders import backends, weights
     from dcd.encoders.encoder import load_encoder
     from dcd.encoders.network import checkpoint_words, preprocess_of
