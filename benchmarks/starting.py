@@ -36,7 +36,7 @@ def command(checkout: Path, cache: Path, *arguments: str) -> tuple[float, float]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "flows", *arguments],
+        [sys.executable, "-P", "-m", "flows", *arguments],
         env=os.environ | {"PYTHONPATH": path, "DCD_CACHE": str(cache)},
         check=True,
         stdout=subprocess.DEVNULL,
