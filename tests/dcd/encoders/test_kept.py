@@ -72,7 +72,7 @@ from tests.dcd.sources.hostile import encoded, noise
 pictures = [encoded(noise(90, 70 + n), "JPEG") for n in range(9)]
 pictures += [encoded(noise(40, 50), "PNG"), b"none"]
 config = EncoderConfig(model="test_resnet", weights="random", input_size=64)
-images = [RawImage(f"i{n}", None, data) for n, data in enumerate(pictures)]
+images = [RawImage(f"i{n}", data, None) for n, data in enumerate(pictures)]
 shard = embed_images("s", images, load_encoder(config))
 print(hash(str(shard.embeddings.to_pylist())), shard.embeddings.num_rows, shard.rejects.to_pylist())
 print(sorted({"torch", "torchvision", "timm", "sklearn"} & sys.modules.keys()))
