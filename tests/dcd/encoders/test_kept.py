@@ -71,7 +71,7 @@ from dcd.sources.records import RawImage
 from tests.dcd.sources.hostile import encoded, noise
 pictures = [encoded(noise(90, 70 + n), "JPEG") for n in range(9)]
 pictures += [encoded(noise(40, 50), "PNG"), b"none"]
-config = EncoderConfig(model="test_resnet", weights="random", input_size=64)
+config = EncoderConfig(model="test_vit", weights="random")
 images = [RawImage(f"i{n}", data, None) for n, data in enumerate(pictures)]
 shard = embed_images("s", images, load_encoder(config))
 print(hash(str(shard.embeddings.to_pylist())), shard.embeddings.num_rows, shard.rejects.to_pylist())
