@@ -115,18 +115,18 @@ def _keeping(
     from dcd.encoders.network import checkpoint_words
 
     keeping = threading.Lock()
+    kept = KeptEncoder(
+        encoder.encoder_id,
+        encoder.dim,
+        encoder.batch_size,
+        encoder.preprocess,
+        encoder.runtime,
+        checkpoint_words(config),
+    )
 
     def embed(images: np.ndarray) -> np.ndarray:
         vectors = encoder.embed(images)
         if keeping.acquire(blocking=False) and pixels_need_no_torch():  # never released: once
-            kept = KeptEncoder(
-                encoder.encoder_id,
-                encoder.dim,
-                encoder.batch_size,
-                encoder.preprocess,
-                encoder.runtime,
-                checkpoint_words(config),
-            )
             keep(folder, kept, lambda place: save(place / GRAPH))
         return vectors
 

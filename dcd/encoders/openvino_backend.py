@@ -14,6 +14,7 @@ import numpy as np
 from dcd.encoders.precision import Embed, Precision
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess
+from dcd.store.errors import brief
 
 # OpenVINO reports its use over the network from its import on, unless it finds no reporter.
 sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
@@ -67,8 +68,15 @@ def convert(network: "nn.Module", preprocess: Preprocess) -> ov.Model:
 
 
 def save(graph: ov.Model, path: Path) -> None:
-    """Write a graph as `path`, an .xml, with its weights beside it in fp32."""
-    ov.save_model(graph, str(path), compress_to_fp16=False)
+    """Write a graph as `path`, an .xml, with its weights beside it in fp32, bit by bit.
+
+    Raises OSError if what was written cannot be read again.
+    """
+    try:
+        ov.save_model(graph, str(path), compress_to_fp16=False)
+        read(path)
+    except RuntimeError as err:
+        raise OSError(f"OpenVINO could not write its graph ({brief(err)})") from err
 
 
 def read(path: Path) -> ov.Model:
