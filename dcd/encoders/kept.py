@@ -144,7 +144,7 @@ def read_files(folder: Path, record: str) -> list[Path] | None:
     try:
         if found is None or any(_digest(folder / n) != d for n, d in found["files"].items()):
             return None
-    except (OSError, KeyError, AttributeError):
+    except OSError:
         return None
     return [folder / name for name in found["files"]]
 
@@ -154,7 +154,8 @@ def _record(folder: Path, record: str = _RECORD) -> dict[str, Any] | None:
         found = json.loads((folder / record).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    is_record = isinstance(found, dict) and isinstance(found.get("files"), dict)
+    return found if is_record else None
 
 
 def _prune(place: Path) -> None:

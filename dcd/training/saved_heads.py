@@ -116,6 +116,7 @@ def _with_head(files: dict[str, bytes], head: LinearHead | None) -> dict[str, by
         return None
     tensors[f"{name}.weight"], tensors[f"{name}.bias"] = head.weight, head.bias
     config["num_classes"], config["label_names"] = len(head.classes), list(head.classes)
+    config["pretrained_cfg"]["num_classes"] = len(head.classes)
     described = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     return {
         MODEL_CONFIG: json.dumps(config, indent=2).encode(),
