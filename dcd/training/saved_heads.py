@@ -115,13 +115,22 @@ def _with_head(files: dict[str, bytes], head: LinearHead | None) -> dict[str, by
     if head.weight.shape[1] != own.weight.shape[1]:
         return None
     tensors[f"{name}.weight"], tensors[f"{name}.bias"] = head.weight, head.bias
-    config["num_classes"], config["label_names"] = len(head.classes), list(head.classes)
-    config["pretrained_cfg"]["num_classes"] = len(head.classes)
+    _count_classes(config, len(head.classes))
+    config["label_names"] = list(head.classes)
     described = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     return {
         MODEL_CONFIG: json.dumps(config, indent=2).encode(),
         MODEL_WEIGHTS: save(tensors, described.get("__metadata__")),
     }
+
+
+def _count_classes(config: Any, n_classes: int) -> None:
+    """Write the number of classes wherever the config says it: timm does in up to three places."""
+    if isinstance(config, dict):
+        for name, value in config.items():
+            if name == "num_classes":
+                config[name] = n_classes
+            _count_classes(value, n_classes)
 
 
 def _classifier(config: Any) -> str | None:
