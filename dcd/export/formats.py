@@ -36,6 +36,9 @@ Answer = Callable[[np.ndarray], np.ndarray]
 class Normalised(nn.Module):
     """A network behind its normalisation: (N, S, S, 3) uint8 in, (N, C) float32 logits out."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: nn.Module, preprocess: Preprocess):
         super().__init__()
         self.network = network

@@ -5,7 +5,6 @@ Hub reads. Of huggingface_hub only what needs no network is used until something
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def push(entry: HubEntry, folder: Path, private: bool) -> str | None:
     return str(url)
 
 
-def _eval_results(card: dict[str, Any], champion: Champion) -> Sequence[EvalResult]:
+def _eval_results(card: dict[str, Any], champion: Champion) -> list[EvalResult]:
     """Accuracies of the champion's own seed, with their intervals in words."""
     return [
         EvalResult(

@@ -1,6 +1,7 @@
 """The folder for the Hub, read by timm and by huggingface_hub's own parser of cards."""
 
 import json
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -24,7 +25,7 @@ def folder(store, tmp_path_factory):
 
 
 def test_timm_loads_the_folder_with_the_champions_weights(folder, store):
-    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     trusted = open_champion(store)
     assert network.pretrained_cfg["label_names"] == list(trusted.model.classes)
     images = torch.rand(4, 3, 32, 32)
