@@ -16,7 +16,7 @@ import pytest
 from tests.case import LABELS, png
 from tests.wheel import Installed, install_wheel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.wheel import install_wheel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_the_demo_shows_a_repaired_model_and_nothing_that_frightens(tmp_path):
