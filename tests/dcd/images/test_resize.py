@@ -41,7 +41,8 @@ def test_numpy_gives_the_bits_of_torch(size: tuple[int, int], to: tuple[int, int
 def test_numpy_gives_the_bits_of_torch_for_any_size():
     rng = np.random.default_rng(0)
     for _ in range(60):
-        size, to = rng.integers(1, 260, 2), rng.integers(1, 140, 2)
+        size = rng.integers(1, 260, 2)
+        to = (int(rng.integers(1, 140)), int(rng.integers(1, 140)))
         picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         expected = resized_by_torch(picture, *to, "bicubic")
         np.testing.assert_array_equal(resized_by_numpy(picture, *to), expected, f"{size} {to}")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,11 @@ def head_of_width(dim: int, classes: tuple[str, ...], seed: int = 0) -> LinearHe
     return LinearHead(classes, weight, rng.normal(size=len(classes)).astype(np.float32))
 
 
+def width_of(config: EncoderConfig) -> int:
+    network: Any = load_network(config)
+    return network.num_features
+
+
 def saved_by_torch(folder: Path, config: EncoderConfig, head: LinearHead) -> dict[str, bytes]:
     network = with_head(load_network(config), head)
     save_model(folder, network, head.classes, preprocess_of(config), config.model)
@@ -51,10 +57,10 @@ def test_a_head_below_a_kept_network_is_saved_to_the_same_bytes_as_by_torch(
     model: str, tmp_path: Path
 ):
     config = EncoderConfig(model=model, weights="random")
-    dim = load_network(config).num_features
+    dim = width_of(config)
     kept = tmp_path / "kept"
     assert not save_from_kept(tmp_path / "none", kept, head_of_width(dim, ("a",)))
-    first = head_of_width(dim, ("b", "a", "ü"))  # type: ignore[arg-type]
+    first = head_of_width(dim, ("b", "a", "ü"))
     saved_by_torch(tmp_path / "first", config, first)
     keep_model(kept, tmp_path / "first")
     other = head_of_width(dim, ("x", "y", "z", "no", "1.0"), seed=1)
@@ -68,7 +74,7 @@ def test_a_head_below_a_kept_network_is_saved_to_the_same_bytes_as_by_torch(
 
 def test_the_head_of_a_saved_model_is_read_to_the_bit(tmp_path: Path):
     config = EncoderConfig(model="test_resnet", weights="random")
-    head = head_of_width(load_network(config).num_features, ("b", "a"))  # type: ignore[arg-type]
+    head = head_of_width(width_of(config), ("b", "a"))
     saved_by_torch(tmp_path / "model", config, head)
     found = read_head(Store(str(tmp_path)), "model")
     assert found is not None
