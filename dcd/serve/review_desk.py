@@ -123,6 +123,11 @@ def _desk_of_run(store: Store, run_id: str) -> Desk:
         index = index_info(store, made_from["pool"], made_from["encoder_id"], made_from["index_id"])
     except (KeyError, TypeError) as err:
         raise store.damaged(keys.run_card(run_id), f"is no card of a run ({err!r})") from err
+    except ObjectNotFound as err:
+        raise DataError(
+            f"{run_id}: the index that it searched is gone, pruned or made without a picture that "
+            "was forgotten; run its config again, then review"
+        ) from err
     predictions = store.read_table(keys.run_table(run_id, "predictions"), ["label", "predicted"])
     classes = {*_distinct(predictions["label"]), *_distinct(predictions["predicted"])}
     rows = store.read_table(keys.run_table(run_id, "error_sample")).to_pylist()

@@ -133,6 +133,15 @@ def test_pictures_that_are_gone_are_left_out_and_named(tmp_path):
     assert len(list((tmp_path / "out" / "images").iterdir())) == out.n_images
 
 
+def test_a_run_whose_index_is_gone_says_what_to_do(tmp_path):
+    info = loop.run(load_config(write_case(tmp_path, seeds=(0,))))
+    store = Store(str(tmp_path / "store"))
+    for key in store.keys_under("index"):
+        store.delete(key)
+    with pytest.raises(DataError, match="run its config again"):
+        desk_named(store, info.run_id)
+
+
 def test_a_name_that_stands_for_nothing_is_refused(case):
     with pytest.raises(DataError, match="no run and no selection"):
         desk_named(Store(str(case[0] / "store")), "../x")
