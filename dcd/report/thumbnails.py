@@ -87,7 +87,7 @@ def thumbnail(data: bytes, max_side_px: int) -> bytes | None:
 
 def _data_uri(data: bytes | None, max_side_px: int) -> str | None:
     made = None if data is None else thumbnail(data, max_side_px)
-    return made and f"data:image/webp;base64,{base64.b64encode(made).decode()}"
+    return None if made is None else f"data:image/webp;base64,{base64.b64encode(made).decode()}"
 
 
 def _webp(pixels: np.ndarray, max_side_px: int) -> bytes:

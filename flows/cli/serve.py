@@ -1,13 +1,20 @@
 """`dcd serve` and `dcd review`: look at a store, decide about its images here or elsewhere."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
 from flows.cli.console import StoreUrl, explained
 
+if TYPE_CHECKING:
+    from dcd.reviews.hand_off import Tool
+    from dcd.serve.review_desk import Desk
+    from dcd.store import Store
+
+Choice = TypeVar("Choice", bound=str)
 review_app = typer.Typer(
     no_args_is_help=True, help="Picks and failures for annotators in other tools, and back."
 )
@@ -66,10 +73,10 @@ def export_(
 ) -> None:
     """Write images with their labels as pre-annotations, for annotators in another tool."""
     with explained():
-        from dcd.serve.review_hand_off import hand_off
+        from dcd.serve.review_hand_off import Only, hand_off
 
         desk, opened = _desk(store, name, config)
-        tool, which = _tool(to), _one_of("--only", only, ("all", "undecided", "skipped"))
+        tool, which = _tool(to), _one_of("--only", only, get_args(Only))
         found = hand_off(opened, desk, tool, folder, url_prefix, which)
     typer.echo(f"{found.n_images} images; {folder}/: {', '.join(found.files)}")
     if found.gone:
@@ -99,7 +106,7 @@ def import_(
             typer.echo(f"  and {len(found.refused) - _SHOWN} more")
 
 
-def _desk(store: str, name: str, config: Path | None):
+def _desk(store: str, name: str, config: Path | None) -> "tuple[Desk, Store]":
     from dcd.config import load_config
     from dcd.serve.review_desk import desk_named
     from dcd.store.store_format import open_store
@@ -109,18 +116,19 @@ def _desk(store: str, name: str, config: Path | None):
     return desk_named(opened, name, given), opened
 
 
-def _tool(name: str):
+def _tool(name: str) -> "Tool":
     from dcd.serve.review_hand_off import TOOLS
 
     return _one_of("the tool", name, tuple(TOOLS))
 
 
-def _one_of(what: str, given: str, choices: tuple[str, ...]):
+def _one_of(what: str, given: str, choices: Sequence[Choice]) -> Choice:
     from dcd.errors import DataError
 
-    if given not in choices:
-        raise DataError(f"{what}: {given!r:.60} is none of {', '.join(choices)}")
-    return given
+    for choice in choices:
+        if choice == given:
+            return choice
+    raise DataError(f"{what}: {given!r:.60} is none of {', '.join(choices)}")
 
 
 def _some(ids: tuple[str, ...]) -> str:

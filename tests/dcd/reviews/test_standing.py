@@ -1,5 +1,7 @@
 """What stands: the last decision on an image, undone ones aside."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from dcd.reviews.decisions import read_reviews, record
@@ -8,11 +10,15 @@ from dcd.store import Store
 from tests.dcd.reviews.said import content, said
 
 
-def stands(tmp_path, *decisions, image: str = "x") -> Standing | None:
+def all_standing(tmp_path, *decisions) -> Mapping[bytes, Standing]:
     store = Store(str(tmp_path / "store"))
     for decision in decisions:
         record(store, [decision])
-    return standing(read_reviews(store)).get(content(image))
+    return standing(read_reviews(store))
+
+
+def stands(tmp_path, *decisions) -> Standing:
+    return all_standing(tmp_path, *decisions)[content("x")]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,7 @@ def test_an_undo_takes_back_the_last_of_the_same_reviewer_only(tmp_path):
 
 
 def test_what_was_all_taken_back_stands_no_more(tmp_path):
-    assert stands(tmp_path, said(1, "x", "accept"), said(2, "x", "undo")) is None
+    assert not all_standing(tmp_path, said(1, "x", "accept"), said(2, "x", "undo"))
 
 
 def test_a_skip_changes_nothing_that_was_said_before(tmp_path):

@@ -175,7 +175,11 @@ def test_registered_failures_are_corrected_too(tmp_path):
     take_in_folder(store, config)
     rejected, relabelled, *_ = read_registry(store).failures.to_pylist()
     other = next(label for label in LABELS if label != relabelled["label"])
-    for row, verb, to in ((rejected, "reject", None), (relabelled, "relabel", other)):
+    said: list[tuple[dict, Verb, str | None]] = [
+        (rejected, "reject", None),
+        (relabelled, "relabel", other),
+    ]
+    for row, verb, to in said:
         decision = Decision(
             row["image_id"], "ann", SOURCE_ID, row["image_id"], row["content_hash"],
             row["label"], verb, to,

@@ -71,7 +71,7 @@ def test_cvat_takes_only_what_was_marked_as_reviewed():
     assert cvat.answers(text.encode(), "a.xml") == []
     first, second = ElementTree.fromstring(text).findall("image")
     assert (first.get("width"), first.get("height")) == ("40", "30")
-    assert second.find("tag").get("label") == "<b>fox</b>"
+    assert [tag.get("label") for tag in second.findall("tag")] == ["<b>fox</b>"]
     names = [label["name"] for label in json.loads(files["labels.json"])]
     assert names == [*CLASSES, NONE_OF_THESE]
     marked = text.replace(">false</attribute>", ">true</attribute>", 1)
@@ -132,8 +132,10 @@ def test_an_answer_becomes_a_decision(label, verb, true_label):
 
 
 def test_unknown_images_and_labels_are_named():
-    assert "unknown image" in judged(Answer("x", "cat", "a", ""), {KEY: "cat"}, CLASSES)
-    assert "did you mean 'dog'?" in judged(Answer(KEY, "dogg", "a", ""), {KEY: "cat"}, CLASSES)
+    unknown = judged(Answer("x", "cat", "a", ""), {KEY: "cat"}, CLASSES)
+    misspelt = judged(Answer(KEY, "dogg", "a", ""), {KEY: "cat"}, CLASSES)
+    assert "unknown image" in str(unknown)
+    assert "did you mean 'dog'?" in str(misspelt)
 
 
 def test_a_class_must_not_be_called_none():
