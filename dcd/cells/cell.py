@@ -29,7 +29,7 @@ from dcd.training.data import Progress
 _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
-_RECIPE_FORMAT = 6
+_RECIPE_FORMAT = 7
 _SAVED_METHODS = ("none", "selected", "unreviewed")  # the last is `selected` of an earlier run
 
 # On the curve of `selected`, which the report shows, beside what decides.

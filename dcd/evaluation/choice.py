@@ -18,10 +18,11 @@ from dcd.config import Objective
 
 _LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _DEGREE = 2  # of the curve through a line
-# failures_first: val must be a standard error above none's, but by no more than this, since the
-# gate needs to see a gain of 0.3 points with 10,000 images of test at its usual margin; nor by more
-# than the baselines show to be possible, less what may be lost unnoticed.
-_MOST_NOISE, _UNNOTICED = 0.01, 0.002
+# failures_first: val must be a standard error above none's, but by no more than a point where it
+# has a thousand images, since the gate needs to see a gain of 0.3 points with 10,000 images of test
+# at its usual margin, and by more where it has fewer, which may all be luck; nor by more than the
+# baselines show to be possible, less what may be lost unnoticed.
+_MOST_NOISE, _ENOUGH_VAL, _UNNOTICED = 0.01, 1000, 0.002
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
 _BEHIND = 0.004  # both: or this much: a loss that nobody would notice
 _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val against a baseline
@@ -140,7 +141,8 @@ def least_level(model: Candidate, none: Candidate, baselines: Sequence[Candidate
     where the pool does not help on val, nothing that helps the failures would be left.
     """
     possible = max(baseline.levels[0] for baseline in (*baselines, none)) - none.levels[0]
-    above = min(standard_error(model.val, none.val), _MOST_NOISE, possible - _UNNOTICED)
+    most = _MOST_NOISE * max(1.0, _ENOUGH_VAL / len(none.val))
+    above = min(standard_error(model.val, none.val), most, possible - _UNNOTICED)
     return none.levels[0] + above
 
 

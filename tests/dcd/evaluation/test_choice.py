@@ -8,6 +8,7 @@ from dcd.evaluation.choice import (
     margins,
     smoothed,
     soft_right,
+    standard_error,
 )
 
 BASELINES = ("none", "whole_pool")
@@ -71,6 +72,16 @@ def test_val_must_surely_not_be_worse_as_far_as_the_baselines_show_it_to_be_poss
     assert least_level(swapped, none, (none, no_better)) == pytest.approx(0.698)
     a_little = Candidate({"whole_pool": 1.0}, right(704, 1000), failures)
     assert least_level(swapped, none, (none, a_little)) == pytest.approx(0.702)
+
+
+def test_of_few_images_of_val_more_may_be_luck():
+    failures = right(50, 100)
+    none = Candidate({"none": 1.0}, right(70, 100), failures)
+    better = Candidate({"whole_pool": 1.0}, right(85, 100), failures)
+    swapped = Candidate({"targeted": 1.0}, np.r_[none.val[20:], none.val[:20]], failures)
+    sure = 0.7 + standard_error(swapped.val, none.val)
+    assert sure > 0.76
+    assert least_level(swapped, none, (none, better)) == pytest.approx(sure)
 
 
 def test_both_overlooks_what_nobody_would_notice():
