@@ -25,6 +25,7 @@ STEPS: Mapping[Way, tuple[Step, ...]] = {
 }
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 _LIMIT_S = 900.0  # of one command on a busy machine
+_CACHE_OF_TORCH = "torchinductor_"  # one empty folder a user, which torch makes and keeps
 N_NEW = 2  # failures a label
 
 
@@ -195,7 +196,8 @@ def _check(told: Told, of: str, exit_code: int | None) -> None:
 
 def litter(place: Place) -> Iterator[str]:
     """Temporary files that are left in the store's folder or in that for temporary files."""
-    yield from (str(p.relative_to(place.scratch)) for p in place.scratch.iterdir())
+    left = (str(p.relative_to(place.scratch)) for p in place.scratch.iterdir())
+    yield from (name for name in left if not name.startswith(_CACHE_OF_TORCH))
     if "://" not in place.store_url:
         root = Path(place.store_url)
         yield from (str(p.relative_to(root)) for p in root.rglob(".*") if p.is_file())
