@@ -30,7 +30,7 @@ _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
 _RECIPE_FORMAT = 7
-_SAVED_METHODS = ("none", "selected", "unreviewed")  # the last is `selected` of an earlier run
+_SAVED_METHODS = ("none", "selected", methods.UNREVIEWED)  # the last is an earlier `selected`
 
 # On the curve of `selected`, which the report shows, beside what decides.
 _ON_CURVE: tuple[Split, ...] = ("debug_heldout", "test")

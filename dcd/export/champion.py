@@ -1,20 +1,16 @@
 """Open the champion with what stands beside it: the run that made it, and its config."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from dcd.config import DataConfig, RunConfig
-from dcd.config.load import parse_config
 from dcd.errors import DataError
 from dcd.gate.champions import Champion, check_whole, current
-from dcd.images.decode import BadImage, decode
 from dcd.images.preprocess import Preprocess, to_input
-from dcd.sources.listing import list_shards
-from dcd.sources.records import RawImage
-from dcd.sources.shards import read_shard
+from dcd.runs.finished import run_config
+from dcd.sources.shards import decoded_images
 from dcd.store import Store, keys
 from dcd.training.saved_models import SavedModel, read_model
 
@@ -42,8 +38,7 @@ def open_champion(store: Store) -> TrustedModel:
             "lets pass, `dcd promote RUN` what you name"
         )
     check_whole(store, champion)
-    key = keys.run_config(champion.run_id)
-    config = parse_config(store.read_json(key), store.uri(key))
+    config = run_config(store, champion.run_id)
     return TrustedModel(champion, read_model(store, champion.model), config)
 
 
@@ -52,17 +47,8 @@ def read_inputs(data: DataConfig, preprocess: Preprocess, at_most: int) -> np.nd
 
     What cannot be decoded is passed over. Raises DataError if nothing is left.
     """
-    found = list(islice(_decoded(data, preprocess), at_most))
+    pixels = islice(decoded_images(data), at_most)
+    found = [to_input(one, preprocess) for one in pixels]
     if not found:
         raise DataError(f"{data.images}: no image can be decoded; name others with --images")
     return np.stack(found)
-
-
-def _decoded(data: DataConfig, preprocess: Preprocess) -> Iterator[np.ndarray]:
-    for shard in list_shards(data):
-        for image in read_shard(shard, data):
-            if isinstance(image, RawImage):
-                try:
-                    yield to_input(decode(image.data), preprocess)
-                except BadImage:
-                    continue

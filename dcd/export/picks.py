@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from dcd.config.load import parse_config
 from dcd.errors import DataError
-from dcd.runs.finished import list_runs
+from dcd.runs.finished import list_runs, run_config
 from dcd.sources.records import RawImage
 from dcd.sources.source import fetch_each, source_of
 from dcd.store import Store, keys
@@ -39,8 +38,7 @@ def write_picks(store: Store, run_id: str | None, folder: Path) -> WrittenPicks:
     there is no such run, or its pool's images are not where its config says.
     """
     run_id = _run(store, run_id)
-    key = keys.run_config(run_id)
-    config = parse_config(store.read_json(key), store.uri(key))
+    config = run_config(store, run_id)
     picks = store.read_table(keys.run_table(run_id, "debug_train"))
     labels = tuple(sorted(set(picks["label"].to_pylist())))
     schema = _schema(labels)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dcd.config import RunConfig, parse_config
-from dcd.errors import DataError
+from dcd.errors import DataError, ObjectNotFound
 from dcd.store import Store, keys
 
 
@@ -37,5 +37,26 @@ def last_config(store: Store) -> RunConfig:
     runs = list_runs(store)
     if not runs:
         raise DataError(f"{store.url}: holds no finished run; give the config with --config")
-    key = keys.run_config(runs[0].run_id)
+    return run_config(store, runs[0].run_id)
+
+
+def run_config(store: Store, run_id: str) -> RunConfig:
+    """Read the config of a finished run."""
+    key = keys.run_config(run_id)
     return parse_config(store.read_json(key), store.uri(key))
+
+
+def read_parts(store: Store, key: str) -> set[str] | None:
+    """Read what a run or a comparison says it is a view of, in its object of that key.
+
+    None where it does not say, as of an older version. Raises ObjectUnreadable if that is damaged.
+    """
+    try:
+        found = store.read_json(key)
+    except ObjectNotFound:
+        return None
+    if isinstance(found, dict):  # a bare list, as earlier versions wrote it
+        found = found.get("parts")
+    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
+        raise store.damaged(key, f"expected a list of keys, found {found!r:.80}")
+    return set(found)

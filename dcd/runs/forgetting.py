@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.embeddings.embed import forgotten_reject
-from dcd.errors import DataError, ObjectNotFound
+from dcd.errors import DataError
+from dcd.runs.finished import read_parts
 from dcd.store import Store, keys
 from dcd.store.forgotten import block
 from dcd.store.parts import part_of
@@ -181,11 +182,7 @@ def _runs(every: Collection[str]) -> set[str]:
 
 
 def _parts_of(store: Store, run: str) -> set[str]:
-    try:
-        found = store.read_json(keys.run_parts(run))
-    except ObjectNotFound:
-        return set()
-    return set(found["parts"] if isinstance(found, dict) else found)
+    return read_parts(store, keys.run_parts(run)) or set()
 
 
 def _saw(store: Store, run: str, holding: set[str], held_parts: set[str]) -> bool:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from dcd.errors import DataError, ObjectNotFound
-from dcd.runs.finished import finished
+from dcd.errors import DataError
+from dcd.runs.finished import finished, read_parts
 from dcd.store import Store, StoredObject, keys
 from dcd.store.parts import FOLDERS, part_of, says_done
 from dcd.store.requests import REQUESTS_AT_ONCE
@@ -143,20 +143,8 @@ def _used(store: Store, n_kept_runs: int) -> tuple[set[str], int]:
             f"{store.url}: no finished run and no comparison there, so nothing tells what is "
             "needed; is this the store?"
         )
-    said = [_parts_of(store, key) for key in found]
+    said = [read_parts(store, key) for key in found]
     return set().union(*(parts for parts in said if parts is not None)), said.count(None)
-
-
-def _parts_of(store: Store, key: str) -> set[str] | None:
-    try:
-        found = store.read_json(key)
-    except ObjectNotFound:
-        return None
-    if isinstance(found, dict):  # a bare list, as earlier versions wrote it
-        found = found.get("parts")
-    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
-        raise store.damaged(key, f"expected a list of keys, found {found!r:.80}")
-    return set(found)
 
 
 def _segments(store: Store, found: Iterable[Part], wanted: Collection[str]) -> set[str]:

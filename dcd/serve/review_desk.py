@@ -8,12 +8,12 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.config import RunConfig, parse_config
+from dcd.config import RunConfig
 from dcd.errors import DataError, ObjectNotFound, ObjectUnreadable
 from dcd.failures import registry
 from dcd.index.info import IndexInfo, index_info
 from dcd.index.read import pool_rows
-from dcd.runs.finished import last_config, list_runs
+from dcd.runs.finished import last_config, list_runs, read_parts, run_config
 from dcd.selection.picks import targeted_picks
 from dcd.sources.source import Source, fetch_shown, source_of, sources
 from dcd.store import Store, keys
@@ -116,7 +116,7 @@ def selections(store: Store) -> list[str]:
 
 
 def _desk_of_run(store: Store, run_id: str) -> Desk:
-    config = parse_config(store.read_json(keys.run_config(run_id)), keys.run_config(run_id))
+    config = run_config(store, run_id)
     card = store.read_json(keys.run_card(run_id))
     try:
         made_from = card["lineage"]
@@ -132,9 +132,8 @@ def _desk_of_run(store: Store, run_id: str) -> Desk:
     classes = {*_distinct(predictions["label"]), *_distinct(predictions["predicted"])}
     rows = store.read_table(keys.run_table(run_id, "error_sample")).to_pylist()
     failures = [Failure(r["image_id"], r["label"], r["predicted"], r["mode"]) for r in rows]
-    parts = store.read_json(keys.run_parts(run_id))
-    parts = parts["parts"] if isinstance(parts, dict) else parts
-    splits = [part for part in parts if part.startswith("splits/")]
+    parts = read_parts(store, keys.run_parts(run_id)) or set()
+    splits = sorted(part for part in parts if part.startswith("splits/"))
     tables = [store.read_table(keys.run_table(run_id, n)) for n in ("neighbors", "debug_train")]
     return _desk_of_picks(store, config, index, run_id, tables, classes, failures, splits)
 

@@ -1,8 +1,6 @@
 """Cut labelled failures into the error sample, debug_val and debug_heldout."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +9,9 @@ import pyarrow.csv as pacsv
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
-from dcd.sources.listing import list_shards
-from dcd.sources.records import RawImage
-from dcd.sources.shards import read_shard
+from dcd.sources.shards import read_images
 from dcd.store.local_files import published
+from dcd.tables.schemas import content_hash
 
 # Of ten images four, three and three: the shares of `dcd errors`. The first three have each once.
 _ROLES = ("error_sample", "debug_heldout", "debug_val")
@@ -46,15 +43,13 @@ def cut_failures(images: str) -> Cut:
     burst are no copies and may be parted. Reads all of them. Raises DataError if there are no
     labelled images, or none for one of the roles.
     """
-    data = DataConfig(images=images)
     by_label: dict[str, dict[bytes, list[str]]] = defaultdict(lambda: defaultdict(list))
     n_unlabelled = 0
-    for image in _read(data):
+    for image in read_images(DataConfig(images=images)):
         if image.weak_label is None:
             n_unlabelled += 1
             continue
-        content = hashlib.blake2b(image.data, digest_size=16).digest()
-        by_label[image.weak_label][content].append(image.image_id)
+        by_label[image.weak_label][content_hash(image.data)].append(image.image_id)
     rows = [
         {"image_id": image_id, "label": label, "role": _TURNS[turn % len(_TURNS)]}
         for label, contents in sorted(by_label.items())
@@ -76,10 +71,3 @@ def write_roles(path: Path, cut: Cut) -> None:
     """Write the rows as CSV, whole or not at all."""
     with published(str(path)) as file:
         pacsv.write_csv(cut.rows, file)
-
-
-def _read(data: DataConfig) -> Iterator[RawImage]:
-    for shard in list_shards(data):
-        for image in read_shard(shard, data):
-            if isinstance(image, RawImage):
-                yield image

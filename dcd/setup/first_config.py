@@ -9,12 +9,9 @@ import numpy as np
 
 from dcd.config import DataConfig
 from dcd.failures.collect import IMAGES, ROWS
-from dcd.images.decode import BadImage, decode
 from dcd.setup.cut import Cut, cut_failures, write_roles
 from dcd.setup.places import Places
-from dcd.sources.listing import list_shards
-from dcd.sources.records import RawImage
-from dcd.sources.shards import read_shard
+from dcd.sources.shards import decoded_images
 from dcd.store.local_files import published
 
 _LOOKED_AT = 32  # pictures, to tell their size
@@ -118,15 +115,8 @@ def _collected(failures: str) -> tuple[Path, Path] | None:
 
 def _usual_side(images: str) -> int | None:
     """Return the median of the shorter sides of some pictures; None if none can be decoded."""
-    data = DataConfig(images=images)
-    shard = list_shards(data)[0]
-    sides = []
-    for image in islice(read_shard(shard, data), _LOOKED_AT):
-        if isinstance(image, RawImage):
-            try:
-                sides.append(min(decode(image.data).shape[:2]))
-            except BadImage:
-                continue
+    pixels = islice(decoded_images(DataConfig(images=images)), _LOOKED_AT)
+    sides = [min(one.shape[:2]) for one in pixels]
     return int(np.median(sides)) if sides else None
 
 

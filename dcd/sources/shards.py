@@ -6,12 +6,15 @@ user's own archives, local or on S3; they are streamed, with memory bounded what
 
 from collections.abc import Collection, Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 
 from dcd.config import DataConfig
 from dcd.errors import DataError
+from dcd.images.decode import BadImage, decode
 from dcd.sources.files import list_files, read_folder, read_manifest
 from dcd.sources.lance import list_lance, read_lance
+from dcd.sources.listing import list_shards
 from dcd.sources.mds.images import list_mds, read_mds
 from dcd.sources.parquet import fetch_parquet, list_parquet, read_parquet
 from dcd.sources.passed_over import PassedOver
@@ -37,6 +40,26 @@ def read_shard(
                 continue
             seen.add(image.image_id)
         yield image
+
+
+def read_images(data: DataConfig) -> Iterator[RawImage]:
+    """Yield all encoded images of a data set; what cannot be read is passed over.
+
+    Raises DataError if there is no shard.
+    """
+    for shard in list_shards(data):
+        for image in read_shard(shard, data):
+            if isinstance(image, RawImage):
+                yield image
+
+
+def decoded_images(data: DataConfig) -> Iterator[np.ndarray]:
+    """Yield the pixels of those that decode: (H, W, 3) uint8. Raises as `read_images`."""
+    for image in read_images(data):
+        try:
+            yield decode(image.data)
+        except BadImage:
+            continue
 
 
 def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> Iterator[RawImage]:
