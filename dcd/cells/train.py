@@ -127,19 +127,38 @@ def _head_id(data: TrainingData, config: TrainingConfig) -> str:
 
 def fit_to_features(store: Store, data: TrainingData, config: TrainingConfig) -> LinearHead:
     """Fit a head to the features of train and picks, as they are."""
+    n_train = data.tables["train"].num_rows
+    rows = rows_of(store, data, config)
+    standardizer = fit_standardizer(rows.features[:n_train])
+    weight = loss_weights(rows.labels, n_train, rows.added_weight, config)
+    every = TrainingSet(rows.features, rows.labels, data.classes, weight, rows.doubt)
+    return fit_head(every, standardizer, config)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Images of train, then the picks by source: features (N + A, D), labels and their doubt.
+
+    added_weight: (A,) of the picks in the loss.
+    """
+
+    features: np.ndarray
+    labels: list[str]
+    added_weight: np.ndarray
+    doubt: LabelDoubt
+
+
+def rows_of(store: Store, data: TrainingData, config: TrainingConfig) -> FeatureRows:
+    """Gather what a head is trained on."""
     train = data.tables["train"]
     rows, labels = [train], train["label"].to_pylist()
     added_weight = [np.zeros(0)]
-    for picks, table in picked_features(store, data):
+    for picks, table in _picked_features(store, data):
         rows.append(in_order_of(picks, table))
         labels += picks["label"].to_pylist()
         added_weight.append(picks["weight"].to_numpy())
-    features = stacked_vectors(rows)
-    standardizer = fit_standardizer(features[: train.num_rows])
-    weight = loss_weights(labels, train.num_rows, np.concatenate(added_weight), config)
     doubt = joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, config)])
-    every = TrainingSet(features, labels, data.classes, weight, doubt)
-    return fit_head(every, standardizer, config)
+    return FeatureRows(stacked_vectors(rows), labels, np.concatenate(added_weight), doubt)
 
 
 def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
@@ -162,7 +181,7 @@ def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelD
     return doubt.take(np.concatenate([place, rest]))
 
 
-def picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
+def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
     """(picks, features that hold them) by source."""
     from_pool, from_errors = by_source(data.picks)
     found = []

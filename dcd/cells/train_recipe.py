@@ -12,24 +12,15 @@ import pyarrow.compute as pc
 from dcd.cells.candidates import Candidates
 from dcd.cells.cross_fitting import JudgedEnds, Keep, judge_ends
 from dcd.cells.recipe import choose_head
-from dcd.cells.train import (
-    TrainedModel,
-    TrainingData,
-    by_source,
-    doubt_of,
-    of_head,
-    picked_features,
-)
+from dcd.cells.train import TrainedModel, TrainingData, by_source, of_head, rows_of
 from dcd.config import EncoderConfig, Objective, Split, TrainingConfig
 from dcd.evaluation.choice import mixture_name
 from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.selection.reviewed import verified_picks
 from dcd.store import Store, keys
-from dcd.tables.rows import in_order_of
-from dcd.tables.vectors import embedding_matrix, stacked_vectors
+from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import CurvePoint
 from dcd.training.head import LinearHead
-from dcd.training.losses import LabelDoubt, joined
 from dcd.training.predictions import predict
 from dcd.training.saved_heads import kept_head
 
@@ -142,29 +133,22 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
 def _candidates(of: _RecipeData) -> Candidates:
     """What the ends of the recipe are trained on, out of the picks of a selection."""
     store, data = of.store, of.data
-    train = data.tables["train"]
     from_pool, from_errors = by_source(data.picks)
-    picked = picked_features(store, data)
-    rows = [train, *(in_order_of(picks, table) for picks, table in picked)]
-    labels = train["label"].to_pylist()
-    weight = []
-    for picks, _ in picked:
-        labels += picks["label"].to_pylist()
-        weight.append(picks["weight"].to_numpy())
+    rows = rows_of(store, data, of.config)
     known = pool_agreement(store, data.index)
     at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())
     agreement = known["label_agreement"].take(at).combine_chunks().fill_null(0.0)
     agreement = agreement.to_numpy(zero_copy_only=False)
     return Candidates(
-        features=stacked_vectors(rows),
-        labels=labels,
+        features=rows.features,
+        labels=rows.labels,
         classes=data.classes,
-        n_train=train.num_rows,
+        n_train=data.tables["train"].num_rows,
         agreement=np.where(verified_picks(from_pool, data.reviewed), 1, agreement),
-        added_weight=np.concatenate([np.zeros(0), *weight]),
+        added_weight=rows.added_weight,
         asked=_asked(store, of.selection_id, from_pool, from_errors),
         unasked_weight=_unasked_weight(store, of.selection_id),
-        doubt=joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, of.config)]),
+        doubt=rows.doubt,
     )
 
 

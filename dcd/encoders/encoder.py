@@ -50,12 +50,13 @@ def load_encoder(config: EncoderConfig) -> Encoder:
     """
     with _loading:
         if config not in _loaded:
-            _loaded[config] = _kept_encoder(config) or _new_encoder(config)
+            # Once: of a checkpoint it reads every byte.
+            folder = kept_folder(config)
+            _loaded[config] = _kept_encoder(folder) or _new_encoder(config, folder)
         return _loaded[config]
 
 
-def _kept_encoder(config: EncoderConfig) -> Encoder | None:
-    folder = kept_folder(config)
+def _kept_encoder(folder: Path | None) -> Encoder | None:
     found = None if folder is None else read_kept(folder)
     if folder is None or found is None:
         return None
@@ -77,12 +78,11 @@ def _kept_encoder(config: EncoderConfig) -> Encoder | None:
     )
 
 
-def _new_encoder(config: EncoderConfig) -> Encoder:
+def _new_encoder(config: EncoderConfig, folder: Path | None) -> Encoder:
     from dcd.encoders import backends, weights
     from dcd.encoders.class_token import without_unused_tokens
     from dcd.encoders.network import load_network, preprocess_of, shape_of
 
-    folder = kept_folder(config)
     preprocess = preprocess_of(config)
     runtime = backends.resolve(config)
     network = load_network(config)

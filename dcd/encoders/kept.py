@@ -78,11 +78,11 @@ def kept_folder(config: EncoderConfig) -> Path | None:
 
 def read_kept(folder: Path) -> KeptEncoder | None:
     """Read what is kept in a folder; None where nothing whole is."""
-    found = _record(folder)
+    found = _record(folder, _RECORD)
     if found is None:
         return None
     try:
-        if any(_digest(folder / name) != digest for name, digest in found["files"].items()):
+        if not _is_whole(folder, found):
             raise ValueError("its files are not those that were written")
         preprocess = found["preprocess"]
         lists = {name: tuple(preprocess[name]) for name in ("mean", "std")}
@@ -104,15 +104,7 @@ def keep(folder: Path, encoder: KeptEncoder, save: Callable[[Path], None]) -> No
 
     A disk that is full or read-only keeps nothing, and a log line says so.
     """
-    described = {
-        "encoder_id": encoder.encoder_id,
-        "dim": encoder.dim,
-        "batch_size": encoder.batch_size,
-        "preprocess": asdict(encoder.preprocess),
-        "runtime": asdict(encoder.runtime),
-        "checkpoint_words": encoder.checkpoint_words,
-    }
-    keep_files(folder, _RECORD, described, save)
+    keep_files(folder, _RECORD, asdict(encoder), save)
     _prune(folder.parent)
 
 
@@ -142,14 +134,18 @@ def read_files(folder: Path, record: str) -> list[Path] | None:
     """Return the files that a record names; None where it or one of them is not whole."""
     found = _record(folder, record)
     try:
-        if found is None or any(_digest(folder / n) != d for n, d in found["files"].items()):
+        if found is None or not _is_whole(folder, found):
             return None
     except OSError:
         return None
     return [folder / name for name in found["files"]]
 
 
-def _record(folder: Path, record: str = _RECORD) -> dict[str, Any] | None:
+def _is_whole(folder: Path, found: Mapping[str, Any]) -> bool:
+    return all(_digest(folder / name) == digest for name, digest in found["files"].items())
+
+
+def _record(folder: Path, record: str) -> dict[str, Any] | None:
     try:
         found = json.loads((folder / record).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -55,13 +55,7 @@ class Normalised(nn.Module):
 
 def torch_answer(model: SavedModel) -> Answer:
     """Return the model's own answers, by torch in fp32 on the CPU."""
-    whole = Normalised(model.network, model.preprocess).eval()
-
-    def answer(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return whole(torch.from_numpy(images)).numpy()
-
-    return answer
+    return _asked(Normalised(model.network, model.preprocess).eval())
 
 
 def write_format(model: SavedModel, to: Format, folder: Path) -> Path:
@@ -160,10 +154,12 @@ def _write_torchscript(whole: nn.Module, example: torch.Tensor, path: Path) -> N
 def _torchscript_answer(path: Path) -> Answer:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        whole = torch.jit.load(str(path))
+        return _asked(torch.jit.load(str(path)))
 
+
+def _asked(network: nn.Module) -> Answer:
     def answer(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return whole(torch.from_numpy(images)).numpy()
+            return network(torch.from_numpy(images)).numpy()
 
     return answer
