@@ -4,9 +4,9 @@ from pathlib import Path
 
 from dcd.config import load_config
 from dcd.gate.promotion import promote_by_hand
+from dcd.runs.loop import run
 from dcd.store import Store
 from tests.case import write_case
-from tests.loop import run
 
 
 def champion_store(folder: Path) -> Store:

@@ -17,11 +17,11 @@ from dcd.errors import DCDError
 from dcd.failures.intake import take_in_folder
 from dcd.index import read as index_reading
 from dcd.label_noise import pool_agreement
+from dcd.runs import loop
 from dcd.runs.run import RunInfo
 from dcd.splits import split as splits
 from dcd.store import Store, keys
 from dcd.store.kinds import kind_of
-from tests import loop
 from tests.case import write_case
 from tests.dcd.failures.failing_images import write_failures
 

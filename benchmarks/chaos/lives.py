@@ -19,7 +19,7 @@ _MARK = "DCD_CHAOS_LIFE"  # children that are programs of their own inherit it
 # commands: those of a user, through Prefect. functions: what its tasks call, without Prefect, at a
 # fifth of the cost; what has no flow (promote, rollback, prune) is the command in both.
 Way = Literal["commands", "functions"]
-_PRELOADED = ["flows.cli.app", "tests.loop", "dcd.failures.intake"]
+_PRELOADED = ["flows.cli.app", "dcd.runs.loop", "dcd.failures.intake"]
 _PRELOADED += ["dcd.gate.promotion", "dcd.runs.pruning"]
 _WITH_PREFECT = ["flows.debug_model", "flows.select_images", "flows.watch_failures"]
 _WITH_PREFECT += ["flows.cli.terminal", "dcd.validation.run"]
@@ -145,8 +145,8 @@ def _command(argv: list[str], environ: Mapping[str, str], log: str, way: Way) ->
 def _run_functions(argv: list[str]) -> None:
     from dcd.config import load_config
     from dcd.failures.intake import take_in_folder
+    from dcd.runs import loop
     from dcd.store import Store
-    from tests import loop
 
     config = load_config(Path(argv[-1]))
     if argv[0] == "run":

@@ -7,11 +7,11 @@ import numpy as np
 
 from dcd.config import DataConfig, RunConfig
 from dcd.errors import DataError
-from dcd.gate.champions import Champion, check_whole, current
+from dcd.gate.champions import Champion, in_force
 from dcd.images.preprocess import Preprocess, to_input
 from dcd.runs.finished import run_config
 from dcd.sources.shards import decoded_images
-from dcd.store import Store, keys
+from dcd.store import Store
 from dcd.training.saved_models import SavedModel, read_model
 
 
@@ -31,13 +31,7 @@ class TrustedModel:
 
 def open_champion(store: Store) -> TrustedModel:
     """Read the champion whole. Raises DataError if there is none or a part of it is gone."""
-    champion = current(store)
-    if champion is None:
-        raise DataError(
-            f"{store.uri(keys.CHAMPION)}: there is no champion; `dcd run` promotes what its gate "
-            "lets pass, `dcd promote RUN` what you name"
-        )
-    check_whole(store, champion)
+    champion = in_force(store, "export")
     config = run_config(store, champion.run_id)
     return TrustedModel(champion, read_model(store, champion.model), config)
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from dcd.errors import ConfigError, DataError
-from dcd.gate.champions import Champion, check_whole, current
+from dcd.gate.champions import Champion, in_force
 from dcd.store import Store, keys
 from dcd.store.local_files import published
 
@@ -50,10 +50,7 @@ def write_hub_folder(store: Store, entry: HubEntry, folder: Path) -> Champion:
     Raises ConfigError for a name that the Hub does not take, DataError if there is no champion.
     """
     entry.check()
-    champion = current(store)
-    if champion is None:
-        raise DataError(f"{store.uri(keys.CHAMPION)}: there is no champion to publish")
-    check_whole(store, champion)
+    champion = in_force(store, "publish")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CARD).unlink(missing_ok=True)
     for name in (keys.MODEL_CONFIG, keys.MODEL_WEIGHTS):

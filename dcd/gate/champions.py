@@ -72,6 +72,21 @@ def current(store: Store) -> Champion | None:
     raise ObjectUnreadable(f"{lost}. {_in_words(note)}", lost.uri)
 
 
+def in_force(store: Store, purpose: str) -> Champion:
+    """Return the champion, whole. Raises DataError if there is none or a part of it is gone.
+
+    purpose: a verb, of what is to be done with it.
+    """
+    champion = current(store)
+    if champion is None:
+        raise DataError(
+            f"{store.uri(keys.CHAMPION)}: there is no champion to {purpose}; `dcd run` promotes "
+            "what its gate lets pass, `dcd promote RUN` what you name"
+        )
+    check_whole(store, champion)
+    return champion
+
+
 def before(store: Store, champion: Champion) -> Champion | None:
     """Return the champion that this one took over from when it was promoted; None for the first."""
     if champion.previous is None:

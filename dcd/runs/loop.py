@@ -19,7 +19,7 @@ from dcd.runs.run import Evidence, RunInfo, write_run
 from dcd.selection.reviewed import match_reviews
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.records import Shard
-from dcd.sources.source import list_source, source_of, sources
+from dcd.sources.source import list_source, open_for_pool, source_of, sources
 from dcd.splits.split import SplitInfo, add_failures, gather_split
 from dcd.store import Store
 from dcd.store.healing import Mended, healed
@@ -30,7 +30,7 @@ def run(config: RunConfig) -> RunInfo:
 
     What is found damaged is made again. Raises DCDError with what to do.
     """
-    return healed(Store(config.store), partial(_stages, config))
+    return healed(open_for_pool(config.store, config.pool), partial(_stages, config))
 
 
 def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:

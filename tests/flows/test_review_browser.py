@@ -11,8 +11,8 @@ from dcd.config import load_config
 from dcd.failures.intake import take_in_folder
 from dcd.reviews.decisions import read_reviews
 from dcd.reviews.standing import standing
+from dcd.runs import loop
 from dcd.store import Store
-from tests import loop
 from tests.browser import chromium
 from tests.case import write_case
 from tests.dcd.failures.failing_images import case_with_registry, inbox, write_failures

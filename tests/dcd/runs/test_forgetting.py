@@ -13,12 +13,12 @@ from dcd.embeddings.embed import embed_shard
 from dcd.encoders.encoder import load_encoder
 from dcd.errors import DataError
 from dcd.failures.intake import take_in_folder
+from dcd.runs import loop
 from dcd.runs.forgetting import as_json, find_pictures, forget, plan_forgetting
 from dcd.sources.source import list_source, source_of
 from dcd.store import Store, keys
 from dcd.store.forgotten import REASON
 from dcd.tables import schemas
-from tests import loop
 from tests.case import write_case
 from tests.dcd.failures.failing_images import inbox, write_failures
 

@@ -11,13 +11,13 @@ from dcd.config import load_config, parse_config
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import SOURCE_ID, corrections_of_failures, read_registry
 from dcd.reviews.decisions import Decision, Verb, record
+from dcd.runs import loop
 from dcd.runs.run import RunInfo
 from dcd.selection.reviewed import REJECTED, confirmed, match_reviews, refuse_reviewed
 from dcd.selection.select import select
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from tasks.result_keys import cell_key
-from tests import loop
 from tests.case import LABELS, write_case
 from tests.dcd.cells.cell_case import CellCase
 from tests.dcd.failures.failing_images import case_with_registry, inbox, write_failures

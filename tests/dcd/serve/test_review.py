@@ -8,10 +8,10 @@ from starlette.testclient import TestClient
 
 from dcd.config import load_config
 from dcd.reviews.decisions import read_reviews
+from dcd.runs import loop
 from dcd.serve.app import create_app
 from dcd.serve.review_pages import REVIEW_POLICY, ReviewAccess
 from dcd.store import Store, keys
-from tests import loop
 from tests.case import LABELS, write_case
 
 TOKEN = "the-token-of-this-server"

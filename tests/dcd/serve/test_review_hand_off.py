@@ -10,10 +10,10 @@ from dcd.config import load_config
 from dcd.errors import DataError
 from dcd.reviews.decisions import read_reviews
 from dcd.reviews.standing import standing
+from dcd.runs import loop
 from dcd.serve.review_desk import desk_named
 from dcd.serve.review_hand_off import TOOLS, hand_off, take_back
 from dcd.store import Store
-from tests import loop
 from tests.case import write_case
 
 
