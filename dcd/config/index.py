@@ -8,7 +8,7 @@ from dcd.config.base import FrozenModel
 
 
 class IndexConfig(FrozenModel):
-    """How the vectors are clustered, stored and searched; docs/index.md has what it costs."""
+    """How the vectors are clustered, stored and searched; docs/neighbor_index.md has the cost."""
 
     max_memory_bytes: int = Field(
         default=2 * 2**30,

@@ -31,7 +31,14 @@ class _Document:
 
 
 def load_config(path: str | Path) -> RunConfig:
-    """Read a YAML config. Raises ConfigError with one line per fault, each naming its place."""
+    """Read a YAML config.
+
+    Args:
+        path: of the file; the paths in it are relative to where the process runs.
+
+    Raises:
+        ConfigError: one line per fault, each naming its place.
+    """
     return _parse(RunConfig, _read_document(path, RunConfig))
 
 

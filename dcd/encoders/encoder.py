@@ -22,11 +22,13 @@ PIXELS = "pixels"  # not a network: the resized image itself, flattened; a basel
 class Encoder:
     """One encoder, ready to use from any number of threads.
 
-    encoder_id: timm name + hash of weights, preprocessing and precision; one path segment.
-    dim: D, the length of an embedding.
-    batch_size: how many images a call of `embed` is best given.
-    embed: (B, S, S, 3) uint8 → (B, D) float32, the penultimate layer.
-    runtime: what it runs on, and in which precision.
+    Attributes:
+        encoder_id: timm name + hash of weights, preprocessing and precision; one path segment.
+        dim: D, the length of an embedding.
+        preprocess: how an image becomes S x S pixels.
+        batch_size: how many images a call of `embed` is best given.
+        embed: (B, S, S, 3) uint8 → (B, D) float32, the penultimate layer.
+        runtime: what it runs on, and in which precision.
     """
 
     encoder_id: str
@@ -44,9 +46,14 @@ _loaded: dict[EncoderConfig, Encoder] = {}
 def load_encoder(config: EncoderConfig) -> Encoder:
     """Load the encoder of a config; once per process, compiled at its first batch.
 
-    What an earlier process on this machine has kept needs neither torch nor timm. Raises
-    EncoderError: unknown model, weights that do not fit or cannot be had, a device or precision
-    that this machine lacks.
+    What an earlier process on this machine has kept needs neither torch nor timm.
+
+    Args:
+        config: the section `encoder` of a config.
+
+    Raises:
+        EncoderError: unknown model, weights that do not fit or cannot be had, a device or precision
+            that this machine lacks.
     """
     with _loading:
         if config not in _loaded:

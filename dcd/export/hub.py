@@ -25,9 +25,12 @@ _JUDGED_SPLITS = ("test", "debug_heldout")
 
 @dataclass(frozen=True)
 class HubEntry:
-    """What people say of a model that they publish: `owner/name`, a licence of the Hub, data sets.
+    """What people say of a model that they publish.
 
-    licence and datasets are the Hub's identifiers, such as apache-2.0 and owner/name.
+    Attributes:
+        repo: its name on the Hub, `owner/name`.
+        licence: the Hub's identifier of a licence, such as `apache-2.0`.
+        datasets: data sets that it was trained on, by their names on the Hub.
     """
 
     repo: str
@@ -45,9 +48,19 @@ class HubEntry:
 
 
 def write_hub_folder(store: Store, entry: HubEntry, folder: Path) -> Champion:
-    """Write config.json, model.safetensors and, last, README.md into `folder`.
+    """Write the champion into `folder`: config.json, model.safetensors and, last, README.md.
 
-    Raises ConfigError for a name that the Hub does not take, DataError if there is no champion.
+    Args:
+        store: whose champion is written.
+        entry: what the card says beside the champion's own figures.
+        folder: made if missing; files of these names are replaced.
+
+    Returns:
+        The champion that was written.
+
+    Raises:
+        ConfigError: the Hub would not take the name.
+        DataError: there is no champion.
     """
     entry.check()
     champion = in_force(store, "publish")

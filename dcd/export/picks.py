@@ -24,7 +24,13 @@ _KEPT = ("role", "weight", "min_distance", "label_agreement")
 
 @dataclass(frozen=True)
 class WrittenPicks:
-    """What was written: the run, its number of picks, and their labels in the order of codes."""
+    """What `write_picks` wrote.
+
+    Attributes:
+        run_id: the run whose picks they are.
+        n_images: how many were written.
+        labels: their labels in the order of the codes in the column `label`.
+    """
 
     run_id: str
     n_images: int
@@ -32,10 +38,17 @@ class WrittenPicks:
 
 
 def write_picks(store: Store, run_id: str | None, folder: Path) -> WrittenPicks:
-    """Write image, label, image_id and why each was picked; README.md last.
+    """Write a run's picks with their images, labels and distances as a folder for `datasets`.
 
-    run_id: default the newest. The picks are those of the run's first seed. Raises DataError if
-    there is no such run, or its pool's images are not where its config says.
+    The picks are those of the run's first seed.
+
+    Args:
+        store: of the run.
+        run_id: the newest one where it is None.
+        folder: gets one Parquet file below `data/` and, last, README.md.
+
+    Raises:
+        DataError: there is no such run, or its pool's images are not where its config says.
     """
     run_id = _run(store, run_id)
     config = run_config(store, run_id)

@@ -28,8 +28,18 @@ Place = Literal["now", "before", "never"]
 class Champion(FrozenModel):
     """One change of the champion, and the model that it put in place.
 
-    model: prefix of the model's files; card: key of its lineage card. classes: in the order of the
-    outputs. previous: the change that a rollback returns to; replaced: the one it took over from.
+    Attributes:
+        id: the change's own name; they sort by time.
+        action: the gate let a model pass, or somebody went back to one.
+        at: when, in UTC.
+        run_id: the run that made the model.
+        seed: which of the run's models it is.
+        model: prefix of the model's files in the store.
+        card: key of its lineage card.
+        classes: in the order of the outputs.
+        reasons: why it was put in place, in sentences.
+        previous: the change that a rollback returns to.
+        replaced: the one it took over from.
     """
 
     id: str
@@ -54,10 +64,11 @@ class HistoryRow:
 
 
 def current(store: Store) -> Champion | None:
-    """Return the champion, or None.
+    """Return the champion; None until the gate let a model pass.
 
-    Raises ObjectUnreadable if champion.json is damaged, or lost: the newest note took over from a
-    champion, so there was one. It names that note; nothing is put in force by itself.
+    Raises:
+        ObjectUnreadable: champion.json is damaged, or lost: the newest note took over from a
+            champion, so there was one. It names that note; nothing is put in force by itself.
     """
     if store.exists(keys.CHAMPION):
         try:

@@ -10,7 +10,12 @@ from dcd.store import Store, keys
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A finished run as it is listed: its id, and when its report was written."""
+    """A finished run as it is listed.
+
+    Attributes:
+        run_id: the run's name and a hash of what it was made from.
+        written: when its report was written, in UTC.
+    """
 
     run_id: str
     written: datetime

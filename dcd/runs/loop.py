@@ -28,7 +28,16 @@ from dcd.store.healing import Mended, healed
 def run(config: RunConfig) -> RunInfo:
     """Embed, index, select, train, judge and report; what the store has already is not done again.
 
-    What is found damaged is made again. Raises DCDError with what to do.
+    What is found damaged is made again.
+
+    Args:
+        config: the whole loop; `dcd.validate` tells first whether it can start.
+
+    Returns:
+        Where the report is, what it says, and what the gate decided.
+
+    Raises:
+        DCDError: with what went wrong, where, and what to do.
     """
     return healed(open_for_pool(config.store, config.pool), partial(_stages, config))
 

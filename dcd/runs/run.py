@@ -62,9 +62,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A written run: where its report is and what it says; `gate`: promoted or not, and why.
+    """A written run: where its report is and what it says.
 
-    mended: as in `Evidence`.
+    Attributes:
+        run_id: the config's name and a hash of all that the run was made from.
+        report: address of the report, one HTML page.
+        verdict: the result in sentences.
+        rows: accuracies by method, as the report's table has them.
+        gate: whether the model was promoted, and why, in sentences.
+        mended: in words, what was found damaged or missing and was made again.
     """
 
     run_id: str

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from dcd.setup.findings import Finding
 
 PACKAGE = "data-centric-debugging"
-_NOT_FOR_USERS = ("dev", "bench")
+_NOT_FOR_USERS = ("bench", "dev", "docs")
 
 
 def package_findings() -> Iterator[Finding]:

@@ -30,7 +30,14 @@ class StoreFormat:
 
 
 def open_store(url: str) -> Store:
-    """Open a store whose format this version knows. Raises StoreError for a newer one."""
+    """Open a store whose format this version knows.
+
+    Args:
+        url: a folder or `s3://bucket/prefix`; it need not be there yet.
+
+    Raises:
+        StoreError: a newer version wrote the store, or it cannot be reached.
+    """
     store = Store(url)
     _refuse_newer(store, read_format(store))
     return store

@@ -27,7 +27,13 @@ from dcd.training.head import LinearHead
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model read back: its outputs are logits in the order of `classes`."""
+    """A model read back.
+
+    Attributes:
+        network: (B, 3, S, S) float32, normalised → (B, C) logits in the order of `classes`.
+        classes: C names.
+        preprocess: how an image becomes the network's input.
+    """
 
     network: nn.Module
     classes: tuple[str, ...]
@@ -104,7 +110,16 @@ def load_model(directory: Path) -> SavedModel:
 
 
 def read_model(store: Store, prefix: str) -> SavedModel:
-    """Read the folder below `prefix` of a store, as `load_model` does."""
+    """Read a model that a run or the gate has kept.
+
+    Args:
+        store: where it lies.
+        prefix: of its files, such as `champion.model`.
+
+    Raises:
+        EncoderError: what lies there is no such model.
+        LabelError: it names no classes.
+    """
     with tempfile.TemporaryDirectory(prefix="dcd-model-") as scratch:
         for name in (MODEL_WEIGHTS, MODEL_CONFIG):
             Path(scratch, name).write_bytes(store.read_bytes(f"{prefix}/{name}"))

@@ -9,7 +9,12 @@ from dcd.errors import ConfigError, DCDError
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: its place in the config, and one sentence with what was found and the mend."""
+    """One fault that stops a run.
+
+    Attributes:
+        place: its place in the config.
+        message: what was found and how to mend it, in one sentence.
+    """
 
     place: str
     message: str

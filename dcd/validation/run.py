@@ -26,7 +26,11 @@ View = tuple[tuple[Split, DataConfig], ...]
 
 
 def validate(config: RunConfig) -> list[Problem]:
-    """Return the problems that `examine` finds; [] if a run can start."""
+    """Look at the store, the encoder and all data of a run, without doing any of its work.
+
+    Returns:
+        All problems that were found; an empty list if a run can start.
+    """
     return list(examine(config).problems)
 
 
