@@ -15,6 +15,7 @@ from dcd.embeddings.embed import ShardOutcome, respelled_words
 from dcd.errors import EmbeddingFailed
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
+from dcd.store.store_format import open_for_writing
 from flows.deployment.attend import attend
 from flows.runners import Ended, WorkerKilled, ended
 from tasks import embedding, progress
@@ -83,8 +84,12 @@ class EmbedJob:
 
 @flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
 def embed_pool(config: EmbedConfig) -> EmbeddedSource:
-    """Embed what is not embedded yet. Raises EmbeddingFailed naming every shard that failed."""
+    """Embed what is not embedded yet.
+
+    Raises EmbeddingFailed naming every shard that failed, StoreError for a newer dcd's store.
+    """
     attend()
+    open_for_writing(config.store)
     start = time.monotonic()
     source = source_of(config.pool)
     encoder_id = embedding.encoder_id(config.encoder)

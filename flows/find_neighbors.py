@@ -6,8 +6,8 @@ from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.neighbors import Similar, look_up
+from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
-from dcd.store.store_format import open_store
 from flows.embed_pool import embed_pool
 from flows.stages import index_pool
 
@@ -23,4 +23,4 @@ def find_neighbors(
         found = index_pool(config, {embedded.source.id: embedded}).info
         return look_up(config.store, config.encoder, embedded.source, found, pictures, labels, k)
 
-    return healed(open_store(config.store), search)
+    return healed(open_for_pool(config.store, config.pool), search)

@@ -7,8 +7,8 @@ from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.selection.select import SelectionInfo
+from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
-from dcd.store.store_format import open_store
 from flows import stages
 
 
@@ -24,7 +24,7 @@ class MethodSelection:
 @flow(name="select-images", flow_run_name="select {config.name}")
 def select_images(config: RunConfig) -> list[MethodSelection]:
     """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
-    return healed(open_store(config.store), partial(run_stages, config))
+    return healed(open_for_pool(config.store, config.pool), partial(run_stages, config))
 
 
 def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSelection]:

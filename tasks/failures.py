@@ -12,6 +12,7 @@ from dcd.failures import intake, registry
 from dcd.failures.intake import Intake
 from dcd.failures.registry import Pending
 from dcd.store import Store, keys
+from dcd.store.store_format import open_for_writing
 from tasks.retries import RETRY
 
 ARRIVED = "dcd.failures.arrived"
@@ -35,7 +36,7 @@ def has_failures(store: str) -> bool:
 @task(name="take-in-failures", **RETRY)
 def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> Arrival:
     """Register what is new in a folder; None stands for the store's inbox."""
-    store = Store(config.store)
+    store = open_for_writing(config.store)
     found = intake.take_in_folder(store, config, folder)
     waiting = registry.pending(store, config.name, registry.read_registry(store))
     is_due = registry.due(store, config.name, waiting, remind_after)

@@ -4,6 +4,7 @@ Swift wants its own virtual environment; it is made once under the user's cache,
 names the `bin` folder of one that exists. The server's state survives kill() and start().
 """
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -219,14 +220,17 @@ def swift_bin() -> Path:
         cache / "dcd" / f"swift-{SWIFT_VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
     )
     done = venv / "installed"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        subprocess.run(
-            [venv / "bin/python", "-m", "pip", "install", "-q", f"swift=={SWIFT_VERSION}"],
-            check=True,
-            timeout=_INSTALL_TIMEOUT_S,
-        )
-        done.touch()
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
+        if not done.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+            subprocess.run(
+                [venv / "bin/python", "-m", "pip", "install", "-q", f"swift=={SWIFT_VERSION}"],
+                check=True,
+                timeout=_INSTALL_TIMEOUT_S,
+            )
+            done.touch()
     return venv / "bin"
 
 
