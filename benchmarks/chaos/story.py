@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from benchmarks.chaos.lives import LEAVE_S, Life, Signal, Way
 from benchmarks.chaos.outcome import differences, outcome
 from dcd.runs.finished import list_runs
+from dcd.scratch import remove_abandoned
 from dcd.store import Store
 from tests.case import write_case
 from tests.dcd.failures.failing_images import write_failures
@@ -195,7 +196,11 @@ def _check(told: Told, of: str, exit_code: int | None) -> None:
 
 
 def litter(place: Place) -> Iterator[str]:
-    """Temporary files that are left in the store's folder or in that for temporary files."""
+    """Temporary files that are left in the store's folder or in that for temporary files.
+
+    Folders of killed processes go when the next process wants one in the same place.
+    """
+    remove_abandoned(place.scratch)
     left = (str(p.relative_to(place.scratch)) for p in place.scratch.iterdir())
     yield from (name for name in left if not name.startswith(_CACHE_OF_TORCH))
     if "://" not in place.store_url:

@@ -1,9 +1,7 @@
 """One cell of a comparison: a method at a seed, trained, evaluated and published once."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +15,7 @@ from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingC
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
+from dcd.scratch import scratch_folder
 from dcd.selection.picks import aimed_picks
 from dcd.selection.reviewed import read_reviewed
 from dcd.selection.select import SelectionInfo
@@ -157,9 +156,9 @@ def run_cell(
     else:
         trained = train_on_features(store, data, plan.encoder, training)
     if plan.method.name in _SAVED_METHODS:
-        with tempfile.TemporaryDirectory() as scratch:
-            trained.save(Path(scratch))
-            for file in sorted(Path(scratch).iterdir()):
+        with scratch_folder("model") as scratch:
+            trained.save(scratch)
+            for file in sorted(scratch.iterdir()):
                 store.publish_file(file, keys.cell_model(plan.id, file.name))
     predictions = pa.concat_tables(
         predictions_table(plan.method.name, plan.seed, split, data.tables[split], found)

@@ -4,7 +4,6 @@ Images are read from their sources once and lie in a local file meanwhile: memor
 them, however many there are.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from dcd.encoders.network import load_network, preprocess_of
 from dcd.errors import DataError
 from dcd.images.preprocess import Preprocess
 from dcd.images.spool import Places, Spool
+from dcd.scratch import scratch_folder
 from dcd.sources.source import Source, fetch_each
 from dcd.store import Store
 from dcd.tables.rows import with_column
@@ -84,8 +84,8 @@ def train_network(
     """
     begin = _start(store, data, how)
     recipe = Recipe(data.classes, begin.preprocess, how.config, how.seed)
-    with tempfile.TemporaryDirectory(prefix="dcd-images-") as scratch:
-        images = _gather(store, data, how.config, Spool(Path(scratch, "images")))
+    with scratch_folder("images") as scratch:
+        images = _gather(store, data, how.config, Spool(scratch / "images"))
         shown = {split: _sample(images.of_split[split]) for split in how.shown}
         if how.config.pool_stage is None:
             found = _at_once(begin, images, shown, recipe, checkpoint, on_progress)

@@ -16,7 +16,6 @@ import logging
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -29,6 +28,7 @@ from dcd.encoders.precision import Runtime
 from dcd.encoders.weights_file import weights_file
 from dcd.errors import StoreError
 from dcd.images.preprocess import Preprocess
+from dcd.scratch import scratch_folder
 from dcd.store import keys
 from dcd.store.filesystems import locate
 from dcd.threads import cores
@@ -117,11 +117,11 @@ def keep_files(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".keeping-") as scratch:
-            save(Path(scratch))
-            files = sorted(Path(scratch).iterdir())
+        with scratch_folder("kept", within=folder) as scratch:
+            save(scratch)
+            files = sorted(scratch.iterdir())
             digests = {file.name: _digest(file) for file in files}
-            told = Path(scratch, record)
+            told = scratch / record
             told.write_text(json.dumps({**described, "files": digests}), encoding="utf-8")
             (folder / record).unlink(missing_ok=True)
             for file in (*files, told):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +20,7 @@ from dcd.export.formats import (
     torch_answer,
     write_format,
 )
+from dcd.scratch import scratch_folder
 from dcd.store.local_files import published
 
 NOTE = "preprocessing.json"
@@ -54,8 +54,8 @@ def export_champion(
     """
     inputs = read_inputs(images, trusted.model.preprocess, n_images)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".exporting-") as scratch:
-        written = write_format(trusted.model, to, Path(scratch))
+    with scratch_folder("export", within=folder) as scratch:
+        written = write_format(trusted.model, to, scratch)
         found = agreement(torch_answer(trusted.model), open_format(to, written), inputs)
         if found.share < LEAST_AGREEMENT:
             raise EncoderMismatch(
@@ -63,7 +63,7 @@ def export_champion(
                 f"{LEAST_AGREEMENT:.1%} expected; the largest difference of two logits is "
                 f"{found.largest_difference:.3g}. Take another format"
             )
-        for file in sorted(Path(scratch).iterdir()):
+        for file in sorted(scratch.iterdir()):
             os.replace(file, folder / file.name)
     note = json.dumps(_note(trusted, to, found), indent=2)
     with published(str(folder / NOTE)) as file:

@@ -8,7 +8,6 @@ that lies near a failure mode, whether the model gets it right or wrong.
 """
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from dcd.config import DataConfig
 from dcd.errors import DataError
 from dcd.failures.answers import Answers
 from dcd.failures.modes import place, propose
+from dcd.scratch import scratch_folder
 from dcd.sources.listing import list_shards
 from dcd.sources.shards import fetch_images
 
@@ -93,11 +93,11 @@ def write_collection(folder: Path, data: DataConfig, found: ErrorCollection) -> 
     """Write images.parquet and, last, roles.parquet; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ROWS).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
-        _write_images(Path(scratch, IMAGES), data, found.rows)
-        pq.write_table(found.rows.drop_columns(["shard"]), Path(scratch, ROWS))
+    with scratch_folder("failures", within=folder) as scratch:
+        _write_images(scratch / IMAGES, data, found.rows)
+        pq.write_table(found.rows.drop_columns(["shard"]), scratch / ROWS)
         for name in (IMAGES, ROWS):
-            os.replace(Path(scratch, name), folder / name)
+            os.replace(scratch / name, folder / name)
 
 
 def read_images(folder: Path, ids: Collection[str]) -> Mapping[str, bytes]:

@@ -9,8 +9,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +18,7 @@ from scipy.stats import norm
 from dcd.config import BalancedAccuracyGuard, CommandGuard, GuardConfig, RecallGuard
 from dcd.evaluation.bursts import Groups, group_sums
 from dcd.gate.pairs import Pairs, paired, rows_of
+from dcd.scratch import scratch_folder
 
 ALLOWED = "DCD_GUARD_COMMANDS"
 _MAX_CLASSES_NAMED = 5
@@ -132,8 +131,8 @@ def _command(guard: CommandGuard, champion: pa.Table, candidate: pa.Table) -> Gu
 
 def _number(guard: CommandGuard, predictions: pa.Table) -> float:
     """Raises ValueError if the command fails or its last line is no number."""
-    with TemporaryDirectory(prefix="dcd-guard-") as folder:
-        path = Path(folder) / "predictions.csv"
+    with scratch_folder("guard") as folder:
+        path = folder / "predictions.csv"
         pacsv.write_csv(predictions.select(_COLUMNS), path)
         done = subprocess.run(
             [*guard.command, str(path)],

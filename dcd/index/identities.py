@@ -6,12 +6,11 @@ give to different images would bring the vector of one under the label of the ot
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
 from dcd.errors import DataError
+from dcd.scratch import scratch_folder
 from dcd.tables.sql import connect, ids_of_two_images, note_ids
 
 ID_COLUMNS = ["image_id", "shard", "content_hash"]
@@ -28,8 +27,8 @@ def refuse_two_images(
     in a part of max_memory_bytes goes to disk.
     """
     with (
-        TemporaryDirectory(prefix="dcd-ids-") as scratch,
-        connect(max_memory_bytes // 8, Path(scratch)) as connection,
+        scratch_folder("ids") as scratch,
+        connect(max_memory_bytes // 8, scratch) as connection,
     ):
         waiting: list[pa.Table] = []
         n_waiting = 0

@@ -6,8 +6,6 @@ it as bytes: DuckDB has no float16 and would double them.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +23,7 @@ from dcd.index.parts import (
 )
 from dcd.index.recall import Judge
 from dcd.index.sample import BottomK
+from dcd.scratch import scratch_folder
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
 from dcd.tables.sql import clustered, connect, relabelled
@@ -73,19 +72,20 @@ def cluster(
     """
     tally = observers.tally
     stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
-    with TemporaryDirectory(prefix="dcd-cluster-") as scratch:
-        folder = Path(scratch)
-        # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
-        with connect(max_memory_bytes // 4, folder) as connection:
-            wire = (_to_wire(batch, layout) for batch in rows)
-            schema = _wire_schema(dim)
-            ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
-            batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
-            chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
-            new_chunks = _without_known(chunks, known, tally)
-            stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
-            groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
-            yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
+    # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
+    with (
+        scratch_folder("cluster") as folder,
+        connect(max_memory_bytes // 4, folder) as connection,
+    ):
+        wire = (_to_wire(batch, layout) for batch in rows)
+        schema = _wire_schema(dim)
+        ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
+        batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
+        chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
+        new_chunks = _without_known(chunks, known, tally)
+        stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
+        groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
+        yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
 
 
 def labelled(
@@ -108,8 +108,8 @@ def labelled(
             yield schemas.conform(pa.table(known), schema, "pool")
         return
     with (
-        TemporaryDirectory(prefix="dcd-labels-") as scratch,
-        connect(max_memory_bytes // 4, Path(scratch)) as connection,
+        scratch_folder("labels") as scratch,
+        connect(max_memory_bytes // 4, scratch) as connection,
     ):
         wire = (_to_unlabelled_wire(batch) for batch in rows)
         for batch in relabelled(

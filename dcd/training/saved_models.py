@@ -6,7 +6,6 @@ pretrained=True)`.
 
 import copy
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess, crop_mode_of
+from dcd.scratch import scratch_folder
 from dcd.store import Store
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 from dcd.tables.labels import label_text
@@ -73,10 +73,10 @@ def save_model(
     model_config = {"label_names": list(classes), "pretrained_cfg": pretrained_cfg}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MODEL_CONFIG).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as scratch:
-        save_for_hf(plain, scratch, model_config=model_config, safe_serialization=True)
+    with scratch_folder("model", within=directory) as scratch:
+        save_for_hf(plain, str(scratch), model_config=model_config, safe_serialization=True)
         for name in (MODEL_WEIGHTS, MODEL_CONFIG):
-            os.replace(Path(scratch, name), directory / name)
+            os.replace(scratch / name, directory / name)
 
 
 def load_model(directory: Path) -> SavedModel:
@@ -120,10 +120,10 @@ def read_model(store: Store, prefix: str) -> SavedModel:
         EncoderError: what lies there is no such model.
         LabelError: it names no classes.
     """
-    with tempfile.TemporaryDirectory(prefix="dcd-model-") as scratch:
+    with scratch_folder("model") as scratch:
         for name in (MODEL_WEIGHTS, MODEL_CONFIG):
-            Path(scratch, name).write_bytes(store.read_bytes(f"{prefix}/{name}"))
-        return load_model(Path(scratch))
+            (scratch / name).write_bytes(store.read_bytes(f"{prefix}/{name}"))
+        return load_model(scratch)
 
 
 def with_head(network: nn.Module, head: LinearHead) -> nn.Module:

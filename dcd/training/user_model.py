@@ -4,13 +4,12 @@ Nothing is unpickled: weights are safetensors, or go through torch's restricted 
 """
 
 import hashlib
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dcd.config import EncoderConfig, StartConfig
 from dcd.errors import EncoderError, LabelError, StoreError
+from dcd.scratch import scratch_folder
 from dcd.store.filesystems import locate
 from dcd.store.keys import MODEL_CONFIG, MODEL_WEIGHTS
 
@@ -68,13 +67,13 @@ def _is_folder(uri: str) -> bool:
 def _from_folder(uri: str) -> StartModel:
     from dcd.training.saved_models import load_model
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("start") as folder:
         for name in (MODEL_CONFIG, MODEL_WEIGHTS):
-            Path(folder, name).write_bytes(_read(f"{uri.rstrip('/')}/{name}"))
+            (folder / name).write_bytes(_read(f"{uri.rstrip('/')}/{name}"))
         try:
-            model = load_model(Path(folder))
+            model = load_model(folder)
         except (EncoderError, LabelError) as err:
-            raise type(err)(str(err).replace(folder, uri)) from err
+            raise type(err)(str(err).replace(str(folder), uri)) from err
     return StartModel(model, cast(Any, model.network).pretrained_cfg["architecture"])
 
 
