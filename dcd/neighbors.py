@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import EncoderConfig
-from dcd.encoders.encoder import load_encoder
-from dcd.errors import DataError, LabelError
-from dcd.images.decode import BadImage, decode
-from dcd.images.preprocess import to_input
+from dcd.encoders.pictures import embed_pictures
+from dcd.errors import LabelError
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors
@@ -23,7 +20,6 @@ from dcd.sources.source import Source, fetch
 from dcd.store import Store
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
-from dcd.tables.vectors import vector_lists
 
 _MAX_PAGE_BYTES = 8 * 2**20
 _THUMBNAIL_PX = 112
@@ -68,27 +64,6 @@ def look_up(
     rows = rows.filter(pc.is_in(rows["image_id"], value_set=neighbors["image_id"]))
     found = fetch(store, source, rows.select(["image_id", "shard"]))
     return Similar(neighbors, contact_sheet(neighbors, pictures, found))
-
-
-def embed_pictures(config: EncoderConfig, pictures: Mapping[str, bytes]) -> pa.Table:
-    """Embed pictures: image_id (the name), content_hash, embedding. Raises DataError."""
-    encoder = load_encoder(config)
-    inputs = []
-    for name, data in pictures.items():
-        try:
-            inputs.append(to_input(decode(data), encoder.preprocess))
-        except BadImage as err:
-            raise DataError(f"{name}: {err.reason}; give an image file") from err
-    vectors = encoder.embed(np.stack(inputs)).astype(np.float16)
-    kind = pa.list_(pa.field("element", pa.float16(), nullable=False), vectors.shape[1])
-    hashes = [schemas.content_hash(data) for data in pictures.values()]
-    return pa.table(
-        {
-            "image_id": pa.array(list(pictures), pa.string()),
-            "content_hash": pa.array(hashes, schemas.CONTENT_HASH),
-            "embedding": vector_lists(vectors, kind),
-        }
-    ).replace_schema_metadata({"encoder_id": encoder.encoder_id})
 
 
 def nearest(

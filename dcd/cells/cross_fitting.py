@@ -70,9 +70,7 @@ def judge_ends(candidates: Candidates, config: TrainingConfig, keep: Keep = fit_
     This is most of the recipe's work, and no objective changes it. keep: asked for what saw no
     failure. Raises what `fit_head` raises.
     """
-    standardizer = fit_standardizer(candidates.features[: candidates.n_train])
-    # Of train and pool, so that new failures do not move the space that all heads are fitted in.
-    compression = fit_compression(candidates.features[: candidates.n_unfailing], standardizer)
+    compression = _compression_of(candidates)
     few = _Fewer(candidates, compression, config, keep)
     fitted = {end: few.cross_fit(end) for end in ENDS}
     judges = few.fold >= 0
@@ -85,6 +83,25 @@ def judge_ends(candidates: Candidates, config: TrainingConfig, keep: Keep = fit_
     )
     starts = {end: found.head for end, found in fitted.items()}
     return JudgedEnds(candidates, compression, starts, held_out)
+
+
+@one_blas_thread()
+def fit_starts(
+    candidates: Candidates, ends: Sequence[str], config: TrainingConfig, keep: Keep = fit_anew
+) -> tuple[Compression, dict[str, LinearHead]]:
+    """Fit some ends to everything, as `judge_ends` does; nothing is judged.
+
+    Returns the fewer dimensions and the heads there, by end.
+    """
+    compression = _compression_of(candidates)
+    few = _Fewer(candidates, compression, config, keep)
+    return compression, {end: few.fit_whole(end) for end in ends}
+
+
+def _compression_of(candidates: Candidates) -> Compression:
+    """Of train and pool, so that new failures do not move the space that heads are fitted in."""
+    standardizer = fit_standardizer(candidates.features[: candidates.n_train])
+    return fit_compression(candidates.features[: candidates.n_unfailing], standardizer)
 
 
 def folds(labels: Sequence[str], n: int) -> np.ndarray:
@@ -135,11 +152,17 @@ class _Fewer:
 
     def cross_fit(self, end: str) -> _CrossFitted:
         """Fit one end with every fold left out, and with none."""
-        weight = self._of.weights(end)
-        n_pool = len(self._of.agreement)
-        if (weight[:n_pool] > 0).any():
+        if self._takes_pool(end):
             return self._cross_fit_with_pool(end)
         return self._cross_fit_without_pool(end, has_failures=end not in WITHOUT_FAILURES)
+
+    def fit_whole(self, end: str) -> LinearHead:
+        """Fit one end with no fold left out."""
+        start = self._of_pool_alone if self._takes_pool(end) else None
+        return self._fit(end, end, *self._everything, start)
+
+    def _takes_pool(self, end: str) -> bool:
+        return bool((self._of.weights(end)[: len(self._of.agreement)] > 0).any())
 
     def _cross_fit_with_pool(self, end: str) -> _CrossFitted:
         """Hold out of train and of the failures at once: each fit is dear.
@@ -155,13 +178,12 @@ class _Fewer:
             head = self._fit(f"{end} without fold {fold}", end, kept, known, start)
             out = held_out == fold
             logits[out] = self._logits(head, out)
-        head = self._fit(end, end, *self._everything, start)
-        return _CrossFitted(head, *self._parted(logits))
+        return _CrossFitted(self.fit_whole(end), *self._parted(logits))
 
     def _cross_fit_without_pool(self, end: str, has_failures: bool) -> _CrossFitted:
         """Hold out of train and of the failures in turn: the fits are cheap."""
         all_train, all_failures = self._everything
-        head = self._fit(end, end, all_train, all_failures)
+        head = self.fit_whole(end)
         val, failures = self._parted(self._logits(head, slice(None)))
         of_train, of_failures = self._parted(self._features)
         for fold in range(self._fold_without_pool.max() + 1):

@@ -4,7 +4,7 @@ Heads of clean labels and heads of many images err in different ways, so their a
 better than either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dcd.evaluation.choice import mixture_name
@@ -86,3 +86,12 @@ def line_of(point: Point) -> Line:
     (end,) = point.shares
     lines = [line for line in LINES if dict(line.first) == {end: 1.0} and "targeted" in line.second]
     return lines[0] if lines else Line({end: 1.0}, {"whole_pool": 1.0}, (0.0, 1.0))
+
+
+def shares_at(names: Sequence[str], alpha: float) -> dict[str, float]:
+    """The shares of the ends at a place of the line that has these names, as a curve tells them.
+
+    Raises KeyError where no line is called so.
+    """
+    every = {line_of(point).names: line_of(point) for point in points()}
+    return every[names[0], names[1]].at(alpha)

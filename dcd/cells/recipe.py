@@ -64,13 +64,27 @@ def choose_head(
     """
     judged = judge_points(ends.held_out)
     choice = choose_model(judged, BASELINES, objective)
-    heads = {}
-    for end in line_of(points()[choice.index]).ends:
-        fit = partial(
-            fit_end, ends.candidates, end, ends.compression, config, start=ends.starts[end]
-        )
-        heads[end] = keep(f"{end} in full", fit) if end in WITHOUT_FAILURES else fit()
+    on_line = {end: ends.starts[end] for end in line_of(points()[choice.index]).ends}
+    heads = fit_in_full(ends.candidates, ends.compression, on_line, config, keep)
     return ChosenHead(judged, choice, heads)
+
+
+def fit_in_full(
+    candidates: Candidates,
+    compression: Compression,
+    starts: Mapping[str, LinearHead],
+    config: TrainingConfig,
+    keep: Keep = fit_anew,
+) -> dict[str, LinearHead]:
+    """Fit ends on raw features, from their heads on compressed ones, by end.
+
+    keep: as of `choose_head`.
+    """
+    heads = {}
+    for end, start in starts.items():
+        fit = partial(fit_end, candidates, end, compression, config, start=start)
+        heads[end] = keep(f"{end} in full", fit) if end in WITHOUT_FAILURES else fit()
+    return heads
 
 
 def judge_points(ends: HeldOutLogits) -> tuple[Candidate, ...]:

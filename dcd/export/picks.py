@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from dcd.errors import DataError
-from dcd.runs.finished import list_runs, run_config
+from dcd.runs.finished import run_config, run_or_newest
 from dcd.sources.records import RawImage
 from dcd.sources.source import fetch_each, source_of
 from dcd.store import Store, keys
@@ -50,7 +49,7 @@ def write_picks(store: Store, run_id: str | None, folder: Path) -> WrittenPicks:
     Raises:
         DataError: there is no such run, or its pool's images are not where its config says.
     """
-    run_id = _run(store, run_id)
+    run_id = run_or_newest(store, run_id)
     config = run_config(store, run_id)
     picks = store.read_table(keys.run_table(run_id, "debug_train"))
     labels = tuple(sorted(set(picks["label"].to_pylist())))
@@ -65,15 +64,6 @@ def write_picks(store: Store, run_id: str | None, folder: Path) -> WrittenPicks:
     with published(str(folder / "README.md")) as file:
         file.write(_readme(run_id, config.pool.licence).encode())
     return WrittenPicks(run_id, n_images, labels)
-
-
-def _run(store: Store, run_id: str | None) -> str:
-    runs = [entry.run_id for entry in list_runs(store)]
-    if not runs:
-        raise DataError(f"{store.url}: holds no finished run; `dcd run` makes one")
-    if run_id is not None and run_id not in runs:
-        raise DataError(f"{store.url}: has no finished run {run_id}; the newest is {runs[0]}")
-    return run_id or runs[0]
 
 
 def _schema(labels: tuple[str, ...]) -> pa.Schema:

@@ -45,6 +45,16 @@ def last_config(store: Store) -> RunConfig:
     return run_config(store, runs[0].run_id)
 
 
+def run_or_newest(store: Store, run_id: str | None) -> str:
+    """Return the id of a finished run; None: the newest. Raises DataError if there is none such."""
+    runs = [entry.run_id for entry in list_runs(store)]
+    if not runs:
+        raise DataError(f"{store.url}: holds no finished run; `dcd run` makes one")
+    if run_id is not None and run_id not in runs:
+        raise DataError(f"{store.url}: has no finished run {run_id}; the newest is {runs[0]}")
+    return run_id or runs[0]
+
+
 def run_config(store: Store, run_id: str) -> RunConfig:
     """Read the config of a finished run."""
     key = keys.run_config(run_id)

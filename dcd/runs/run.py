@@ -25,6 +25,7 @@ from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.grouped import groups_of_run, with_groups
+from dcd.runs.origins import origins_json
 from dcd.runs.since import since_champion
 from dcd.selection.reviewed import Reviewed, read_reviewed, verified_picks
 from dcd.selection.select import SelectionInfo
@@ -109,7 +110,8 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
     for name, table in tables.items():
         store.write_table(keys.run_table(run_id, name), table, metadata=described)
     store.write_bytes(keys.run_config(run_id), config.model_dump_json(indent=2).encode())
-    store.write_json(keys.run_parts(run_id), {"parts": evidence.parts})
+    made_of = origins_json(evidence.splits, evidence.selections)
+    store.write_json(keys.run_parts(run_id), {"parts": evidence.parts, "seeds": made_of})
     gate_json = judged.model_dump_json(indent=2)
     store.write_bytes(keys.run_gate(run_id), gate_json.encode())
     store.write_bytes(keys.run_card(run_id), card_json(record, judged).encode())

@@ -14,6 +14,7 @@ from dcd.failures import registry
 from dcd.index.info import IndexInfo, index_info
 from dcd.index.read import pool_rows
 from dcd.runs.finished import last_config, list_runs, read_parts, run_config
+from dcd.runs.origins import index_of_run
 from dcd.selection.picks import targeted_picks
 from dcd.sources.source import Source, fetch_shown, source_of, sources
 from dcd.store import Store, keys
@@ -117,17 +118,7 @@ def selections(store: Store) -> list[str]:
 
 def _desk_of_run(store: Store, run_id: str) -> Desk:
     config = run_config(store, run_id)
-    card = store.read_json(keys.run_card(run_id))
-    try:
-        made_from = card["lineage"]
-        index = index_info(store, made_from["pool"], made_from["encoder_id"], made_from["index_id"])
-    except (KeyError, TypeError) as err:
-        raise store.damaged(keys.run_card(run_id), f"is no card of a run ({err!r})") from err
-    except ObjectNotFound as err:
-        raise DataError(
-            f"{run_id}: the index that it searched is gone, pruned or made without a picture that "
-            "was forgotten; run its config again, then review"
-        ) from err
+    index = index_of_run(store, run_id)
     predictions = store.read_table(keys.run_table(run_id, "predictions"), ["label", "predicted"])
     classes = {*_distinct(predictions["label"]), *_distinct(predictions["predicted"])}
     rows = store.read_table(keys.run_table(run_id, "error_sample")).to_pylist()

@@ -34,13 +34,29 @@ def fit_head(
     from; default: the cross-entropy solution. tolerance: of `descend`, for such losses. Raises
     what `train_head` raises.
     """
-    head = _fit(data, standardizer, config, start, tolerance)
-    if config.drop_high_loss == 0 or not data.doubt.weak.any():
-        return head
-    logits = data.features @ head.weight.T + head.bias
-    losses, _ = _losses_of(data, config)(logits, EVERY)
-    kept = np.flatnonzero(~high_loss(losses, data.doubt.weak, config.drop_high_loss))
+    if not drops(data, config):
+        return _fit(data, standardizer, config, start, tolerance)
+    kept = without_high_loss(data, standardizer, config, start, tolerance)
     return _fit(data.take(kept), standardizer, config, start, tolerance)
+
+
+def drops(data: TrainingSet, config: TrainingConfig) -> bool:
+    """Whether a fit leaves out images for their loss."""
+    return config.drop_high_loss > 0 and bool(data.doubt.weak.any())
+
+
+def without_high_loss(
+    data: TrainingSet,
+    standardizer: Standardizer,
+    config: TrainingConfig,
+    start: LinearHead | None = None,
+    tolerance: float = EXACT,
+) -> np.ndarray:
+    """Return the positions of the images that `drop_high_loss` keeps, by a fit to all of them."""
+    head = _fit(data, standardizer, config, start, tolerance)
+    logits = data.features @ head.weight.T + head.bias
+    losses, _ = losses_of(data, config)(logits, EVERY)
+    return np.flatnonzero(~high_loss(losses, data.doubt.weak, config.drop_high_loss))
 
 
 def _fit(
@@ -58,10 +74,11 @@ def _fit(
         forward = config.loss == "forward"
         first = np.flatnonzero(~data.doubt.weak) if forward else np.arange(len(data))
         start = train_head(data.take(first), standardizer, config.l2)
-    return descend(start, data, _losses_of(data, config), standardizer, config.l2, tolerance)
+    return descend(start, data, losses_of(data, config), standardizer, config.l2, tolerance)
 
 
-def _losses_of(data: TrainingSet, config: TrainingConfig) -> ImageLosses:
+def losses_of(data: TrainingSet, config: TrainingConfig) -> ImageLosses:
+    """Return the loss that a fit of these images minimises."""
     labels = class_indices(data.labels, data.classes)
     return image_losses(labels, data.doubt, len(data.classes), config)
 

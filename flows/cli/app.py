@@ -33,6 +33,7 @@ from flows.cli.console import (
     prefect_server,
 )
 from flows.cli.export import files, publish
+from flows.cli.look import influence
 from flows.cli.setup import doctor, init
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ app.add_typer(lpips.app)
 app.command()(select.select)
 app.command()(select.neighbors)
 app.command()(select.exif)
+app.command()(influence.influence)
 app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(deploy.up)

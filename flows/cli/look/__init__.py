@@ -1,0 +1,1 @@
+"""Look closer: which images an answer hangs on."""
