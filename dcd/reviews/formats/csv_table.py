@@ -9,16 +9,20 @@ from dcd.reviews.hand_off import NONE_OF_THESE, Answer, Asked
 
 _GIVEN = ("key", "image_id", "label", "file", "url", "distance", "agreement", "failure")
 _ASKED = ("true_label", "reviewer")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
 def written(asked: Sequence[Asked], classes: Sequence[str]) -> Mapping[str, bytes]:
-    """Write reviews.csv, whose last two columns are to be filled in, and classes.txt."""
+    """Write reviews.csv, whose last two columns are to be filled in, and classes.txt.
+
+    Names that a spreadsheet would run as a formula have an apostrophe before them.
+    """
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text)  # with CRLF, or it would not quote a name that holds CR
     table.writerow([*_GIVEN, *_ASKED])
     for one in asked:
         values = [getattr(one, name) for name in _GIVEN]
-        table.writerow(["" if value is None else value for value in values] + ["", ""])
+        table.writerow([_shown(value) for value in values] + ["", ""])
     return {
         "reviews.csv": text.getvalue().encode(),
         "classes.txt": "".join(f"{name}\n" for name in (*classes, NONE_OF_THESE)).encode(),
@@ -39,7 +43,19 @@ def answers(data: bytes, place: str) -> list[Answer]:
         raise DataError(f"{place}: lacks the columns {sorted(missing)}; keep those that went out")
     found = []
     for row in rows:
-        label, who = (row["true_label"] or "").strip(), (row.get("reviewer") or "").strip()
+        label, who = _meant(row["true_label"]).strip(), (row.get("reviewer") or "").strip()
         if label:
-            found.append(Answer(row["key"] or "", label, who or "csv", ""))
+            found.append(Answer(_meant(row["key"]), label, who or "csv", ""))
     return found
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def _meant(cell: str | None) -> str:
+    """Take away the apostrophe that `_shown` put there; a spreadsheet may have done so itself."""
+    text = cell or ""
+    return text[1:] if text.startswith(tuple(f"'{sign}" for sign in _FORMULA)) else text

@@ -99,6 +99,21 @@ def test_csv_takes_rows_that_were_filled_in():
     assert csv_table.answers(filled.getvalue().encode(), "r.csv") == [Answer(KEY, "dog", "ann", "")]
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_runs_nothing_of_a_csv_and_names_come_back(sign: str):
+    hostile = f"{sign}1+1"
+    asked = [Asked(KEY, hostile, hostile, hostile, hostile, 40, 30)]
+    text = csv_table.written(asked, (hostile,))["reviews.csv"].decode()
+    [row] = csv.DictReader(io.StringIO(text, newline=""))
+    assert {row["image_id"], row["label"], row["file"], row["url"]} == {f"'{hostile}"}
+    filled = io.StringIO()
+    table = csv.DictWriter(filled, row)
+    table.writeheader()
+    table.writerow({**row, "true_label": row["label"]})
+    [answer] = csv_table.answers(filled.getvalue().encode(), "r.csv")
+    assert answer.label == hostile.strip()
+
+
 BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotations>&b;</annotations>'
 
 
