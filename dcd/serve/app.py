@@ -29,9 +29,11 @@ from dcd.report.page import page_environment, style_sheet
 from dcd.runs.finished import list_runs
 from dcd.serve import browse
 from dcd.serve.review_pages import ReviewAccess, review_routes
+from dcd.serve.shared_looks import SharedLooks
 from dcd.store import Store, keys
 
 log = logging.getLogger(__name__)
+Endpoint = Callable[[Request], Response]
 
 # What may be fetched of a run, and as what.
 RUN_FILES = {
@@ -70,6 +72,7 @@ def create_app(
     # Long, since every page is a closure over the store; each is short and reads by itself.
     templates = page_environment(_TEMPLATES)
     templates.globals["has_review"] = review is not None
+    looks = SharedLooks()
 
     def page(name: str, status: int = 200, policy: str = _POLICY, **values: Any) -> Response:
         html = templates.get_template(name).render(store=store.url, **values)
@@ -90,7 +93,8 @@ def create_app(
 
     def run(request: Request) -> Response:
         run_id = _name(request.path_params["run_id"])
-        entry = next((e for e in list_runs(store) if e.run_id == run_id), None)
+        entries = looks.get("list of runs", lambda: list_runs(store))
+        entry = next((e for e in entries if e.run_id == run_id), None)
         if entry is None:
             raise HTTPException(404, f"There is no run {run_id}.")
         files = [name for name in RUN_FILES if store.exists(keys.run(run_id, name))]
@@ -143,13 +147,17 @@ def create_app(
         log.exception("a page failed", exc_info=error)
         return page("error.html", 500, here="", message="This page failed; see the server's log.")
 
-    routes: list[tuple[str, Callable[[Request], Response]]] = [
-        ("/", home),
+    def shared(endpoint: Endpoint) -> Endpoint:
+        """Share a page that is the same for whoever asks."""
+        return lambda request: looks.get(request.url.path, lambda: endpoint(request))
+
+    routes: list[tuple[str, Endpoint]] = [
+        ("/", shared(home)),
         ("/runs/{run_id}", run),
         ("/runs/{run_id}/{name}", run_file),
-        ("/failures", failures),
-        ("/rejects", rejects),
-        ("/champions", history),
+        ("/failures", shared(failures)),
+        ("/rejects", shared(rejects)),
+        ("/champions", shared(history)),
         ("/style.css", style),
     ]
     if review is not None:
