@@ -1,5 +1,6 @@
 """Objects of an image source: finding them, and reading their bytes. Local files or remote ones."""
 
+import errno
 import io
 import os
 import stat
@@ -13,6 +14,8 @@ from dcd.store.filesystems import Location, locate
 from dcd.store.requests import Requests
 
 OPENED = Requests(n_head=1)  # `open_object` on S3
+_NAMES_NOTHING = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_LONGEST_KEY_BYTES = 1024  # of S3
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,19 @@ def object_uri(located: Location, path: str) -> str:
 
 
 def stat_object(located: Location) -> Object:
-    """Look at an object. Raises FileNotFoundError if there is nothing; links are followed."""
+    """Look at an object. Raises FileNotFoundError if there is nothing; links are followed.
+
+    Names that nothing can have are names of nothing: a manifest's row may say anything.
+    """
     if is_local(located):
-        return _local(located.path, os.stat(located.path))
+        try:
+            return _local(located.path, os.stat(located.path))
+        except OSError as err:
+            if err.errno not in _NAMES_NOTHING:
+                raise
+            raise FileNotFoundError(err.errno, err.strerror, located.path) from err
+    if len(located.path.partition("/")[2].encode()) > _LONGEST_KEY_BYTES:
+        raise FileNotFoundError(errno.ENOENT, "the key is too long", located.path)
     return _remote(located, located.path, located.fs.info(located.path))
 
 

@@ -40,7 +40,8 @@ from dcd.tables.labels import cleaned, id_column
 _BATCH_BYTES = 32 * 2**20
 READ_BYTES = 4 * 2**20
 LOOKED_INTO = OPENED + footer_requests(0)  # `open_parquet` on S3, as `read_footer` does it
-UNREADABLE = (pa.ArrowException, OSError)  # Arrow reports damaged files as either
+# Arrow reports damaged files as either of the first two, names that are no UTF-8 as the third.
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)

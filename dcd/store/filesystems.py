@@ -29,8 +29,10 @@ class Location:
 def locate(uri: str) -> Location:
     """Find the filesystem and path of a URI or local path; a relative path counts from the cwd.
 
-    Raises StoreError for any other protocol, and for a URI that holds credentials.
+    Raises StoreError for any other protocol, and for a URI that holds credentials or a NUL.
     """
+    if "\0" in uri or (uri.startswith("file:") and "%00" in uri):
+        raise StoreError(f"{uri[:200]!r} holds a NUL character, which no name of a file may have")
     protocol, separator, rest = uri.partition("://")
     if not separator:
         return _local(uri)

@@ -142,6 +142,36 @@ def test_a_manifest_names_images_anywhere(tmp_path: Path):
     assert [image.image_id for image in fetch_images(shard, data, ["9"])] == ["9"]
 
 
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("a" * 5000 + ".png", "no such object"),
+        ("x/" * 3000 + "a.png", "no such object"),
+        ("pool.csv/a.png", "no such object"),  # through a file
+        ("circle/a.png", "no such object"),
+        ("100%00.png", "no such object"),
+        ("a\0.png", "holds a NUL character"),
+        ("file:///a%00b.png", "holds a NUL character"),
+        ("s3://bucket/a\0b.png", "holds a NUL character"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_row_that_can_name_nothing_costs_no_other_row(tmp_path: Path, uri: str, reason: str):
+    (tmp_path / "circle").symlink_to("circle")
+    put(tmp_path, "b.png", b"b")
+    put(tmp_path, "pool.csv", f"image_id,uri\na,{uri}\nb,b.png\n".encode())
+    refused, found = read(source(tmp_path / "pool.csv"))
+    assert isinstance(refused, Reject)
+    assert reason in refused.reason
+    assert found == RawImage("b", b"b", None)
+
+
+def test_a_key_that_s3_cannot_have_is_no_object(s3_url: str, tmp_path: Path):
+    rows = f"image_id,uri\na,{s3_url}/{'a' * 1100}.png\n"
+    put(tmp_path, "pool.csv", rows.encode())
+    assert read(source(tmp_path / "pool.csv")) == [Reject("a", "read", "no such object")]
+
+
 def test_a_parquet_manifest_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dcd.sources.files.PIECE_IMAGES", 4)
     monkeypatch.setattr("dcd.sources.archives.PIECE_IMAGES", 4)

@@ -144,6 +144,14 @@ def test_a_file_that_is_no_parquet_is_one_reject(tmp_path: Path):
         assert "not a readable Parquet file" in reject.reason
 
 
+def test_a_column_whose_name_is_no_text_makes_a_file_one_reject(tmp_path: Path):
+    path = write(tmp_path / "a.parquet", {"image": [b"x"], "AAAA": [1]}, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"AAAA", b"\x91AAA"))
+    (found,) = read(path)
+    assert isinstance(found, Reject)
+    assert "utf-8" in found.reason.lower()
+
+
 def test_a_damaged_row_group_costs_only_its_rows(tmp_path: Path):
     path = write(
         tmp_path / "s.parquet",
