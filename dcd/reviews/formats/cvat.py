@@ -48,10 +48,14 @@ def answers(data: bytes, place: str) -> list[Answer]:
 
     Raises DataError for what is no such file, or has a document type, whatever it declares.
     """
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    try:
+        text = data.decode("utf-8-sig")  # in another encoding a document type would not be seen
+    except UnicodeDecodeError as err:
+        raise DataError(f"{place}: is not in UTF-8, as CVAT writes it ({err})") from err
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError(f"{place}: has a document type, which CVAT does not write; not read")
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as err:
         raise DataError(f"{place}: no XML ({err}); export as CVAT for images 1.1") from err
     if root.tag != "annotations":

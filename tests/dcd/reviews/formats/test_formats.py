@@ -124,6 +124,8 @@ BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotations>&b;</annotations>'
         (label_studio, b'{"a": 1}', "list of tasks"),
         (cvat, b"<a", "no XML"),
         (cvat, b"<a/>", "expected <annotations>"),
+        (cvat, b"<?xml version='1.0' encoding='utf-1'?><a/>", "expected <annotations>"),
+        (cvat, "<!DOCTYPE a><annotations/>".encode("utf-16"), "is not in UTF-8"),
         (cvat, BOMB, "document type"),
         (fiftyone, b'{"labels": [1]}', "labels.json of FiftyOne"),
         (fiftyone, b'{"classes": ["a"], "labels": {"k": 4}}', "label 4 of 1 classes"),
