@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcd.cells.cell import CellInfo, CellPlan, parts_of
 from dcd.cells.methods import UNREVIEWED, Method, methods
@@ -34,6 +34,7 @@ from tasks.stages import (
     select,
     write_run,
 )
+from tasks.tracking import track
 
 CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
 
@@ -253,7 +254,7 @@ def report(
     trained: TrainedCells,
     mended: Sequence[Mended] = (),
 ) -> RunInfo:
-    """Write the run with its report, pass the gate, and note the failures that it covered."""
+    """Write the run, pass the gate, note the failures that it covered, and show it in MLflow."""
     pool = embedded[source_of(config.pool).id]
     evidence = Evidence(
         pool=pool.source,
@@ -281,7 +282,7 @@ def report(
     if registry.SOURCE_ID in embedded:
         covered = [shard.name for shard in embedded[registry.SOURCE_ID].shards]
         mark_covered(config.store, config.name, run.run_id, covered)
-    return run
+    return replace(run, tracked=track(config.store, run.run_id))
 
 
 def embedding_count(embedded: EmbeddedSource) -> StageCount:

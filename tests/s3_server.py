@@ -114,7 +114,7 @@ class SwiftServer:
         self.bin = bin_dir or swift_bin()
         self.folder = folder
         self.etc = folder / "etc"
-        self.ports = dict(zip((*_BACKENDS, "proxy"), _free_ports(4), strict=True))
+        self.ports = dict(zip((*_BACKENDS, "proxy"), free_ports(4), strict=True))
         self.url = f"http://127.0.0.1:{self.ports['proxy']}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._write_configs()
@@ -234,7 +234,7 @@ def swift_bin() -> Path:
     return venv / "bin"
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
     sockets = [socket.socket() for _ in range(n)]
     try:
         for each in sockets:

@@ -1,5 +1,5 @@
-"""Export hands a champion and a run's picks to other tools: runtimes, the Hub, datasets.
+"""Export hands champions, picks and finished runs to other tools: runtimes, the Hub, MLflow.
 
-It uses gate (which model is trusted), training (how it is read), sources (its images) and store;
-the commands `dcd export` and `dcd publish` use it.
+It uses gate (which model is trusted), runs (what is finished), training (how a model is read),
+sources (its images) and store; `dcd export` and `dcd publish` use it, and MLflow's part the tasks.
 """

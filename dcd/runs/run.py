@@ -72,6 +72,7 @@ class RunInfo:
         rows: accuracies by method, as the report's table has them.
         gate: whether the model was promoted, and why, in sentences.
         mended: in words, what was found damaged or missing and was made again.
+        tracked: where a tracker shows it, or why it does not; None without a tracker.
     """
 
     run_id: str
@@ -80,6 +81,7 @@ class RunInfo:
     rows: tuple[MethodSummary, ...]
     gate: tuple[str, ...]
     mended: tuple[str, ...] = ()
+    tracked: str | None = None
 
 
 def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:

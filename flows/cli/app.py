@@ -139,6 +139,8 @@ def _run(
         for why in info.mended:
             console.print(f"  {why}", soft_wrap=True)
     console.print(f"Report: {info.report}", soft_wrap=True)
+    if info.tracked:
+        console.print(info.tracked, soft_wrap=True)
     if json_file is not None:
         metrics = read_metrics(config.store, info.run_id)
         json_file.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

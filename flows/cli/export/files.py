@@ -1,4 +1,4 @@
-"""`dcd export`: the champion for a runtime, the picks for `datasets`."""
+"""`dcd export`: the champion for a runtime, the picks for `datasets`, a run for MLflow."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,3 +58,21 @@ def picks(
         written = write_picks(open_store(store), run, output)
     typer.echo(f"{written.run_id}: {written.n_images:,} images of {len(written.labels)} labels")
     typer.echo(f'Data set: {output}; load it with datasets.load_dataset("{output}")')
+
+
+@app.command()
+def mlflow(
+    run: Annotated[
+        str | None, typer.Argument(help="Id of a finished run; default: the newest.", metavar="RUN")
+    ] = None,
+    store: StoreUrl = "store",
+) -> None:
+    """Show a run in MLflow, on the server that MLFLOW_TRACKING_URI names; again: updates it."""
+    from dcd.export.mlflow_runs import send_run
+    from dcd.runs.finished import run_or_newest
+    from dcd.store.store_format import open_store
+
+    with explained():
+        opened = open_store(store)
+        run_id = run_or_newest(opened, run)
+        typer.echo(f"{run_id}: {send_run(opened, run_id)}")
