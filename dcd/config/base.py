@@ -29,5 +29,5 @@ def _without_credentials(uri: str) -> str:
     return uri
 
 
-# A local path or s3://…; relative paths count from the current directory.
+# A local path, s3://… or hf://datasets/…; relative paths count from the current directory.
 Uri = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]

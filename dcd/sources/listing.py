@@ -1,4 +1,4 @@
-"""From an image source to its shards: a URI, a glob or a folder, local or on S3."""
+"""From an image source to its shards: a URI, a glob or a folder, local, on S3 or on the Hub."""
 
 import glob
 import hashlib
@@ -76,6 +76,8 @@ def look_through(data: DataConfig) -> Listing:
         try:
             shards = _shards(data, passed_over, notes)
         except FileNotFoundError as err:
+            if uri.startswith("hf://"):
+                raise  # with what the Hub lacks
             raise DataError(f"{uri}: no such file, folder or bucket{_meant_braces(uri)}") from err
     if not shards:
         found = f"; {passed_over}" if len(passed_over) else ""

@@ -20,7 +20,7 @@ _LONGEST_KEY_BYTES = 1024  # of S3
 
 @dataclass(frozen=True)
 class Object:
-    """One file of a source. `etag` changes with its content: S3's, or size and mtime in ns.
+    """One file of a source. `etag` changes with its content: S3's or the Hub's, or size and mtime in ns.
 
     `is_regular` is False for pipes, devices and links that lead nowhere: never open those.
     """
@@ -209,5 +209,6 @@ def _local(path: str, status: os.stat_result) -> Object:
 
 
 def _remote(located: Location, path: str, entry: Mapping[str, Any]) -> Object:
-    etag = str(entry.get("ETag") or located.fs.ukey(path)).strip('"')
+    version = entry.get("ETag") or entry.get("blob_id")  # S3's, and the Hub's
+    etag = str(version or located.fs.ukey(path)).strip('"')
     return Object(path, entry["size"] or 0, etag, entry["type"] == "file")

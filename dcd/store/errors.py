@@ -53,6 +53,7 @@ def _is_of_storage(err: Exception) -> bool:
         isinstance(err, OSError | pa.ArrowInvalid)
         or _is_boto(err, "BotoCoreError", "ClientError")
         or _is_aiohttp(err)
+        or _is_httpx(err, "HTTPError")
     )
 
 
@@ -67,6 +68,12 @@ def _is_aiohttp(err: BaseException) -> bool:
     return aiohttp is not None and isinstance(err, aiohttp.ClientError)
 
 
+def _is_httpx(err: BaseException, name: str) -> bool:
+    """Tell whether it is this error of httpx's or httpx2's, by which huggingface_hub speaks."""
+    loaded = [sys.modules[module] for module in ("httpx", "httpx2") if module in sys.modules]
+    return isinstance(err, tuple(getattr(module, name) for module in loaded))
+
+
 def is_transient(error: BaseException | None) -> bool:
     """Tell whether an error, or one it was raised from, may go away by itself: network and 5xx."""
     chain = list(_chain(error))
@@ -78,6 +85,8 @@ def is_transient(error: BaseException | None) -> bool:
 
 
 def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
+    if uri.startswith("hf://"):
+        return _of_the_hub(uri, err)
     code = next((code for each in _chain(err) if (code := _answer(each)[0])), "")
     if _is_boto(err, "NoCredentialsError", "PartialCredentialsError"):
         return StoreRefused(
@@ -113,6 +122,28 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     if isinstance(err, pa.ArrowInvalid):
         return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
     return StoreError(f"{uri}: cannot {right} it: {brief(err)}")
+
+
+def _of_the_hub(uri: str, err: Exception) -> StoreError:
+    status = next((found for each in _chain(err) if (found := _answer(each)[1])), 0)
+    if status in (401, 403):
+        return StoreRefused(
+            f"{uri}: there is no such data set on the Hub, or it is private or gated; check its "
+            "name, or set HF_TOKEN to a token that may read it"
+        )
+    if isinstance(err, FileNotFoundError) or status == 404:
+        return ObjectNotFound(
+            f"{uri}: the Hub has no such data set, revision or file; a private one needs HF_TOKEN",
+            uri,
+        )
+    if is_transient(err):
+        return StoreUnavailable(
+            f"{uri}: the Hub cannot be reached or is busy ({brief(err)}); try again, or unset "
+            "HF_HUB_OFFLINE where that is set"
+        )
+    if isinstance(err, pa.ArrowInvalid):
+        return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
+    return StoreError(f"{uri}: cannot be read from the Hub: {brief(err)}")
 
 
 def no_room(err: BaseException) -> str | None:
@@ -152,6 +183,9 @@ def _answer(error: BaseException) -> tuple[str, int]:
         response = cast(Any, error).response
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return str(response.get("Error", {}).get("Code", "")), status
+    if _is_httpx(error, "HTTPError"):
+        response = getattr(error, "response", None)
+        return "", 0 if response is None else response.status_code
     if isinstance(error, OSError) and (found := _ARROW_S3.search(str(error))):
         return found[1], int(found[2] or 0)
     return "", 0
@@ -163,6 +197,8 @@ def _is_interruption(error: BaseException) -> bool:
     if _is_boto(error, "SSLError"):
         return False
     if _is_boto(error, "ConnectionError", "HTTPClientError", "IncompleteReadError"):
+        return True
+    if _is_httpx(error, "TransportError"):
         return True
     if _is_aiohttp(error):  # a body that was cut off
         return True

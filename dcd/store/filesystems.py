@@ -1,7 +1,8 @@
-"""Find the filesystem that a URI is on: a local path or `s3://…`.
+"""Find the filesystem that a URI is on: a local path, `s3://…`, or a data set on the Hub.
 
 The S3 settings are the environment's and the AWS config files' alone, resolved once (`S3Settings`)
-for fsspec and Arrow, so no config, log or report can hold a secret.
+for fsspec and Arrow, so no config, log or report can hold a secret. The Hub's token is
+huggingface_hub's own (`HF_TOKEN`, or its login), read again for each request.
 """
 
 import logging
@@ -16,6 +17,9 @@ from fsspec.spec import AbstractFileSystem
 
 from dcd.errors import StoreError
 from dcd.store.s3_settings import S3Settings, settings_digest
+
+
+HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,12 @@ def locate(uri: str) -> Location:
         return _local(unquote(rest.removeprefix(host) if host == "localhost" else rest))
     if protocol == "s3":
         return Location(_s3(settings_digest()), rest)
+    if protocol == "hf":
+        return Location(_hub(), _in_data_set(uri, rest))
     meant = "; write s3://" if protocol in ("s3a", "s3n") else ""
     raise StoreError(
-        f"cannot open '{protocol}://…'; expected a local path or s3://bucket/prefix{meant}"
+        f"cannot open '{protocol}://…'; expected a local path, s3://bucket/prefix or "
+        f"{HUB_FORM}{meant}"
     )
 
 
@@ -61,7 +68,27 @@ def arrow_filesystem(fs: AbstractFileSystem) -> pafs.FileSystem:
     """Open the same place as an Arrow filesystem: it fetches only the row groups it reads."""
     if "file" in fs.protocol:
         return pafs.LocalFileSystem()
+    if "hf" in fs.protocol:
+        return pafs.PyFileSystem(pafs.FSSpecHandler(fs))
     return _arrow_s3(settings_digest())
+
+
+def _hub() -> AbstractFileSystem:
+    from huggingface_hub import HfFileSystem  # keeps one filesystem a thread itself
+
+    # Blocks of one byte: a range that is asked for is fetched, and no 5 MB behind it.
+    fs = HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT"), block_size=1)
+    fs.invalidate_cache()  # what was listed before may have changed
+    return fs
+
+
+def _in_data_set(uri: str, rest: str) -> str:
+    """The path of a URI on the Hub. Raises StoreError for what is in no data set."""
+    kind, _, place = rest.partition("/")
+    owner, _, name = place.partition("/")
+    if kind != "datasets" or not owner or "@" in owner or not name.strip("/"):
+        raise StoreError(f"{uri}: is no place in a data set on the Hub; expected {HUB_FORM}")
+    return rest
 
 
 @lru_cache(maxsize=4)

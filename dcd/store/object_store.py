@@ -48,6 +48,8 @@ class Store:
     def __init__(self, url: str):
         self.url = url.rstrip("/")
         located = locate(self.url)
+        if "hf" in located.fs.protocol:
+            raise StoreError(f"{self.url}: a store cannot be on the Hub; name a folder or s3://…")
         self.fs, self.root = located.fs, located.path.rstrip("/")
         self.is_local = "file" in self.fs.protocol
 
