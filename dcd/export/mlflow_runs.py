@@ -101,7 +101,9 @@ def _send(server: str, tracked: TrackedRun, folder: Path) -> str:
     _send_files(client, id_there, folder)
     client.set_terminated(id_there, "FINISHED", ended)
     shown = hidden(server, server).rstrip("/")
-    return f"{shown}/#/experiments/{experiment}/runs/{id_there}" if "://" in shown else shown
+    if not shown.startswith("http"):  # a database: no pages
+        return f"{shown}, run {id_there}"
+    return f"{shown}/#/experiments/{experiment}/runs/{id_there}"
 
 
 def _experiment(client: "MlflowClient") -> str:
