@@ -20,7 +20,7 @@ _LONGEST_KEY_BYTES = 1024  # of S3
 
 @dataclass(frozen=True)
 class Object:
-    """One file of a source. `etag` changes with its content: S3's or the Hub's, or size and mtime in ns.
+    """One file of a source. `etag` changes with its content: the store's, or size and mtime in ns.
 
     `is_regular` is False for pipes, devices and links that lead nowhere: never open those.
     """

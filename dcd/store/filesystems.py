@@ -18,7 +18,6 @@ from fsspec.spec import AbstractFileSystem
 from dcd.errors import StoreError
 from dcd.store.s3_settings import S3Settings, settings_digest
 
-
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
 

@@ -58,8 +58,11 @@ def test_pictures_and_names_of_codes_come_from_datasets_files(hub):
         assert [shard.format for shard in shards] == ["parquet", "parquet"]
         found = [(image.data, image.weak_label) for image in read_images(data)]
         assert found == [
-            (b"picture 0", "cat"), (b"picture 1", "fox"), (b"picture 2", "fox"), (b"picture 0", "fox")
-        ]  # fmt: skip
+            (b"picture 0", "cat"),
+            (b"picture 1", "fox"),
+            (b"picture 2", "fox"),
+            (b"picture 0", "fox"),
+        ]
     one = DataConfig(images=f"{at}/other/x.parquet", label_column="label")
     assert [image.weak_label for image in read_images(one)] == ["cat"]
 
