@@ -26,7 +26,7 @@ def plain_aws(monkeypatch):
 
 @pytest.mark.parametrize("uri", ["https://host/x.tar", "gs://bucket/x", "memory://x"])
 def test_other_protocols_are_refused_without_showing_the_uri(uri):
-    with pytest.raises(StoreError, match="expected a local path or s3://bucket") as caught:
+    with pytest.raises(StoreError, match="expected a local path, s3://bucket") as caught:
         locate(uri)
     assert uri not in str(caught.value)
 
