@@ -26,6 +26,10 @@ from openvino.preprocess import PrePostProcessor  # noqa: E402
 if TYPE_CHECKING:
     from torch import nn
 
+# OpenVINO makes its table of dtypes at the first array, and lets go of Python's lock meanwhile: two
+# threads that show it their first array at once wait for each other for ever. So it is made here.
+ov.Type.f32.to_dtype()
+
 _REDUCTION_AT_CUT = 16  # in "mixed" precision, side of the images to side of the feature map
 
 
