@@ -126,7 +126,7 @@ def read_document(uri: str) -> object:
         return unpickled(data)
     except pickle.UnpicklingError as err:
         found = _WHY_REFUSED.search(str(err))
-        reason = found[1] if found else str(err).strip().splitlines()[0]
+        reason = found[1] if found else (str(err).strip() or "no pickle").splitlines()[0]
         if _OBJECT.search(reason):
             raise EncoderError(
                 f"{uri}: expected tensors only, found pickled Python objects, which could run code "

@@ -215,9 +215,10 @@ def test_checkpoints_of_other_trainings_are_ignored_and_broken_ones_refused(tmp_
 
     train(0)
     assert weights_of(train(1)) == weights_of(_finetuned(images, labels, config, 1))
-    checkpoint.store.write_bytes("ckpt", b"not a checkpoint")
-    with pytest.raises(StoreError, match="ckpt: is damaged: not a checkpoint"):
-        train(1)
+    for broken in (b"not a checkpoint", b"\x80\x02."):
+        checkpoint.store.write_bytes("ckpt", broken)
+        with pytest.raises(StoreError, match="ckpt: is damaged: not a checkpoint"):
+            train(1)
     checkpoint.clear()
     assert checkpoint.load() is None
 
