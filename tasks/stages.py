@@ -9,6 +9,7 @@ import dcd.failures.modes
 import dcd.index.build
 import dcd.runs.comparison
 import dcd.runs.run
+import dcd.selection.review_plan
 import dcd.selection.reviewed
 import dcd.selection.select
 import dcd.splits.split
@@ -27,6 +28,7 @@ from dcd.index.info import IndexInfo
 from dcd.reviews.standing import Correction
 from dcd.runs.comparison import ArmCell, ComparisonInfo
 from dcd.runs.run import Evidence, RunInfo
+from dcd.selection.review_plan import ReviewPlan
 from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
@@ -105,6 +107,17 @@ def select(
     reviewed: Reviewed | None = None,
 ) -> SelectionInfo:
     return dcd.selection.select.select(Store(store), pool, index, splits, config, reviewed)
+
+
+@task(name="plan-review", **RETRY)
+def plan_review(
+    store: str,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    selection: SelectionInfo,
+    n: int,
+) -> ReviewPlan:
+    return dcd.selection.review_plan.plan_review(Store(store), index, splits, selection, n)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)

@@ -16,6 +16,7 @@ from dcd.index.read import pool_rows
 from dcd.runs.finished import last_config, list_runs, read_parts, run_config
 from dcd.runs.origins import index_of_run
 from dcd.selection.picks import targeted_picks
+from dcd.selection.review_plan import planned_failures
 from dcd.sources.source import Source, fetch_shown, source_of, sources
 from dcd.store import Store, keys
 
@@ -134,12 +135,15 @@ def _desk_of_selection(store: Store, selection_id: str, config: RunConfig) -> De
     index_id = store.read_metadata(picks_key).get("index_id", "")
     index = _index_of_id(store, index_id)
     neighbors = store.read_table(keys.selection_neighbors(selection_id))
-    of = dict(zip(*(neighbors[n].to_pylist() for n in ("error_image_id", "label")), strict=True))
+    of = planned_failures(store, selection_id)
+    title = f"selection {selection_id}" if of is None else f"review plan {selection_id}"
+    if of is None:  # picks have the labels of their failures, which images of a plan need not
+        pairs = (neighbors[n].to_pylist() for n in ("error_image_id", "label"))
+        of = dict(zip(*pairs, strict=True))
     failures = [Failure(image_id, label) for image_id, label in of.items()]
     tables = [neighbors, store.read_table(picks_key)]
     splits = store.keys_under("splits")
     classes = set(index.label_counts)
-    title = f"selection {selection_id}"
     return _desk_of_picks(store, config, index, title, tables, classes, failures, splits)
 
 

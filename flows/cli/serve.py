@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import (
+    ConfigPath,
+    StoreUrl,
+    Verbose,
+    check,
+    explained,
+    prefect_server,
+)
 
 if TYPE_CHECKING:
     from dcd.reviews.hand_off import Tool
@@ -56,6 +63,32 @@ def serve(
     if access is not None:
         typer.echo(f"To review: http://{host}:{port}/review/enter?token={access.token}")
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+@review_app.command("plan")
+def plan(
+    config: ConfigPath,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images that people will look at.")] = 100,
+    verbose: Verbose = False,
+) -> None:
+    """Choose the pool images whose verification is expected to gain most, to be reviewed."""
+    from dcd.config import load_config
+
+    with explained():
+        loaded = load_config(config)
+        with prefect_server(verbose) as ready:
+            check(loaded)
+            from flows.plan_review import plan_review
+
+            ready()
+            found = plan_review(loaded, n)
+    typer.echo(
+        f"{found.n_images} of {found.n_candidates:,} pool images, {found.n_picks} of them picks; "
+        f"{found.n_decided} decided before are left out"
+    )
+    typer.echo(f"dcd serve --review --store {loaded.store} --config {config}")
+    typer.echo(f"and open /review/selections/{found.id}; or")
+    typer.echo(f"dcd review export {found.id} FOLDER --store {loaded.store} --config {config}")
 
 
 @review_app.command("export")
