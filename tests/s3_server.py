@@ -4,11 +4,9 @@ Swift wants its own virtual environment; it is made once under the user's cache,
 names the `bin` folder of one that exists. The server's state survives kill() and start().
 """
 
-import fcntl
 import os
 import socket
 import subprocess
-import sys
 import time
 from getpass import getuser
 from pathlib import Path
@@ -18,6 +16,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.environments import environment
+
 SWIFT_VERSION = "2.38.3"
 ACCESS_KEY, SECRET_KEY = "dcd:admin", "dcd-admin-secret"
 READER_KEY, READER_SECRET = "dcd:reader", "dcd-reader-secret"  # only what a bucket's ACL gives
@@ -25,7 +25,6 @@ REGION = "us-east-1"
 
 _BACKENDS = ("object", "container", "account")
 _START_TIMEOUT_S = 300
-_INSTALL_TIMEOUT_S = 600
 
 _SWIFT_CONF = """\
 [swift-hash]
@@ -94,7 +93,6 @@ use = egg:swift#dlo
 
 # Runs in Swift's environment: one ring of one device for each `kind:port` argument.
 _MAKE_RINGS = """
-import sys
 from swift.common.ring import RingBuilder
 for argument in sys.argv[1:]:
     kind, port = argument.split(":")
@@ -215,23 +213,7 @@ def swift_bin() -> Path:
     """The `bin` folder of a virtual environment with Swift; made on first use."""
     if named := os.environ.get("SWIFT_BIN"):
         return Path(named)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    venv = (
-        cache / "dcd" / f"swift-{SWIFT_VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
-    )
-    done = venv / "installed"
-    venv.parent.mkdir(parents=True, exist_ok=True)
-    with venv.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
-        if not done.exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-            subprocess.run(
-                [venv / "bin/python", "-m", "pip", "install", "-q", f"swift=={SWIFT_VERSION}"],
-                check=True,
-                timeout=_INSTALL_TIMEOUT_S,
-            )
-            done.touch()
-    return venv / "bin"
+    return environment(f"swift-{SWIFT_VERSION}", f"swift=={SWIFT_VERSION}")
 
 
 def free_ports(n: int) -> list[int]:

@@ -1,0 +1,31 @@
+"""Virtual environments of their own for packages that cannot be installed beside the tests.
+
+Each is made once, under the user's cache.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_INSTALL_TIMEOUT_S = 900
+
+
+def environment(name: str, *requirements: str) -> Path:
+    """Return the `bin` folder of an environment with these packages; made on first use."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    venv = cache / "dcd" / f"{name}-py{sys.version_info.major}{sys.version_info.minor}"
+    done = venv / "installed"
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
+        if not done.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+            subprocess.run(
+                [venv / "bin/python", "-m", "pip", "install", "-q", *requirements],
+                check=True,
+                timeout=_INSTALL_TIMEOUT_S,
+            )
+            done.touch()
+    return venv / "bin"
