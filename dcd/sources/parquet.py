@@ -81,16 +81,13 @@ def read_footer(uri: str, data: DataConfig) -> Footer:
     """Raises StoreError if the store fails."""
     try:
         file = open_parquet(uri)
+        n_without_bytes = _n_without_bytes(file, data.image_column)
     except UNREADABLE:
         return Footer()
     schema = file.schema_arrow
     labels = [*label_columns(schema, data), None, None]
     return Footer(
-        file.metadata.num_rows,
-        label_form(schema, data),
-        labels[0],
-        labels[1],
-        _n_without_bytes(file, data.image_column),
+        file.metadata.num_rows, label_form(schema, data), labels[0], labels[1], n_without_bytes
     )
 
 

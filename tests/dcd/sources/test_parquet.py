@@ -144,12 +144,18 @@ def test_a_file_that_is_no_parquet_is_one_reject(tmp_path: Path):
         assert "not a readable Parquet file" in reject.reason
 
 
-def test_a_column_whose_name_is_no_text_makes_a_file_one_reject(tmp_path: Path):
-    path = write(tmp_path / "a.parquet", {"image": [b"x"], "AAAA": [1]}, store_schema=False)
-    path.write_bytes(path.read_bytes().replace(b"AAAA", b"\x91AAA"))
+@pytest.mark.parametrize("in_chunks_alone", [False, True])
+def test_a_column_whose_name_is_no_text_stops_no_other_file(tmp_path: Path, in_chunks_alone: bool):
+    path = write(tmp_path / "a.parquet", {"AAAA": [1], "image": [b"x"]}, store_schema=False)
+    data = path.read_bytes()
+    head, _, tail = data.rpartition(b"AAAA")
+    path.write_bytes(
+        head + b"\x91AAA" + tail if in_chunks_alone else data.replace(b"AAAA", b"\x91AAA")
+    )
     (found,) = read(path)
-    assert isinstance(found, Reject)
-    assert "utf-8" in found.reason.lower()
+    if not in_chunks_alone:
+        assert isinstance(found, Reject)
+        assert "utf-8" in found.reason.lower()
 
 
 def test_a_damaged_row_group_costs_only_its_rows(tmp_path: Path):
