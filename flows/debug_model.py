@@ -14,6 +14,7 @@ from dcd.splits.label_table import read_truth
 from dcd.store.healing import Mended, healed
 from flows import stages
 from flows.deployment.attend import attend
+from flows.rounds import run_rounds
 from flows.runners import runner_of
 from flows.stages import CELLS_AT_ONCE
 
@@ -37,6 +38,8 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
     reviewed = stages.read_reviews(config, index)
-    selections = stages.select_images(config, index, splits, reviewed)
+    rounds = run_rounds(config, index, splits, reviewed)
+    of_rounds = None if rounds is None else rounds.selected
+    selections = stages.select_images(config, index, splits, reviewed, of_rounds)
     trained = stages.train_cells(config, index, splits, selections)
-    return stages.report(config, embedded, index, splits, selections, trained, mended)
+    return stages.report(config, embedded, index, splits, selections, trained, mended, rounds)

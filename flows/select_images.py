@@ -6,10 +6,12 @@ from functools import partial
 from prefect import flow
 
 from dcd.config import RunConfig
+from dcd.rounds.plan import Rounds
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
 from flows import stages
+from flows.rounds import pick_images
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class MethodSelection:
 
 @flow(name="select-images", flow_run_name="select {config.name}")
 def select_images(config: RunConfig) -> list[MethodSelection]:
-    """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`."""
+    """Embed, cluster by label, select. Finished stages are reused, also by `debug-model`.
+
+    With a goal `selected` is what its first round picks: a further one needs a trained model.
+    """
     return healed(open_for_pool(config.store, config.pool), partial(run_stages, config))
 
 
@@ -33,7 +38,11 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSele
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
     reviewed = stages.read_reviews(config, index)
-    selections = stages.select_images(config, index, splits, reviewed)
+    of_rounds = None
+    if config.goal is not None:
+        first = pick_images(config, config.goal, Rounds(), index, splits, reviewed)
+        of_rounds = {seed: picks.info for seed, picks in first.items()}
+    selections = stages.select_images(config, index, splits, reviewed, of_rounds)
     return [
         MethodSelection(method, seed, info)
         for seed, of_seed in selections.by_seed.items()

@@ -12,6 +12,7 @@ from dcd.failures import registry
 from dcd.index.info import IndexInfo
 from dcd.report.record import StageCount
 from dcd.reviews.standing import Correction
+from dcd.rounds.plan import Rounds
 from dcd.runs.run import Evidence, RunInfo
 from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import SelectionInfo
@@ -159,13 +160,22 @@ def read_reviews(config: RunConfig, index: PoolIndex) -> Reviewed | None:
 
 
 def select_images(
-    config: RunConfig, index: PoolIndex, splits: SeedSplits, reviewed: Reviewed | None = None
+    config: RunConfig,
+    index: PoolIndex,
+    splits: SeedSplits,
+    reviewed: Reviewed | None = None,
+    of_rounds: Mapping[int, SelectionInfo] | None = None,
 ) -> SeedSelections:
-    """Run every selection of the config for every seed; with reviews, once without them too."""
+    """Run every selection of the config for every seed; with reviews, once without them too.
+
+    of_rounds: what rounds have picked, by seed; it is `selected` then.
+    """
     started = time.monotonic()
     by_seed = {
         seed: {
-            method.name: select(
+            method.name: of_rounds[seed]
+            if of_rounds is not None and method.name == "selected"
+            else select(
                 config.store,
                 index.pool,
                 index.info,
@@ -222,12 +232,8 @@ def train_cells(
         for seed in config.seeds
         for method in methods(config, has_reviews=selections.reviewed is not None)
     ]
-    progress.started("train", len(plans), "models")
-    futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
-    for future in futures:  # all of them: what is done once more must not meet them
-        future.wait()
-    cells = tuple(reuse.result_of(future) for future in futures)
-    n_reused = tell_trained(cells)
+    cells = run_cells(config, plans)
+    n_reused = sum(cell.reused for cell in cells)
     count = StageCount(
         "train and evaluate",
         len(cells) - n_reused,
@@ -236,6 +242,17 @@ def train_cells(
         n_reused,
     )
     return TrainedCells(cells, parts_of(plans), count)
+
+
+def run_cells(config: RunConfig, plans: Sequence[CellPlan]) -> tuple[CellInfo, ...]:
+    """Train and evaluate some cells, a few at once, and tell what was made."""
+    progress.started("train", len(plans), "models")
+    futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
+    for future in futures:  # all of them: what is done once more must not meet them
+        future.wait()
+    cells = tuple(reuse.result_of(future) for future in futures)
+    tell_trained(cells)
+    return cells
 
 
 def tell_trained(cells: Sequence[CellInfo]) -> int:
@@ -253,6 +270,7 @@ def report(
     selections: SeedSelections,
     trained: TrainedCells,
     mended: Sequence[Mended] = (),
+    rounds: Rounds | None = None,
 ) -> RunInfo:
     """Write the run, pass the gate, note the failures that it covered, and show it in MLflow."""
     pool = embedded[source_of(config.pool).id]
@@ -277,6 +295,7 @@ def report(
         mended=tuple(one.why for one in mended),
         reviewed=selections.reviewed,
         unreviewed=selections.by_seed[config.seeds[0]].get(UNREVIEWED),
+        rounds=rounds,
     )
     run = write_run(config.store, config, evidence)
     if registry.SOURCE_ID in embedded:

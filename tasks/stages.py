@@ -7,7 +7,9 @@ from prefect import Task, task
 import dcd.cells.cell
 import dcd.failures.modes
 import dcd.index.build
+import dcd.rounds.picks
 import dcd.runs.comparison
+import dcd.runs.judged_rounds
 import dcd.runs.run
 import dcd.selection.review_plan
 import dcd.selection.reviewed
@@ -26,7 +28,10 @@ from dcd.config import (
 from dcd.failures.registry import corrections_of_failures
 from dcd.index.info import IndexInfo
 from dcd.reviews.standing import Correction
+from dcd.rounds.picks import RoundPicks, RoundPlan
+from dcd.rounds.plan import Rounds
 from dcd.runs.comparison import ArmCell, ComparisonInfo
+from dcd.runs.judged_rounds import RoundCells
 from dcd.runs.run import Evidence, RunInfo
 from dcd.selection.review_plan import ReviewPlan
 from dcd.selection.reviewed import Reviewed
@@ -118,6 +123,31 @@ def plan_review(
     n: int,
 ) -> ReviewPlan:
     return dcd.selection.review_plan.plan_review(Store(store), index, splits, selection, n)
+
+
+@task(name="pick-round", task_run_name="pick round {plan.number}", **RETRY)
+def pick_round(
+    store: str,
+    pool: Source,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+    plan: RoundPlan,
+    reviewed: Reviewed | None = None,
+) -> RoundPicks:
+    return dcd.rounds.picks.pick_round(Store(store), pool, index, splits, config, plan, reviewed)
+
+
+@task(name="judge-round", **RETRY)
+def judge_round(
+    store: str,
+    config: RunConfig,
+    rounds: Rounds,
+    splits: Mapping[int, Mapping[Split, SplitInfo]],
+    picks: Mapping[int, RoundPicks],
+    cells: RoundCells,
+) -> Rounds:
+    return dcd.runs.judged_rounds.judge_round(Store(store), config, rounds, splits, picks, cells)
 
 
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)

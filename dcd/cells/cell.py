@@ -10,7 +10,11 @@ from dcd.cells import methods
 from dcd.cells.methods import Method
 from dcd.cells.pool_views import PoolViews
 from dcd.cells.train import TrainedModel, TrainingData, train_on_features
-from dcd.cells.train_recipe import ObjectiveSelection, train_by_recipe
+from dcd.cells.train_recipe import (
+    ObjectiveSelection,
+    failures_out_of_fold,
+    train_by_recipe,
+)
 from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
@@ -40,7 +44,9 @@ class CellPlan:
     """Everything that decides a cell's figures.
 
     `selection` is the method's own one, or that of `selected` for baselines that draw as many.
-    `start_digest` stands for the content of `training.start`.
+    `start_digest` stands for the content of `training.start`. `keeps_out_of_fold`: whether it is
+    asked, and kept, which failures are still wrong by models that did not see them; a round needs
+    that for the next one.
     """
 
     method: Method
@@ -53,6 +59,7 @@ class CellPlan:
     training: TrainingConfig
     compare: CompareConfig
     start_digest: str | None = None
+    keeps_out_of_fold: bool = False
 
     @property
     def drawn_from(self) -> list[object] | None:
@@ -171,10 +178,30 @@ def run_cell(
     }
     store.write_table(keys.cell_picks(plan.id), data.picks, metadata=described)
     store.write_table(keys.cell_curve(plan.id), curve_table(trained), metadata=described)
+    if plan.keeps_out_of_fold:
+        found = _out_of_fold(store, plan, data, trained, predictions)
+        store.write_table(keys.cell_out_of_fold(plan.id), found, metadata=described)
     store.write_table(keys.cell_predictions(plan.id), predictions, metadata=described)
     if training.mode == "full":
         _clear_checkpoints(store, plan)
     return CellInfo(plan.id, plan.method.name, plan.seed, data.picks.num_rows, reused=False)
+
+
+def _out_of_fold(
+    store: Store,
+    plan: CellPlan,
+    data: TrainingData,
+    trained: TrainedModel,
+    predictions: pa.Table,
+) -> pa.Table:
+    """schemas.OUT_OF_FOLD of a cell; a model that did not see the failures answers itself."""
+    if trained.out_of_fold is not None:
+        return trained.out_of_fold
+    if plan.method.with_error_sample:
+        return failures_out_of_fold(store, data, plan.own_training, plan.selection.id)
+    failures = predictions.filter(pc.equal(predictions["split"], "error_sample"))
+    right = pc.equal(failures["label"], failures["predicted"])
+    return pa.table([failures["image_id"], right], schema=schemas.OUT_OF_FOLD)
 
 
 def _train_network(

@@ -104,6 +104,17 @@ def _compression_of(candidates: Candidates) -> Compression:
     return fit_compression(candidates.features[: candidates.n_unfailing], standardizer)
 
 
+@one_blas_thread()
+def right_out_of_fold(candidates: Candidates, config: TrainingConfig) -> np.ndarray:
+    """Which failures the head of the selection as it is gets right unseen: (E,) bool.
+
+    As `judge_ends` does it, without the other ends. Raises what `fit_head` raises.
+    """
+    few = _Fewer(candidates, _compression_of(candidates), config, fit_anew)
+    found = few.cross_fit("targeted").failures
+    return found.argmax(axis=1) == class_indices(candidates.failure_labels, candidates.classes)
+
+
 def folds(labels: Sequence[str], n: int) -> np.ndarray:
     """The fold of every image (N,), drawn within its class; -1: the only image of a class."""
     rng = np.random.default_rng(0)

@@ -55,14 +55,16 @@ def methods(config: RunConfig, *, has_reviews: bool = False) -> list[Method]:
     """Return all methods of a run in table order: baselines, `selected`, further selections.
 
     `none` is always there: it is the model that fails, and every verdict is against it. With
-    reviews `unreviewed` is there too: `selected` as it would be without them.
+    reviews `unreviewed` is there too: `selected` as it would be without them; not with a goal, as
+    that would cost all of its rounds once more.
     """
+    unreviewed = has_reviews and config.goal is None
     names: list[Baseline] = [b for b in BASELINES if b == "none" or b in config.compare.baselines]
     return [
         *map(_baseline, names),
         _selecting("selected", config.selection),
         *(_selecting(name, one) for name, one in config.compare.selections.items()),
-        *([_selecting(UNREVIEWED, config.selection)] if has_reviews else []),
+        *([_selecting(UNREVIEWED, config.selection)] if unreviewed else []),
     ]
 
 

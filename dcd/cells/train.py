@@ -57,6 +57,7 @@ class TrainedModel:
     curve: accuracies along the line between two models that the model was chosen from, alpha being
     the place of the chosen one; empty where nothing was chosen. line: the names of its ends.
     chosen: which model that is and why, in a sentence; empty where nothing was chosen.
+    out_of_fold: schemas.OUT_OF_FOLD, where the choice asked models that did not see the failures.
     """
 
     predicted: Mapping[Split, Predictions]
@@ -65,6 +66,7 @@ class TrainedModel:
     curve: tuple[CurvePoint, ...] = ()
     line: tuple[str, str] = ("original", "fine-tuned")
     chosen: str = ""
+    out_of_fold: pa.Table | None = None
 
 
 def failing_head(train: pa.Table, config: TrainingConfig) -> LinearHead:

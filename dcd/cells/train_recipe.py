@@ -10,7 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.cells.candidates import Candidates
-from dcd.cells.cross_fitting import JudgedEnds, Keep, fit_starts, judge_ends
+from dcd.cells.cross_fitting import (
+    JudgedEnds,
+    Keep,
+    fit_starts,
+    judge_ends,
+    right_out_of_fold,
+)
 from dcd.cells.recipe import choose_head, fit_in_full
 from dcd.cells.train import TrainedModel, TrainingData, by_source, of_head, rows_of
 from dcd.config import EncoderConfig, Objective, Split, TrainingConfig
@@ -18,6 +24,7 @@ from dcd.evaluation.choice import mixture_name
 from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.selection.reviewed import verified_picks
 from dcd.store import Store, keys
+from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import CurvePoint
 from dcd.training.head import LinearHead
@@ -72,6 +79,7 @@ def train_by_recipe(
         curve=tuple(curve),
         line=recipe.line.names,
         chosen=recipe.choice.reason,
+        out_of_fold=_out_of_fold(of, recipe.chosen.failures),
     )
 
 
@@ -130,6 +138,23 @@ def _ends_of(of: _RecipeData) -> JudgedEnds:
     """Held for the next objective: models that differ in nothing else share nearly all work."""
     candidates = _candidates(of)
     return judge_ends(candidates, of.config, _kept_heads(of, candidates))
+
+
+def failures_out_of_fold(
+    store: Store, data: TrainingData, config: TrainingConfig, selection_id: str
+) -> pa.Table:
+    """Ask which failures are right by heads that did not see them: schemas.OUT_OF_FOLD.
+
+    For models that no recipe chose. The heads are fitted to the features of train, of the
+    selection's picks and of the other failures; for a network trained whole they stand in.
+    """
+    of = _RecipeData(store, replace(data, picks=_in_fixed_order(data.picks)), config, selection_id)
+    return _out_of_fold(of, right_out_of_fold(_candidates(of), config))
+
+
+def _out_of_fold(of: _RecipeData, right: np.ndarray) -> pa.Table:
+    _, failures = by_source(of.data.picks)
+    return pa.table([failures["image_id"], pa.array(right)], schema=schemas.OUT_OF_FOLD)
 
 
 def _in_fixed_order(picks: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from dcd.config.gate import (
     GuardConfig,
     RecallGuard,
 )
+from dcd.config.goal import GoalConfig, Metric, Sharing
 from dcd.config.index import IndexConfig
 from dcd.config.load import (
     load_comparison,
@@ -55,9 +56,11 @@ __all__ = [
     "EncoderConfig",
     "FrozenModel",
     "GateConfig",
+    "GoalConfig",
     "GuardConfig",
     "IndexConfig",
     "LpipsConfig",
+    "Metric",
     "ModelDriven",
     "ModelFree",
     "Objective",
@@ -67,6 +70,7 @@ __all__ = [
     "RunConfig",
     "RunnerConfig",
     "SelectionConfig",
+    "Sharing",
     "Split",
     "StartConfig",
     "TrainingConfig",

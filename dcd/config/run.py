@@ -13,6 +13,7 @@ from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 from dcd.config.data import DataConfig, PoolConfig, Split
 from dcd.config.encoder import EncoderConfig
 from dcd.config.gate import GateConfig
+from dcd.config.goal import GoalConfig
 from dcd.config.index import IndexConfig
 from dcd.config.selection import SelectionConfig
 from dcd.config.training import TrainingConfig
@@ -128,6 +129,12 @@ class RunConfig(FrozenModel):
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
     gate: GateConfig = GateConfig()
+    goal: GoalConfig | None = Field(
+        default=None,
+        # Left out of what is written where there is none, so a run without it keeps its id.
+        exclude_if=lambda goal: goal is None,
+        description="Go on in rounds until this is reached; null: one round, as `selection` says.",
+    )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()
 
@@ -173,6 +180,19 @@ class RunConfig(FrozenModel):
             raise ValueError(
                 "training.pool_stage: debug_val judges what lies between the stages; give that "
                 "data set, or remove pool_stage"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _goal_has_a_judge(self) -> Self:
+        if self.goal is None:
+            return self
+        if self.debug_val is None:
+            raise ValueError("goal: is judged on debug_val; give that data set")
+        if self.selection.k_candidates:
+            raise ValueError(
+                "selection.k_candidates: with a goal its budget says how many images are picked; "
+                "remove it"
             )
         return self
 

@@ -117,7 +117,7 @@ def _command(guard: CommandGuard, champion: pa.Table, candidate: pa.Table) -> Gu
     if fault is not None:
         return GuardAnswer(guard.name, False, f"{fault}.")
     try:
-        before, after = (_number(guard, rows_of(t, guard.split)) for t in (champion, candidate))
+        before, after = (number_of(guard, rows_of(t, guard.split)) for t in (champion, candidate))
     except (OSError, ValueError, subprocess.SubprocessError) as err:
         return GuardAnswer(guard.name, False, f"{guard.name} could not be asked: {err}.")
     passed = after >= before - guard.max_loss
@@ -129,8 +129,12 @@ def _command(guard: CommandGuard, champion: pa.Table, candidate: pa.Table) -> Gu
     )
 
 
-def _number(guard: CommandGuard, predictions: pa.Table) -> float:
-    """Raises ValueError if the command fails or its last line is no number."""
+def number_of(guard: CommandGuard, predictions: pa.Table) -> float:
+    """Ask a guard's command about predictions (schemas.PREDICTIONS, of one model, seed and split).
+
+    Raises ValueError if the command fails or its last line is no number, OSError and
+    SubprocessError where it could not run to its end.
+    """
     with scratch_folder("guard") as folder:
         path = folder / "predictions.csv"
         pacsv.write_csv(predictions.select(_COLUMNS), path)

@@ -4,7 +4,8 @@ The candidate is `selected` against the champion, where there is one for the sam
 against `none`. Of several seeds either the first is the candidate, named before any figure is
 seen, or the best on debug_val is. Picking the best of S on the images that judge it gives a null
 candidate S chances; the seeds share images, so they cannot count as independent. Testing each at
-5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other.
+5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other. The rounds of a goal
+are as many more chances: 5 % / (S x most rounds).
 """
 
 import logging
@@ -78,7 +79,8 @@ def judge(
 
     picks_best = config.gate.candidate == "best_seed"
     seeds = config.seeds if picks_best else config.seeds[:1]
-    level, margin = LEVEL / len(seeds), config.gate.margin_points / 100
+    n_rounds = 1 if config.goal is None else config.goal.rounds
+    level, margin = LEVEL / (len(seeds) * n_rounds), config.gate.margin_points / 100
     decisions = {
         seed: decide(
             rival(seed), _of(predictions, _CANDIDATE, seed), margin, level, config.gate.guards
@@ -92,7 +94,11 @@ def judge(
         name = f"the champion, {against.run_id} (seed {against.seed})"
     return GateRecord(
         outcome="passed" if decision.promoted else "refused",
-        reasons=(*decision.reasons, *_about_seeds(chosen, decisions, level)),
+        reasons=(
+            *decision.reasons,
+            *_about_seeds(chosen, decisions, level),
+            *_about_rounds(n_rounds, level),
+        ),
         seed=chosen,
         rival=name,
         champion=None if champion is None else champion.id,
@@ -222,6 +228,15 @@ def _other_classes(store: Store, champion: Champion, model: str) -> str | None:
     return (
         f"the champion, {champion.run_id}, knows other classes ({', '.join(differing[:5])}"
         f"{', …' if len(differing) > 5 else ''}); use another store, or `dcd promote` by hand"
+    )
+
+
+def _about_rounds(n_rounds: int, level: float) -> Sequence[str]:
+    if n_rounds == 1:
+        return ()
+    return (
+        f"The model is the best on debug_val of up to {n_rounds} rounds; as those images picked "
+        f"it, it was tested at {100 * level:.3g} %.",
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.evaluation.summary import Score, summary_rows
 from dcd.gate.record import GateRecord
-from dcd.report.record import Lineage, RunRecord
+from dcd.report.record import Lineage, RoundsRecord, RunRecord
 from dcd.report.verdict import verdict
 from dcd.report.words import interval, percent, points
 
@@ -28,6 +28,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "verdict": verdict(record),
             "made_again": record.mended,
             **({} if record.review is None else {"review": asdict(record.review)}),
+            **({} if record.rounds is None else {"rounds": asdict(record.rounds)}),
             "chosen": list(record.chosen),
             "gate": gate.model_dump(mode="json"),
             "metrics": metrics_json(record.metrics),
@@ -76,6 +77,7 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
         _figures(record),
         *(["## Which model", *map(_plain, record.chosen)] if record.chosen else []),
         *(["## Review", *record.review.sentences] if record.review else []),
+        *(["## Rounds", *_rounds(record.rounds)] if record.rounds else []),
         "## Gate",
         _gate(gate),
         "## Made from",
@@ -108,6 +110,19 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
         "The whole configuration and all figures are in `card.json`, beside this card.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _rounds(rounds: RoundsRecord) -> list[str]:
+    rows = [
+        (
+            "none" if of.number == 0 else f"round {of.number}",
+            *(percent(share) for share in (of.debug_val, of.debug_heldout, of.test)),
+            f"{of.n_taken:,.0f}",
+        )
+        for of in rounds.figures
+    ]
+    heads = ("", "debug_val", "debug_heldout", "test", "images picked so far")
+    return [*map(_plain, rounds.sentences), _rows(heads, rows)]
 
 
 def _figures(record: RunRecord) -> str:

@@ -20,6 +20,7 @@ from dcd.config import RunConfig, SelectionConfig
 from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
 from dcd.report import curve_figure, figures, gallery
 from dcd.report.record import RunRecord, StageCount
+from dcd.report.rounds_figure import rounds_curve
 from dcd.report.thumbnails import Picture, album
 from dcd.report.verdict import verdict_of
 from dcd.report.words import change, interval, mode_name, percent, points
@@ -67,6 +68,7 @@ def render(
         about={row.method: describe(row, record.config) for row in rows},
         wide=Markup(figures.trade_off(rows, figures.WIDE)),
         curves=[] if record.curve is None else curve_figure.lines(record.curve),
+        rounds_curve=_rounds_curve(record),
         narrow=Markup(figures.trade_off(rows, figures.NARROW)),
         gallery=gallery.within(planned, pictures),
         max_open_groups=MAX_OPEN_GROUPS,
@@ -80,6 +82,11 @@ def render(
         ),
         cost_words=cost_words(record.stages),
     )
+
+
+def _rounds_curve(record: RunRecord) -> Markup | None:
+    rounds = record.rounds
+    return None if rounds is None else Markup(rounds_curve(rounds.figures, rounds.chosen))
 
 
 def describe(row: MethodSummary, config: RunConfig) -> str:
@@ -112,6 +119,8 @@ def describe(row: MethodSummary, config: RunConfig) -> str:
         case "unreviewed":
             return "selected, as it is without what people decided"
         case method:
+            if method == "selected" and config.goal is not None:
+                return f"in rounds, {_describe_selection(config.selection)}"
             return _describe_selection(compare.selections.get(method, config.selection))
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from dcd.config import RunConfig, Split
+from dcd.evaluation.round_figures import RoundFigures
 from dcd.evaluation.stats import Interval
 from dcd.gate.record import GateOutcome
 
@@ -102,6 +103,21 @@ class ReviewEffect:
         )
 
 
+@dataclass(frozen=True)
+class RoundsRecord:
+    """The rounds of a goal. figures: of `none`, then round by round.
+
+    goal: in words. chosen: the number of the round whose model `selected` is. stopped: why no
+    further round was begun, in a word. sentences: that and the choice, for people.
+    """
+
+    goal: str
+    figures: tuple[RoundFigures, ...]
+    chosen: int
+    stopped: str
+    sentences: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """A finished run: all that its report needs, except the image bytes.
@@ -112,7 +128,8 @@ class RunRecord:
     curve: `seed` beside schemas.CURVE, of `selected`; None where no model was chosen between two.
     chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
     mended: the objects of the store that were found damaged or missing and were made again.
-    review: what people decided, and what it changed; None where nobody did.
+    review: what people decided, and what it changed; None where nobody did. rounds: None where the
+    config has no goal.
     """
 
     run_id: str
@@ -131,3 +148,4 @@ class RunRecord:
     since: Since | None = None
     mended: tuple[str, ...] = ()
     review: ReviewEffect | None = None
+    rounds: RoundsRecord | None = None

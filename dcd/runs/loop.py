@@ -4,6 +4,7 @@ For a notebook, a test, or a machine where no server may run. Nothing is retried
 embedded after the other; results are the same objects under the same keys as those of `dcd run`.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from dcd.cells.cell import CellPlan, parts_of, run_cell
@@ -15,14 +16,18 @@ from dcd.failures import registry
 from dcd.failures.modes import name_modes
 from dcd.index.build import cluster_pool
 from dcd.index.info import IndexInfo
+from dcd.rounds.picks import pick_round
+from dcd.rounds.plan import Rounds, after_picking, plan_round
+from dcd.runs.judged_rounds import judge_round, plan_round_cells, round_cells
 from dcd.runs.run import Evidence, RunInfo, write_run
-from dcd.selection.reviewed import match_reviews
+from dcd.selection.reviewed import Reviewed, match_reviews
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.records import Shard
 from dcd.sources.source import list_source, open_for_pool, source_of, sources
 from dcd.splits.split import SplitInfo, add_failures, gather_split
 from dcd.store import Store
 from dcd.store.healing import Mended, healed
+from dcd.training.user_model import start_digest
 
 
 def run(config: RunConfig) -> RunInfo:
@@ -60,9 +65,12 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     splits = {seed: gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
     plans, selected = [], {}
     reviewed = match_reviews(store, index)
+    rounds = None if config.goal is None else run_rounds(store, config, index, splits, reviewed)
     for seed in config.seeds:
         selections: dict[str, SelectionInfo] = {
-            method.name: select(
+            method.name: rounds.selected[seed]
+            if rounds is not None and method.name == "selected"
+            else select(
                 store,
                 pool,
                 index,
@@ -94,12 +102,45 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             mended=tuple(one.why for one in mended),
             reviewed=reviewed,
             unreviewed=unreviewed,
+            rounds=rounds,
         ),
     )
     if registry.SOURCE_ID in shards:
         covered = [shard.name for shard in shards[registry.SOURCE_ID]]
         registry.mark_covered(store, config.name, run_info.run_id, covered)
     return run_info
+
+
+def run_rounds(
+    store: Store,
+    config: RunConfig,
+    index: IndexInfo,
+    splits: Mapping[int, Mapping[Split, SplitInfo]],
+    reviewed: Reviewed | None,
+) -> Rounds:
+    """Pick, train and judge, round after round, until the goal's rounds stop."""
+    goal, pool = config.goal, source_of(config.pool)
+    assert goal is not None
+    start, rounds = start_digest(config.training.start), Rounds()
+    while rounds.stopped is None:
+        picks = {
+            seed: pick_round(
+                store,
+                pool,
+                index,
+                of_seed,
+                config.selection,
+                plan_round(goal, rounds, seed),
+                reviewed,
+            )
+            for seed, of_seed in splits.items()
+        }
+        rounds = after_picking(rounds, picks)
+        if rounds.stopped is None:
+            plans = plan_round_cells(config, pool, index, splits, picks, start)
+            cells = round_cells(plans, [run_cell(store, plan) for plan in plans])
+            rounds = judge_round(store, config, rounds, splits, picks, cells)
+    return rounds
 
 
 def gathered(
@@ -144,6 +185,7 @@ def planned(
             encoder=config.encoder,
             training=config.training,
             compare=config.compare,
+            start_digest=start_digest(config.training.start),
         )
         for method in methods(config, has_reviews=UNREVIEWED in selections)
     ]

@@ -20,11 +20,13 @@ from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
 from dcd.report.card import card_json, card_markdown, metrics_json
 from dcd.report.page import render
-from dcd.report.record import Lineage, ReviewEffect, RunRecord, StageCount
+from dcd.report.record import Lineage, ReviewEffect, RoundsRecord, RunRecord, StageCount
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
+from dcd.rounds.plan import Rounds
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.grouped import groups_of_run, with_groups
+from dcd.runs.judged_rounds import ledger_of, rounds_record
 from dcd.runs.origins import origins_json
 from dcd.runs.since import since_champion
 from dcd.selection.reviewed import Reviewed, read_reviewed, verified_picks
@@ -43,7 +45,8 @@ class Evidence:
 
     parts: the cells, selections, indexes and splits of the store that the run is a view of.
     mended: in words, the objects that were found damaged or missing and were made again. reviewed:
-    the reviews that count; unreviewed: the first seed's selection as it is without them.
+    the reviews that count; unreviewed: the first seed's selection as it is without them. rounds:
+    those of the config's goal, where it has one.
     """
 
     pool: Source
@@ -59,6 +62,7 @@ class Evidence:
     mended: tuple[str, ...] = ()
     reviewed: Reviewed | None = None
     unreviewed: SelectionInfo | None = None
+    rounds: Rounds | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class RunInfo:
         gate: whether the model was promoted, and why, in sentences.
         mended: in words, what was found damaged or missing and was made again.
         tracked: where a tracker shows it, or why it does not; None without a tracker.
+        rounds: what they came to and why they stopped; None where the config has no goal.
     """
 
     run_id: str
@@ -82,6 +87,7 @@ class RunInfo:
     gate: tuple[str, ...]
     mended: tuple[str, ...] = ()
     tracked: str | None = None
+    rounds: RoundsRecord | None = None
 
 
 def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
@@ -104,6 +110,8 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
         "predictions": record.predictions,
         "metrics": record.metrics,
     } | ({} if record.curve is None else {"curve": record.curve})
+    if evidence.rounds is not None:
+        tables["ledger"] = ledger_of(store, evidence.rounds)
     for cell in evidence.cells:
         if cell.method == "selected":
             _copy_model(store, cell, run_id)
@@ -113,7 +121,7 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
         store.write_table(keys.run_table(run_id, name), table, metadata=described)
     store.write_bytes(keys.run_config(run_id), config.model_dump_json(indent=2).encode())
     made_of = origins_json(evidence.splits, evidence.selections)
-    store.write_json(keys.run_parts(run_id), {"parts": evidence.parts, "seeds": made_of})
+    store.write_json(keys.run_parts(run_id), {"parts": all_parts(evidence), "seeds": made_of})
     gate_json = judged.model_dump_json(indent=2)
     store.write_bytes(keys.run_gate(run_id), gate_json.encode())
     store.write_bytes(keys.run_card(run_id), card_json(record, judged).encode())
@@ -131,7 +139,15 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
         summary_rows(record.predictions, record.metrics),
         gated.sentences,
         evidence.mended,
+        rounds=record.rounds,
     )
+
+
+def all_parts(evidence: Evidence) -> tuple[str, ...]:
+    """The parts of the run and of its rounds, each once."""
+    if evidence.rounds is None:
+        return evidence.parts
+    return tuple(sorted({*evidence.parts, *evidence.rounds.parts}))
 
 
 def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
@@ -176,6 +192,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         chosen=_chosen(store, evidence),
         mended=evidence.mended,
         review=_review(store, evidence, evidence.selections[seed]),
+        rounds=_rounds(config, evidence),
     )
 
 
@@ -221,6 +238,14 @@ def _chosen(store: Store, evidence: Evidence) -> tuple[str, ...]:
             if described.get("chosen"):
                 found.append(f"Seed {cell.seed}: {described['chosen']}.")
     return tuple(found)
+
+
+def _rounds(config: RunConfig, evidence: Evidence) -> RoundsRecord | None:
+    if evidence.rounds is None:
+        return None
+    of = evidence.reviewed
+    n_reviewed = 0 if of is None else of.n_confirmed + of.n_relabelled + of.n_rejected
+    return rounds_record(config, evidence.rounds, n_reviewed)
 
 
 def _review(store: Store, evidence: Evidence, selected: SelectionInfo) -> ReviewEffect | None:

@@ -54,7 +54,7 @@ class SelectionInfo:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """neighbors: schemas.NEIGHBORS, or RERANKED_NEIGHBORS with LPIPS."""
 
     neighbors: pa.Table
@@ -79,21 +79,13 @@ def select(
     if config.lpips_fault:
         raise ConfigError([f"selection.{config.lpips_fault}"])
     n_failures = splits["error_sample"].n_images
-    lpips = _open_lpips(config, n_failures)
-    selection_id = keys.digest(
-        "selection",
-        _SELECTION_FORMAT,
-        index.index_id,
-        sorted([split, info.id] for split, info in splits.items()),
-        config.model_dump(mode="json", exclude={"lpips", "objective"}),
-        *([] if lpips is None else [lpips.digest, config.searched]),
-        *([] if reviewed is None else [reviewed.id]),
-    )
+    lpips = open_lpips_of(config, n_failures)
+    selection_id = keys.digest("selection", *deciding(index, splits, config, lpips, reviewed))
     picks_key = keys.selection_picks(selection_id)
     neighbors_key = keys.selection_neighbors(selection_id)
     reused = store.exists(picks_key)
     if not reused:
-        case = _read_case(store, pool, index, splits, config, lpips, reviewed)
+        case = read_case(store, pool, index, splits, config, lpips, reviewed)
         at_k, chosen = _choose_k(case, config)
         described = {
             "config": at_k.model_dump_json(),
@@ -120,8 +112,26 @@ def select(
     )
 
 
+def deciding(
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    config: SelectionConfig,
+    lpips: "Lpips | None",
+    reviewed: Reviewed | None,
+) -> list[object]:
+    """List what decides a selection, for its id."""
+    return [
+        _SELECTION_FORMAT,
+        index.index_id,
+        sorted([split, info.id] for split, info in splits.items()),
+        config.model_dump(mode="json", exclude={"lpips", "objective"}),
+        *([] if lpips is None else [lpips.digest, config.searched]),
+        *([] if reviewed is None else [reviewed.id]),
+    ]
+
+
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """What is searched for which failures: the same for every k that is tried.
 
     tables: schemas.labelled_features of every split. blocked: content_hash, reason. `lpips` orders
@@ -143,7 +153,7 @@ class _Case:
         return vectors_of(self.store, self.index, picks["image_id"], labels)
 
 
-def _read_case(
+def read_case(
     store: Store,
     pool: Source,
     index: IndexInfo,
@@ -151,14 +161,14 @@ def _read_case(
     config: SelectionConfig,
     lpips: "Lpips | None",
     reviewed: Reviewed | None,
-) -> _Case:
+) -> Case:
     tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
     rules = PickRules(store, index, splits, tables, config, reviewed)
     blocked = blocked_content(store, splits)
-    return _Case(store, pool, index, splits, tables, blocked, rules, lpips)
+    return Case(store, pool, index, splits, tables, blocked, rules, lpips)
 
 
-def _choose_k(case: _Case, config: SelectionConfig) -> tuple[SelectionConfig, _Choice]:
+def _choose_k(case: Case, config: SelectionConfig) -> tuple[SelectionConfig, Choice]:
     """Give the config with its k, and what `_choose` gives for it; a tie goes to the smaller k."""
     if not config.k_candidates:
         return config, _choose(case, config)
@@ -176,21 +186,32 @@ def _choose_k(case: _Case, config: SelectionConfig) -> tuple[SelectionConfig, _C
     return at_k, chosen
 
 
-def _choose(case: _Case, config: SelectionConfig) -> _Choice:
+def _choose(case: Case, config: SelectionConfig) -> Choice:
     """Search, reorder, refine and complete by a general sample; check for leaks; weigh."""
     neighbors = _search(case, config)
     rows = pool_rows(case.store, case.index, pc.unique(neighbors["label"]))
-    neighbors = _reorder(case, neighbors, rows, config)
-    neighbors = _refine(case, neighbors, config)
+    return complete(case, ordered(case, neighbors, rows, config), rows, config)
+
+
+def ordered(case: Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> pa.Table:
+    """Put what was found in the order that the selection asks for, and apply its switches.
+
+    rows: as `pool_rows` gives them, of the labels among the neighbours.
+    """
+    return _refine(case, _reorder(case, neighbors, rows, config), config)
+
+
+def complete(case: Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> Choice:
+    """Add the general sample to the kept neighbours; check for leaks; weigh. Raises LeakError."""
     general = _draw_general(case, config)
     shards = case.store.read_table(keys.shards(case.index.pool))
     picks = debug_train(neighbors, rows, shards, config.pick_weight, general, config.general_weight)
     case.rules.check(case.vectors(targeted_picks(picks)), general)
     weighted = _weigh(case, picks, config)
-    return _Choice(neighbors, _with_reviewed(case, weighted, shards))
+    return Choice(neighbors, _with_reviewed(case, weighted, shards))
 
 
-def _search(case: _Case, config: SelectionConfig) -> pa.Table:
+def _search(case: Case, config: SelectionConfig) -> pa.Table:
     """Find schemas.NEIGHBORS; of failures that were asked for before, as they were found then."""
     store, index, blocked, k = case.store, case.index, case.blocked, config.searched
     failures = case.tables["error_sample"]
@@ -215,7 +236,7 @@ def _search(case: _Case, config: SelectionConfig) -> pa.Table:
     return cached_neighbors(store, index, failures, blocked, depends_on, search)
 
 
-def _open_lpips(config: SelectionConfig, n_failures: int) -> "Lpips | None":
+def open_lpips_of(config: SelectionConfig, n_failures: int) -> "Lpips | None":
     if config.lpips is None:
         return None
     from dcd.selection.rerank import open_lpips
@@ -223,7 +244,7 @@ def _open_lpips(config: SelectionConfig, n_failures: int) -> "Lpips | None":
     return open_lpips(config.lpips, n_failures)
 
 
-def _reorder(case: _Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> pa.Table:
+def _reorder(case: Case, neighbors: pa.Table, rows: pa.Table, config: SelectionConfig) -> pa.Table:
     """Take the nearest by LPIPS, if the selection asks for it."""
     if case.lpips is None:
         return neighbors
@@ -235,7 +256,7 @@ def _reorder(case: _Case, neighbors: pa.Table, rows: pa.Table, config: Selection
     )
 
 
-def _refine(case: _Case, neighbors: pa.Table, config: SelectionConfig) -> pa.Table:
+def _refine(case: Case, neighbors: pa.Table, config: SelectionConfig) -> pa.Table:
     """Apply the switches beyond trust, if one is on."""
     if not config.refines:
         return neighbors
@@ -245,7 +266,7 @@ def _refine(case: _Case, neighbors: pa.Table, config: SelectionConfig) -> pa.Tab
     return refine(neighbors, vectors, failures, calibration, train, config)
 
 
-def _draw_general(case: _Case, config: SelectionConfig) -> pa.Table | None:
+def _draw_general(case: Case, config: SelectionConfig) -> pa.Table | None:
     if not config.general_images:
         return None
     classes = sorted(set(case.tables["train"]["label"].to_pylist()))
@@ -253,7 +274,7 @@ def _draw_general(case: _Case, config: SelectionConfig) -> pa.Table | None:
     return general_sample(candidates, case.blocked, classes, config.general_images, rule)
 
 
-def _with_reviewed(case: _Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:
+def _with_reviewed(case: Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:
     """Add what people gave true labels, but no image that judges the model, nor a copy of one."""
     if case.rules.reviewed is None:
         return weighted
@@ -268,7 +289,7 @@ def _with_reviewed(case: _Case, weighted: WeightedPicks, shards: pa.Table) -> We
     return WeightedPicks(picks, weighted.error_sample_weight)
 
 
-def _weigh(case: _Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:
+def _weigh(case: Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:
     return limit_targeted_share(
         picks,
         case.tables["train"].num_rows,

@@ -218,6 +218,11 @@ def selection_picks(selection_id: str) -> str:
     return f"{selection(selection_id)}/debug_train.parquet"
 
 
+def selection_ledger(selection_id: str) -> str:
+    """Return the key of what was taken in which round for which failure, up to a round."""
+    return f"{selection(selection_id)}/ledger.parquet"
+
+
 def reviewed(reviewed_id: str) -> str:
     """Return the key of the reviewed images that are in an index."""
     return f"reviewed/{reviewed_id}.parquet"
@@ -246,6 +251,11 @@ def cell_picks(cell_id: str) -> str:
 def cell_curve(cell_id: str) -> str:
     """Return the key of accuracies between the original and the fine-tuned weights."""
     return f"{cell(cell_id)}/curve.parquet"
+
+
+def cell_out_of_fold(cell_id: str) -> str:
+    """Return the key of which failures models that did not see them get right; of rounds only."""
+    return f"{cell(cell_id)}/out_of_fold.parquet"
 
 
 def cell_model(cell_id: str, name: str = "") -> str:

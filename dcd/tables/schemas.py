@@ -130,6 +130,19 @@ def clustered(dim: int) -> pa.Schema:
     )
 
 
+# Failures that a cell was trained on, and whether a model that did not see each gets it right.
+OUT_OF_FOLD = _schema(("image_id", pa.string()), ("right", pa.bool_()))
+
+# What was taken from the pool in the rounds so far, one row for each failure that asked for it.
+LEDGER = _schema(
+    ("round", pa.int32()),
+    ("error_image_id", pa.string()),
+    ("image_id", pa.string()),
+    ("label", pa.string()),
+    ("content_hash", CONTENT_HASH),
+    ("rank", pa.int32()),
+    ("distance", pa.float32()),
+)
 PICKS = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,7 +123,7 @@ def _run(
     config: "RunConfig", json_file: Path | None, verbose: bool, ready: Callable[[], None]
 ) -> None:
     from dcd.runs.run import read_metrics
-    from flows.cli.terminal import live_bars, summary_table
+    from flows.cli.terminal import live_bars, rounds_table, summary_table
     from flows.debug_model import debug_model
 
     ready()
@@ -132,6 +133,10 @@ def _run(
     for sentence in info.verdict:
         console.print(sentence)
     console.print(summary_table(info.rows))
+    if info.rounds is not None:
+        console.print(rounds_table(info.rounds))
+        for sentence in info.rounds.sentences:
+            console.print(sentence)
     for sentence in info.gate:
         console.print(sentence)
     if info.mended:
@@ -142,5 +147,7 @@ def _run(
     if info.tracked:
         console.print(info.tracked, soft_wrap=True)
     if json_file is not None:
-        metrics = read_metrics(config.store, info.run_id)
-        json_file.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        found: object = read_metrics(config.store, info.run_id)
+        if info.rounds is not None:
+            found = {"metrics": found, "rounds": asdict(info.rounds)}
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -40,6 +40,8 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
         tables = [store.uri(keys.selection_picks(one.info.id)) for one in selected]
     console = plain_console()
     console.print(_summary(selected))
+    if loaded.goal is not None:
+        console.print("The config has a goal: selected is what its first round picks.")
     for one, table in zip(selected, tables, strict=True):
         console.print(f"{one.method} seed {one.seed}: {table}", soft_wrap=True)
     if json_file is not None:

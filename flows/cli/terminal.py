@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from dcd.evaluation.summary import MethodSummary, Score
+from dcd.report.record import RoundsRecord
 from flows.cli.console import plain_console
 from tasks import progress
 
@@ -91,6 +92,25 @@ def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
             "–" if row.label_precision is None else f"{row.label_precision:.0%}",
             "–" if row.n_picks is None else f"{row.n_picks:,.0f}",
             style="bold" if row.role == "selected" else None,
+        )
+    return table
+
+
+def rounds_table(rounds: RoundsRecord) -> Table:
+    """Make the table of a goal's rounds: per cent, means over seeds."""
+    table = Table(title=f"Rounds to {rounds.goal}", title_justify="left")
+    for heading in ("round", "asked", "taken", "so far", "debug_val", "debug_heldout", "test"):
+        table.add_column(heading, justify="right")
+    for of in rounds.figures:
+        counts = ("–",) if of.number == 0 else (f"{of.n_asked:,.0f}",)
+        shares = (f"{100 * share:.1f}" for share in (of.debug_val, of.debug_heldout, of.test))
+        table.add_row(
+            "none" if of.number == 0 else str(of.number),
+            *counts,
+            f"{of.n_new:,.0f}",
+            f"{of.n_taken:,.0f}",
+            *shares,
+            style="bold" if of.number == rounds.chosen else None,
         )
     return table
 
