@@ -73,9 +73,7 @@ def test_a_further_round_asks_for_what_still_fails_and_takes_nothing_twice(case,
     assert second.n_asked == len(wrong)
     ledger = read_ledger(case.store, second.info.id)
     assert ledger.schema.equals(schemas.LEDGER)
-    by_round = {
-        number: ledger.filter(pc.equal(ledger["round"], number)) for number in (1, 2)
-    }
+    by_round = {number: ledger.filter(pc.equal(ledger["round"], number)) for number in (1, 2)}
     assert by_round[1].equals(read_ledger(case.store, first.info.id))
     contents = [set(by_round[n]["content_hash"].to_pylist()) for n in (1, 2)]
     assert not contents[0] & contents[1]
