@@ -18,7 +18,14 @@ from dcd.validation.lpips import lpips_problems
 from dcd.validation.pool import pool_labels, true_label_notes
 from dcd.validation.problems import Findings, Note, Problem, noting
 from dcd.validation.repeats import repeated_pictures
-from dcd.validation.splits import Members, overlaps, read_members, unknown_labels, wrong_ids
+from dcd.validation.splits import (
+    Members,
+    overlaps,
+    read_members,
+    unknown_goal_label,
+    unknown_labels,
+    wrong_ids,
+)
 
 _PLACEHOLDER = re.compile(r"\{\w*\}")
 _EXTRAS = {"ray": "prefect_ray", "dask": "prefect_dask"}
@@ -72,6 +79,8 @@ def examine(config: RunConfig) -> Findings:
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
             break
+    if config.goal is not None and config.goal.label is not None:
+        problems += unknown_goal_label(config.goal.label, members)
     with noting(problems, "error_sample"):
         notes += repeated_pictures(members)
     return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
@@ -93,6 +102,11 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
         for guard in commands:
             if fault := command_fault(guard):
                 yield Problem("gate.guards", fault)
+    if config.goal is not None and (command := config.goal.as_guard):
+        from dcd.gate.guards import command_fault
+
+        if fault := command_fault(command):
+            yield Problem("goal.command", fault)
     if config.encoder.model == PIXELS and config.training.mode == "full":
         yield Problem("training.mode", "pixels is no network to retrain; take head")
     for place in ("pool", *SPLITS):

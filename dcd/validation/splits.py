@@ -126,6 +126,16 @@ def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> I
         )
 
 
+def unknown_goal_label(label: str, splits: Sequence[Members]) -> Iterator[Problem]:
+    """Find out whether a goal asks for the recall of a class that debug_val does not have."""
+    for members in splits:
+        known = set(members.label_of.values())
+        if members.split == "debug_val" and label not in known:
+            listed = _listing({label}, known)
+            yield Problem("goal.label", f"{listed} carried by no image of debug_val; rename")
+            return
+
+
 def _listing(labels: set[str], known: set[str]) -> str:
     """`label 'cta' (did you mean 'cat'?) is`, for at most three labels."""
     shown = []
