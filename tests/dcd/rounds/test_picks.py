@@ -43,14 +43,14 @@ def trained(case: CellCase, picks: RoundPicks) -> str:
 
 @pytest.fixture(scope="module")
 def two_rounds(case) -> tuple[RoundPicks, str, RoundPicks]:
-    first = picked(case, RoundPlan(1, 4, "nearest"))
+    first = picked(case, RoundPlan(1, 1, "nearest"))
     cell = trained(case, first)
     return first, cell, picked(case, RoundPlan(2, 4, "nearest", first.info.id, cell))
 
 
 def test_the_first_round_asks_for_every_failure_and_keeps_to_its_budget(case, two_rounds):
     first, _, _ = two_rounds
-    assert (first.n_asked, first.n_new, first.n_taken) == (9, 4, 4)
+    assert (first.n_asked, first.n_new, first.n_taken) == (9, 1, 1)
     picks = case.store.read_table(keys.selection_picks(first.info.id))
     schemas.conform(picks, schemas.DEBUG_TRAIN, "picks")
     assert set(picks["role"].to_pylist()) == {"targeted"}
