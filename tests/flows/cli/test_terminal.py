@@ -7,7 +7,9 @@ from rich.console import Console
 from dcd.config import BASELINES
 from dcd.evaluation.stats import Interval
 from dcd.evaluation.summary import MethodSummary, Score
-from flows.cli.terminal import summary_table
+from dcd.evaluation.round_figures import RoundFigures
+from dcd.report.record import RoundsRecord
+from flows.cli.terminal import rounds_table, summary_table
 
 
 def test_no_name_is_cut_on_a_terminal_of_80_columns():
@@ -34,3 +36,18 @@ def test_a_long_name_of_a_users_selection_is_broken_and_not_cut():
     Console(file=out, width=80).print(summary_table((row,)))
     cells = [line.split("│")[1].strip() for line in out.getvalue().splitlines() if "│" in line]
     assert "".join(cells) == name
+
+
+def test_rounds_are_one_line_each_and_fit_a_terminal_of_80_columns():
+    figures = tuple(
+        RoundFigures(i, 1_000 - i, 500 * (i > 0), 500 * i, 0.5, 0.713, 0.6, 0.8, holds=True)
+        for i in range(3)
+    )
+    record = RoundsRecord("accuracy of 90.0 % on debug_val", figures, 2, "rounds", ())
+    out = io.StringIO()
+    Console(file=out, width=80).print(rounds_table(record))
+    lines = [line for line in out.getvalue().splitlines() if "71.3" in line]
+    assert len(lines) == 3
+    assert "none" in lines[0]
+    assert all(word in lines[2] for word in ("998", "500", "1,000", "60.0", "80.0"))
+    assert "…" not in out.getvalue()
