@@ -101,10 +101,11 @@ def test_a_label_that_train_does_not_know(case, tmp_path):
     assert "'rde' (did you mean 'red'?)" in problems(case)["error_sample"]
 
 
-def test_a_goal_for_a_class_that_debug_val_does_not_have(case):
-    goal = {"metric": "recall", "target": 0.9, "budget": 9, "rounds": 3}
-    assert problems(edit(case, "goal", **goal, label="red")) == {}
-    found = problems(edit(case, "goal", **goal, label="rde"))
+def test_a_goal_for_a_class_that_debug_val_does_not_have(tmp_path):
+    goal = {"metric": "recall", "target": 0.9, "budget": 9, "rounds": 3, "label": "red"}
+    case = write_case(tmp_path, seeds=(0,), goal=goal)
+    assert problems(case) == {}
+    found = problems(edit(case, "goal", label="rde"))
     assert "did you mean 'red'?" in found["goal.label"]
 
 

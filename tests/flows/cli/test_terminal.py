@@ -5,9 +5,9 @@ import io
 from rich.console import Console
 
 from dcd.config import BASELINES
+from dcd.evaluation.round_figures import RoundFigures
 from dcd.evaluation.stats import Interval
 from dcd.evaluation.summary import MethodSummary, Score
-from dcd.evaluation.round_figures import RoundFigures
 from dcd.report.record import RoundsRecord
 from flows.cli.terminal import rounds_table, summary_table
 
