@@ -6,21 +6,24 @@ from functools import partial
 from prefect import flow
 
 from dcd.config import RunConfig
+from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.rounds.plan import Rounds
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
 from flows import stages
 from flows.rounds import pick_images
+from tasks.stages import find_pool_gaps
 
 
 @dataclass(frozen=True)
 class MethodSelection:
-    """One selection at one seed."""
+    """One selection at one seed. gaps: what the pool lacks for it, asked of `selected` only."""
 
     method: str
     seed: int
     info: SelectionInfo
+    gaps: PoolGaps | None = None
 
 
 @flow(name="select-images", flow_run_name="select {config.name}")
@@ -44,7 +47,14 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSele
         of_rounds = {seed: picks.info for seed, picks in first.items()}
     selections = stages.select_images(config, index, splits, reviewed, of_rounds)
     return [
-        MethodSelection(method, seed, info)
+        MethodSelection(
+            method,
+            seed,
+            info,
+            find_pool_gaps(config.store, index.info, splits.by_seed[seed], info)
+            if method == "selected"
+            else None,
+        )
         for seed, of_seed in selections.by_seed.items()
         for method, info in of_seed.items()
     ]

@@ -12,6 +12,7 @@ import dcd.runs.comparison
 import dcd.runs.judged_rounds
 import dcd.runs.run
 import dcd.selection.review_plan
+import dcd.selection.pool_gaps
 import dcd.selection.reviewed
 import dcd.selection.select
 import dcd.splits.split
@@ -25,6 +26,7 @@ from dcd.config import (
     SelectionConfig,
     Split,
 )
+from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.failures.registry import corrections_of_failures
 from dcd.index.info import IndexInfo
 from dcd.reviews.standing import Correction
@@ -123,6 +125,13 @@ def plan_review(
     n: int,
 ) -> ReviewPlan:
     return dcd.selection.review_plan.plan_review(Store(store), index, splits, selection, n)
+
+
+@task(name="find-pool-gaps", **RETRY)
+def find_pool_gaps(
+    store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], selection: SelectionInfo
+) -> PoolGaps | None:
+    return dcd.selection.pool_gaps.pool_gaps(Store(store), index, splits, selection)
 
 
 @task(name="pick-round", task_run_name="pick round {plan.number}", **RETRY)

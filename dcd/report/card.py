@@ -29,6 +29,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "made_again": record.mended,
             **({} if record.review is None else {"review": asdict(record.review)}),
             **({} if record.rounds is None else {"rounds": asdict(record.rounds)}),
+            **({} if record.gaps is None else {"pool_lacks": asdict(record.gaps)}),
             "chosen": list(record.chosen),
             "gate": gate.model_dump(mode="json"),
             "metrics": metrics_json(record.metrics),

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from rich.filesize import decimal
 
 from dcd.config import RunConfig, SelectionConfig
+from dcd.evaluation.pool_gaps import PoolGap
 from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
 from dcd.report import curve_figure, figures, gallery
 from dcd.report.record import RunRecord, StageCount
@@ -32,7 +33,17 @@ MAX_REASONS = 30
 MAX_OPEN_GROUPS = 12
 MAX_CLASSES = 12
 MAX_TEXT_CHARS = 120
+MAX_GAPS = 12
+MAX_PICTURES_OF_A_GAP = 6
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class GapShown:
+    """What the pool lacks, and the pictures that stand for it."""
+
+    gap: PoolGap
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,10 @@ def render(
     rows = summary_rows(record.predictions, record.metrics)
     modes = mode_rows(record.predictions)
     planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
-    pictures = album(gallery.pictures(planned), image_bytes, MAX_PICTURE_BYTES)
+    gaps = [] if record.gaps is None else [_gap_shown(g) for g in record.gaps.gaps[:MAX_GAPS]]
+    lacking = [picture for gap in gaps for picture in gap.pictures]
+    wanted = list(dict.fromkeys([*lacking, *gallery.pictures(planned)]))
+    pictures = album(wanted, image_bytes, MAX_PICTURE_BYTES)
     rejects = reject_reasons(record)
     return fill_page(
         "report.html",
@@ -70,6 +84,7 @@ def render(
         curves=[] if record.curve is None else curve_figure.lines(record.curve),
         rounds_curve=_rounds_curve(record),
         narrow=Markup(figures.trade_off(rows, figures.NARROW)),
+        gaps=gaps,
         gallery=gallery.within(planned, pictures),
         max_open_groups=MAX_OPEN_GROUPS,
         max_classes=MAX_CLASSES,
@@ -82,6 +97,11 @@ def render(
         ),
         cost_words=cost_words(record.stages),
     )
+
+
+def _gap_shown(gap: PoolGap) -> GapShown:
+    shown = gap.failures[:MAX_PICTURES_OF_A_GAP]
+    return GapShown(gap, tuple(Picture("failure", image_id) for image_id in shown))
 
 
 def _rounds_curve(record: RunRecord) -> Markup | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from dcd.config import RunConfig, Split
+from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.evaluation.round_figures import RoundFigures
 from dcd.evaluation.stats import Interval
 from dcd.gate.record import GateOutcome
@@ -129,7 +130,8 @@ class RunRecord:
     chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
     mended: the objects of the store that were found damaged or missing and were made again.
     review: what people decided, and what it changed; None where nobody did. rounds: None where the
-    config has no goal.
+    config has no goal. gaps: what the pool lacks for the first seed's failures; None where train
+    cannot tell what is far.
     """
 
     run_id: str
@@ -149,3 +151,4 @@ class RunRecord:
     mended: tuple[str, ...] = ()
     review: ReviewEffect | None = None
     rounds: RoundsRecord | None = None
+    gaps: PoolGaps | None = None

@@ -10,6 +10,7 @@ from dcd.config import SelectionConfig, Sharing, Split
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.rounds.budget import take
+from dcd.selection.filters import LEFT, TAKEN
 from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import (
     Case,
@@ -26,8 +27,6 @@ from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
-
-LEFT = "left for a later round"
 
 # Raised whenever a round's output would change for the same inputs.
 _ROUND_FORMAT = 1
@@ -163,7 +162,7 @@ def _found(case: Case, config: SelectionConfig, asking: pa.Table, plan: RoundPla
 
     def rule(rows: pa.Table) -> Refusals:
         taken = [by_content.get(content) for content in rows["content_hash"].to_pylist()]
-        words = [None if one is None else f"taken in round {one}" for one in taken]
+        words = [None if one is None else f"{TAKEN} {one}" for one in taken]
         return Refusals(words).then(case.rules.for_targeted(rows))
 
     found = trusted_neighbors(

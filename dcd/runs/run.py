@@ -29,6 +29,7 @@ from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.runs.judged_rounds import ledger_of, rounds_record
 from dcd.runs.origins import origins_json
 from dcd.runs.since import since_champion
+from dcd.selection.pool_gaps import pool_gaps
 from dcd.selection.reviewed import Reviewed, read_reviewed, verified_picks
 from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
@@ -193,6 +194,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         mended=evidence.mended,
         review=_review(store, evidence, evidence.selections[seed]),
         rounds=_rounds(config, evidence),
+        gaps=pool_gaps(store, evidence.index, evidence.splits[seed], evidence.selections[seed]),
     )
 
 

@@ -17,7 +17,16 @@ DUPLICATE = "near-copy of another pick"
 QUOTA = "beyond its mode's quota"
 FAR = "beyond the distance cut-off"
 UNDIVERSE = "adds no diversity"
+LEFT = "left for a later round"
+TAKEN = "taken in round"
 UNLIKE = "nearer to an image marked as not like this"
+
+
+def usable(neighbors: pa.Table) -> pa.ChunkedArray:
+    """Tell which neighbours were taken, or were only not needed: nothing speaks against them."""
+    not_needed = pc.is_in(neighbors["reason"], pa.array([DUPLICATE, QUOTA, UNDIVERSE, LEFT]))
+    taken = pc.fill_null(pc.starts_with(neighbors["reason"], TAKEN), False)
+    return pc.or_(neighbors["kept"], pc.or_(not_needed, taken))
 
 
 def refuse(neighbors: pa.Table, refused: np.ndarray, reason: str) -> pa.Table:

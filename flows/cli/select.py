@@ -44,9 +44,18 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
         console.print("The config has a goal: selected is what its first round picks.")
     for one, table in zip(selected, tables, strict=True):
         console.print(f"{one.method} seed {one.seed}: {table}", soft_wrap=True)
+    gaps = next((one.gaps for one in selected if one.gaps is not None), None)
+    for sentence in () if gaps is None else gaps.sentences:
+        console.print(sentence, soft_wrap=True)
     if json_file is not None:
         rows = [
-            {"method": one.method, "seed": one.seed, **asdict(one.info), "debug_train": table}
+            {
+                "method": one.method,
+                "seed": one.seed,
+                **asdict(one.info),
+                "debug_train": table,
+                **({} if one.gaps is None else {"pool_lacks": asdict(one.gaps)}),
+            }
             for one, table in zip(selected, tables, strict=True)
         ]
         json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
