@@ -10,6 +10,7 @@ from dcd.encoders.encoder import PIXELS
 from dcd.encoders.kept import kept_folder, read_kept
 from dcd.errors import DataError
 from dcd.sources.source import check_name, source_of
+from dcd.store import Store
 from dcd.store.store_format import open_store
 from dcd.training.user_model import load_start
 from dcd.validation.inventory import Inventory, inventory_notes, repeated_ids, take_inventory
@@ -24,6 +25,7 @@ from dcd.validation.splits import (
     read_members,
     unknown_goal_label,
     unknown_labels,
+    unmet_failures,
     wrong_ids,
 )
 
@@ -69,6 +71,9 @@ def examine(config: RunConfig) -> Findings:
         labels = pool_labels(config.pool, inventories.get(config.pool.images), notes)
     with noting(problems, "pool.true_labels"):
         notes += true_label_notes(config.pool, inventories.get(config.pool.images), labels)
+    if config.failures and labels is not None:
+        with noting(problems, "failures"):
+            problems += unmet_failures(Store(config.store), labels)
     members: list[Members] = []
     views: dict[View, int] = {}
     for seed in config.seeds:

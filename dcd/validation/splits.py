@@ -1,5 +1,6 @@
 """What can be wrong between the splits of a run, the images they name, and the pool."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -7,8 +8,10 @@ from itertools import combinations
 from dcd.config import DataConfig, Split
 from dcd.config.explain import closest
 from dcd.errors import LabelError
+from dcd.failures.registry import read_registry
 from dcd.splits.groups import read_groups
 from dcd.splits.label_table import read_label_table
+from dcd.store import Store
 from dcd.validation.inventory import Inventory
 from dcd.validation.labels import code_hint
 from dcd.validation.problems import Problem
@@ -123,6 +126,19 @@ def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> I
             f"{_listing(unmet, pool_labels)} carried by no pool image"
             f"{code_hint(unmet, pool_labels)}, so nothing can be selected; rename, or leave these "
             "failures out",
+        )
+
+
+def unmet_failures(store: Store, pool_labels: set[str]) -> Iterator[Problem]:
+    """Find labels of registered failures that no pool image carries."""
+    counts = Counter(read_registry(store).failures["label"].to_pylist())
+    if unmet := counts.keys() - pool_labels:
+        yield Problem(
+            "failures",
+            f"{_listing(set(unmet), pool_labels)} carried by no pool image"
+            f"{code_hint(set(unmet), pool_labels)}, but by {sum(counts[one] for one in unmet):,} "
+            "registered failures, for which nothing can be selected; add such images to the pool, "
+            "or leave registered failures out with failures: false",
         )
 
 

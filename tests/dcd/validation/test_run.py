@@ -13,9 +13,13 @@ import torch
 import yaml
 
 from dcd.config import load_config
+from dcd.failures.intake import take_in_folder
+from dcd.store import Store
 from dcd.validation.problems import Problem
 from dcd.validation.run import examine, validate
+from dcd.validation.splits import unmet_failures
 from tests.case import LABELS, png, write_case
+from tests.dcd.failures.failing_images import case_with_registry, inbox, write_failures
 
 
 def edit(config: Path, section: str, **changes: object) -> Path:
@@ -122,6 +126,17 @@ def test_failures_whose_label_no_pool_image_carries(case, tmp_path):
     found = problems(edit(case, "pool", images=str(tmp_path / "small-pool.parquet")))
     assert "carried by no pool image" in found["error_sample"]
     assert all(label in found["error_sample"] for label in LABELS if label != "red")
+
+
+def test_registered_failures_whose_label_no_pool_image_carries(tmp_path):
+    config = case_with_registry(tmp_path / "case")
+    store = Store(config.store)
+    write_failures(inbox(config), 2, seed=3)
+    take_in_folder(store, config)
+    assert list(unmet_failures(store, set(LABELS))) == []
+    (problem,) = unmet_failures(store, {"red", "green"})
+    assert problem.place == "failures"
+    assert "label 'blue' is carried by no pool image, but by 2 registered" in problem.message
 
 
 def test_images_that_the_labels_name_but_nobody_has(case, tmp_path):
