@@ -28,7 +28,7 @@ def test_failures_beyond_what_is_usual_for_train_are_found_and_no_others(tmp_pat
     store, rng = Store(str(tmp_path / "store")), np.random.default_rng(0)
     ids = [f"i{i:03d}" for i in range(N_POOL)]
     put_shard(store, "s0", ids, ["a"] * N_POOL, rng.normal(size=(N_POOL, DIM)))
-    index = build_index(store, POOL, ENCODER)
+    index = build_index(store, POOL, ENCODER, ["s0"], None)
     failing = rng.normal(scale=0.5, size=(10, DIM))
     failing[6:] += 10
     splits: dict[Split, SplitInfo] = {
