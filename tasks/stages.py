@@ -11,8 +11,8 @@ import dcd.rounds.picks
 import dcd.runs.comparison
 import dcd.runs.judged_rounds
 import dcd.runs.run
-import dcd.selection.review_plan
 import dcd.selection.pool_gaps
+import dcd.selection.review_plan
 import dcd.selection.reviewed
 import dcd.selection.select
 import dcd.splits.split
