@@ -1,12 +1,13 @@
 """The lines between models that `selected` was chosen from, as inline SVG of the report."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from dcd.report.svg import ACCENT, INK, SOFT, Size, drawing, plain, svg
 from dcd.tables.schemas import BETWEEN
@@ -86,7 +87,7 @@ def interpolation(
                 zorder=3,
             )
             last.append((100 * ys[-1], split))
-        _name_ends(axes, last)
+        name_ends(axes, last, 1, _LINES)
         axes.set_xlabel(f"alpha: 0 {ends[0]}, 1 {ends[1]}", color=SOFT, loc="right")
         axes.set_title("accuracy, %", color=SOFT, loc="left", fontsize=mpl.rcParams["font.size"])
         plain(axes)
@@ -97,13 +98,24 @@ def interpolation(
         return svg(figure, described)
 
 
-def _name_ends(axes: Any, ends: list[tuple[float, str]]) -> None:
-    """Name every line at its right end; names keep a twelfth of the height apart."""
+def name_ends(
+    axes: Axes, ends: Sequence[tuple[float, str]], x: float, colors: Mapping[str, str]
+) -> None:
+    """Name every line at its right end, at x; names keep a twelfth of the height apart.
+
+    ends: the height of each line there, and its name. A name may come to stand above the axes.
+    """
     low, high = axes.get_ylim()
     apart = (high - low) / 12
     at = -float("inf")
-    for y, split in sorted(ends):
+    for y, name in sorted(ends):
         at = max(y, at + apart)
         axes.annotate(
-            split, (1, at), (8, 0), textcoords="offset points", va="center", color=_LINES[split]
+            name,
+            (x, at),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colors[name],
+            annotation_clip=False,
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 
 from dcd.evaluation.round_figures import RoundFigures
+from dcd.report.curve_figure import name_ends
 from dcd.report.svg import ACCENT, INK, SOFT, Size, drawing, plain, svg
 
 ROUNDS_SIZE = Size(620, 300, 12)
@@ -29,12 +30,7 @@ def rounds_curve(figures: Sequence[RoundFigures], chosen: int) -> str:
         axes.set_xticks(numbers, [f"{of.number}\n{of.n_taken:,.0f}" for of in figures])
         axes.set_xlabel("round, and images picked for failures so far", color=SOFT, loc="right")
         axes.set_title("accuracy, %", color=SOFT, loc="left", fontsize=mpl.rcParams["font.size"])
-        low, high = axes.get_ylim()
-        at = -float("inf")
-        for y, split in sorted(ends):  # names keep a twelfth of the height apart
-            at = max(y, at + (high - low) / 12)
-            axes.annotate(split, (numbers[-1], at), (10, 0), textcoords="offset points",
-                          va="center", color=_LINES[split][0])  # fmt: skip
+        name_ends(axes, ends, numbers[-1], {split: color for split, (color, _) in _LINES.items()})
         plain(axes)
         return svg(figure, _described(figures, chosen))
 

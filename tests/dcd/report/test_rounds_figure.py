@@ -17,6 +17,8 @@ def test_the_curve_says_every_round_and_is_the_same_for_the_same_rounds():
     assert drawn == rounds_curve(FIGURES, 2)
     assert "round 3: debug_val 80.0 %, debug_heldout 50.0 %, test 80.0 %, 15 images" in drawn
     assert "chosen: round 2" in drawn
+    for name in ("debug_val", "debug_heldout", "test"):  # as text, too, where lines end high
+        assert f">{name}</text>" in drawn
     assert rounds_curve(FIGURES, 3) != drawn
 
 
