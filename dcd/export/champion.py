@@ -10,7 +10,7 @@ from dcd.errors import DataError
 from dcd.gate.champions import Champion, in_force
 from dcd.images.preprocess import Preprocess, to_input
 from dcd.runs.finished import run_config
-from dcd.sources.shards import decoded_images
+from dcd.sources.shards import decoded_images, decoded_of_shard, list_shards
 from dcd.store import Store
 from dcd.training.saved_models import SavedModel, read_model
 
@@ -27,6 +27,11 @@ class TrustedModel:
     def test_images(self) -> DataConfig:
         """The images of the run's test set."""
         return self.config.test.at_seed(self.champion.seed)
+
+    @property
+    def train_images(self) -> DataConfig:
+        """The images that the run's train set is in."""
+        return self.config.train.at_seed(self.champion.seed)
 
 
 def open_champion(store: Store) -> TrustedModel:
@@ -46,3 +51,18 @@ def read_inputs(data: DataConfig, preprocess: Preprocess, at_most: int) -> np.nd
     if not found:
         raise DataError(f"{data.images}: no image can be decoded; name others with --images")
     return np.stack(found)
+
+
+def read_spread(data: DataConfig, preprocess: Preprocess, at_most: int) -> np.ndarray:
+    """Read images as `read_inputs`, as many of each shard: class folders are a shard each."""
+    shards = list_shards(data)
+    shards = shards[:: -(-len(shards) // at_most)]
+    of_each = -(-at_most // len(shards))
+    found = [
+        to_input(pixels, preprocess)
+        for shard in shards
+        for pixels in islice(decoded_of_shard(shard, data), of_each)
+    ]
+    if not found:
+        raise DataError(f"{data.images}: no image can be decoded; export without --int8")
+    return np.stack(found[:at_most])

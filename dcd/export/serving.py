@@ -10,7 +10,7 @@ import numpy as np
 
 from dcd.config import DataConfig
 from dcd.errors import EncoderMismatch
-from dcd.export.champion import TrustedModel, read_inputs
+from dcd.export.champion import TrustedModel, read_inputs, read_spread
 from dcd.export.formats import (
     INPUT,
     OUTPUT,
@@ -20,11 +20,13 @@ from dcd.export.formats import (
     torch_answer,
     write_format,
 )
+from dcd.export.int8 import CALIBRATION_IMAGES, check_int8, to_int8
 from dcd.scratch import scratch_folder
 from dcd.store.local_files import published
 
 NOTE = "preprocessing.json"
 LEAST_AGREEMENT = 0.999  # of top-1 answers
+LEAST_INT8_AGREEMENT = 0.95  # below it is a broken model rather than a rounded one
 _BATCHES = (1, 32)  # the first image alone, then more: the batch's size is free
 
 
@@ -45,27 +47,40 @@ class Agreement:
 
 
 def export_champion(
-    trusted: TrustedModel, to: Format, folder: Path, images: DataConfig, n_images: int
+    trusted: TrustedModel,
+    to: Format,
+    folder: Path,
+    images: DataConfig,
+    n_images: int,
+    int8: bool = False,
 ) -> Agreement:
     """Write the model and its note into `folder`, if it answers real images as torch does.
 
-    images: whose pictures both are asked about, n_images at most. Raises EncoderMismatch if less
-    than 99.9 % of the top-1 answers are equal; then nothing is written.
+    images: whose pictures both are asked about, n_images at most. int8: of OpenVINO, calibrated on
+    the run's train images. Raises EncoderMismatch if less than 99.9 % of the top-1 answers are
+    equal, 95 % in int8; then nothing is written. ConfigError for int8 in another format.
     """
+    if int8:
+        check_int8(to)
     inputs = read_inputs(images, trusted.model.preprocess, n_images)
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder("export", within=folder) as scratch:
         written = write_format(trusted.model, to, scratch)
+        if int8:
+            preprocess = trusted.model.preprocess
+            calibration = read_spread(trusted.train_images, preprocess, CALIBRATION_IMAGES)
+            to_int8(written, trusted.model.network, calibration)
         found = agreement(torch_answer(trusted.model), open_format(to, written), inputs)
-        if found.share < LEAST_AGREEMENT:
+        least = LEAST_INT8_AGREEMENT if int8 else LEAST_AGREEMENT
+        if found.share < least:
             raise EncoderMismatch(
-                f"{to}: answers {found.n_equal} of {found.n_images} images as torch does, at least "
-                f"{LEAST_AGREEMENT:.1%} expected; the largest difference of two logits is "
+                f"{to}{' in int8' if int8 else ''}: answers {found.n_equal} of {found.n_images} "
+                f"images as torch does, at least {least:.1%} expected; the largest difference of two logits is "
                 f"{found.largest_difference:.3g}. Take another format"
             )
         for file in sorted(scratch.iterdir()):
             os.replace(file, folder / file.name)
-    note = json.dumps(_note(trusted, to, found), indent=2)
+    note = json.dumps(_note(trusted, to, found, int8), indent=2)
     with published(str(folder / NOTE)) as file:
         file.write(f"{note}\n".encode())
     return found
@@ -82,12 +97,13 @@ def agreement(one: Answer, other: Answer, inputs: np.ndarray) -> Agreement:
     return Agreement(len(inputs), int(equal.sum()), float(np.abs(these - those).max()))
 
 
-def _note(trusted: TrustedModel, to: Format, found: Agreement) -> dict[str, object]:
+def _note(trusted: TrustedModel, to: Format, found: Agreement, int8: bool) -> dict[str, object]:
     """What a server has to know."""
     preprocess, champion = trusted.model.preprocess, trusted.champion
     size = preprocess.input_size
     return {
         "format": to,
+        "precision": "int8" if int8 else "fp32",
         "run_id": champion.run_id,
         "seed": champion.seed,
         "input": {

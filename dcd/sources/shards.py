@@ -55,11 +55,20 @@ def read_images(data: DataConfig) -> Iterator[RawImage]:
 
 def decoded_images(data: DataConfig) -> Iterator[np.ndarray]:
     """Yield the pixels of those that decode: (H, W, 3) uint8. Raises as `read_images`."""
-    for image in read_images(data):
+    for shard in list_shards(data):
+        yield from decoded_of_shard(shard, data)
+
+
+def decoded_of_shard(shard: Shard, data: DataConfig) -> Iterator[np.ndarray]:
+    """Yield the pixels of a shard's images that decode: (H, W, 3) uint8."""
+    for image in read_shard(shard, data):
+        if not isinstance(image, RawImage):
+            continue
         try:
-            yield decode(image.data)
+            pixels = decode(image.data)
         except BadImage:
             continue
+        yield pixels
 
 
 def fetch_images(shard: Shard, data: DataConfig, image_ids: Collection[str]) -> Iterator[RawImage]:

@@ -22,6 +22,9 @@ def champion(
         str | None, typer.Option(help="What to compare answers on; default: the run's test images.")
     ] = None,
     n_images: Annotated[int, typer.Option(min=1, help="At most so many of them.")] = 1000,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Of openvino: whole numbers; needs the extra int8.")
+    ] = False,
 ) -> None:
     """Write the champion for a serving runtime, checked by its answers on real images."""
     from dcd.config import DataConfig
@@ -31,9 +34,9 @@ def champion(
 
     with explained():
         trusted = open_champion(open_store(store))
-        folder = output or Path("exported") / to
+        folder = output or Path("exported") / (f"{to}-int8" if int8 else to)
         data = trusted.test_images if images is None else DataConfig(images=images)
-        found = export_champion(trusted, to, folder, data, n_images)
+        found = export_champion(trusted, to, folder, data, n_images, int8)
     typer.echo(f"Champion: {trusted.champion.run_id} (seed {trusted.champion.seed})")
     typer.echo(
         f"Top-1 equal to torch's on {found.n_equal} of {found.n_images} images, logits to within "
