@@ -1,4 +1,4 @@
-"""The champion in int8: calibrated on its train images, measured, and refused where it is broken."""
+"""The champion in int8: calibrated on its train images, measured, refused where it is broken."""
 
 import json
 
