@@ -5,6 +5,8 @@ After training and without labels: weights by channel, activations by the range 
 
 import logging
 import os
+import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,18 +34,21 @@ def to_int8(path: Path, network: nn.Module, images: np.ndarray) -> None:
 
     network: what the graph was made of. images: (N, S, S, 3) uint8, as the graph takes them.
     """
+    # It looks for CUDA's compiler when it is imported, and tells that there is none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import nncf
 
     from dcd.encoders import openvino_backend
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    graph = nncf.quantize(
-        openvino_backend.read(path),
-        nncf.Dataset([images[i : i + 1] for i in range(len(images))]),
-        preset=nncf.QuantizationPreset.MIXED,
-        model_type=nncf.ModelType.TRANSFORMER if has_attention(network) else None,
-        subset_size=len(images),
-    )
+    with redirect_stdout(sys.stderr):  # where progress belongs
+        graph = nncf.quantize(
+            openvino_backend.read(path),
+            nncf.Dataset([images[i : i + 1] for i in range(len(images))]),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if has_attention(network) else None,
+            subset_size=len(images),
+        )
     # Beside it first: the weights that are read are mapped from the file.
     folder = path.parent / "int8"
     folder.mkdir()
