@@ -76,7 +76,8 @@ def export_champion(
             raise EncoderMismatch(
                 f"{to}{' in int8' if int8 else ''}: answers {found.n_equal} of {found.n_images} "
                 f"images as torch does, at least {least:.1%} expected; the largest difference of "
-                f"two logits is {found.largest_difference:.3g}. Take another format"
+                f"two logits is {found.largest_difference:.3g}. "
+                f"{'Export without --int8' if int8 else 'Take another format'}"
             )
         for file in sorted(scratch.iterdir()):
             os.replace(file, folder / file.name)
