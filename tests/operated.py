@@ -105,18 +105,12 @@ class Stack:
         assert ran.returncode == 0, f"{name}: {ran.stdout}{ran.stderr}\n{ends}"
         return ran.stdout
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a Python program that speaks to the server; the caller ends it."""
-        return subprocess.Popen([sys.executable, *command], env=self._client_environ(), cwd=ROOT)
-
-    def _client_environ(self) -> dict[str, str]:
-        home = str(self.home / "prefect")
-        return {**self.environ, "PREFECT_API_URL": f"{self.url}/api", "PREFECT_HOME": home}
-
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environ = {**self.environ, "PREFECT_API_URL": f"{self.url}/api"}
+        environ["PREFECT_HOME"] = str(self.home / "prefect")
         return subprocess.run(
             command,
-            env=self._client_environ(),
+            env=environ,
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -1,7 +1,6 @@
 """What an operator sees of a run in Prefect's own pages, as Chromium shows them."""
 
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from playwright.sync_api import Page
 
 from dcd.demo import write_demo
 from tests.browser import chromium, take_picture
-from tests.operated import Stack, started, wait_for
+from tests.operated import Stack, started
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -83,21 +82,3 @@ def test_the_figure_is_drawn(page: Page, artifacts: dict[str, str]):
 def test_the_report_is_a_link_to_dcd_serve(page: Page, artifacts: dict[str, str]):
     page.goto(artifacts["demo-report"])
     page.locator(f"a[href^='{BROWSE_URL}/runs/demo-'][href$='/report.html']").first.wait_for()
-
-
-def test_a_served_flow_needs_no_worker(stack: Stack):
-    named = {"name": {"any_": ["try-out"]}}
-    serving = stack.start("examples/serve.py", str(stack.config))
-    try:
-        (served,) = wait_for(
-            "the deployment", lambda: stack.post("deployments/filter", deployments=named)
-        )
-        assert served["work_pool_name"] is None
-        assert served["description"].startswith("Embed, cluster by label, select")
-        ran = stack.prefect("deployment", "run", "debug-model/try-out", "--watch")
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-    finally:
-        serving.send_signal(signal.SIGINT)
-        serving.wait(60)
-    (run, *_) = stack.runs("debug-model")
-    assert (run["state_name"], run["deployment_id"]) == ("Completed", served["id"])
