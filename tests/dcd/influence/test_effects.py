@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from dcd.cells.fits import HeadFit
 from dcd.config import TrainingConfig
 from dcd.influence.curvature import Curvature, extended
-from dcd.influence.effects import answer_of, removal_effects
+from dcd.influence.effects import Answer, RemovalEffects, answer_of, removal_effects
 from dcd.influence.refits import check, spread_rows
 from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer
@@ -130,6 +130,13 @@ def test_loss_and_margin_tell_the_same_of_the_label():
     assert answer.loss == pytest.approx(-np.log(answer.probability[label]))
     effects = removal_effects([of], N_TRAIN, answer, asked)
     assert np.corrcoef(effects.margin, effects.loss)[0, 1] < -0.5
-    assert effects.n_to_flip is not None
-    strongest = np.sort(effects.margin)[::-1][: effects.n_to_flip]
-    assert strongest.sum() > -answer.margin >= strongest[:-1].sum()
+
+
+def test_how_many_together_would_turn_an_answer():
+    def n_to_flip(margin: float, changes: list[float]) -> int | None:
+        answer = Answer(label=0, rival=1, margin=margin, loss=1.0, probability=np.ones(2) / 2)
+        return RemovalEffects(answer, np.array(changes), np.zeros(len(changes)), 0.0).n_to_flip
+
+    assert n_to_flip(-1.0, [0.3, -2.0, 0.6, 0.5]) == 2, "a wrong answer gains by the largest ones"
+    assert n_to_flip(0.5, [-0.3, 1.0, -0.4]) == 2, "a right one loses by the lowest ones"
+    assert n_to_flip(-9.0, [0.3, 0.6]) is None
