@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dcd.gate.champions import current as champion  # noqa: F401
     from dcd.runs.finished import list_runs as list_runs
     from dcd.runs.loop import run as run
+    from dcd.runs.pictures import peek as peek
+    from dcd.runs.pictures import read_images as read_images
+    from dcd.runs.steps import embed as embed
+    from dcd.runs.steps import select as select
     from dcd.runs.tables import read_table as read_table
     from dcd.store.store_format import open_store as open_store
     from dcd.training.saved_models import read_model as read_model
@@ -26,13 +30,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "champion": ("dcd.gate.champions", "current"),
+    "embed": ("dcd.runs.steps", "embed"),
     "list_runs": ("dcd.runs.finished", "list_runs"),
     "load_config": ("dcd.config.load", "load_config"),
     "load_encoder": ("dcd.encoders.encoder", "load_encoder"),
     "open_store": ("dcd.store.store_format", "open_store"),
+    "peek": ("dcd.runs.pictures", "peek"),
+    "read_images": ("dcd.runs.pictures", "read_images"),
     "read_model": ("dcd.training.saved_models", "read_model"),
     "read_table": ("dcd.runs.tables", "read_table"),
     "run": ("dcd.runs.loop", "run"),
+    "select": ("dcd.runs.steps", "select"),
     "validate": ("dcd.validation.run", "validate"),
     "write_demo": ("dcd.demo", "write_demo"),
     "write_hub_folder": ("dcd.export.hub", "write_hub_folder"),

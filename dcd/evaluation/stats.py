@@ -22,7 +22,13 @@ N_BOOTSTRAP = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with a two-sided confidence interval."""
+    """An estimate with a two-sided confidence interval.
+
+    Attributes:
+        value: the estimate.
+        low: where the interval begins.
+        high: where it ends.
+    """
 
     value: float
     low: float

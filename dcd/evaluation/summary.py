@@ -22,10 +22,12 @@ Role = Literal["none", "baseline", "variant", "selected"]
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy over all seeds, as a share: mean with a 95 % interval, spread over the seeds.
+    """Accuracy over all seeds, as a share.
 
-    std: sample standard deviation over seeds, None with one seed. gain: the paired difference to
-    `none`, None for `none` itself.
+    Attributes:
+        accuracy: the mean with its 95 % interval.
+        std: sample standard deviation over seeds, None with one seed.
+        gain: the paired difference to `none`, None for `none` itself.
     """
 
     accuracy: Interval
@@ -35,7 +37,17 @@ class Score:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One row of the comparison. Picks are a mean over seeds; None where nothing is known."""
+    """One row of the comparison: a way to train, and what became of it.
+
+    Attributes:
+        method: its name in all tables.
+        role: what it is to the verdict.
+        n_seeds: how often it was trained.
+        debug_heldout: on unseen images like the failures.
+        test: on all else.
+        n_picks: images that were added to train, a mean over seeds; None where nothing is known.
+        label_precision: share of them whose label is right; None where no truth is known.
+    """
 
     method: str
     role: Role

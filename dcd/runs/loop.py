@@ -9,22 +9,18 @@ from functools import partial
 
 from dcd.cells.cell import CellPlan, parts_of, run_cell
 from dcd.cells.methods import UNREVIEWED, methods
-from dcd.config import SPLITS, RunConfig, Split
-from dcd.embeddings.embed import embed_shard
-from dcd.encoders.encoder import load_encoder
+from dcd.config import RunConfig, Split
 from dcd.failures import registry
-from dcd.failures.modes import name_modes
-from dcd.index.build import cluster_pool
 from dcd.index.info import IndexInfo
 from dcd.rounds.picks import pick_round
 from dcd.rounds.plan import Rounds, after_picking, plan_round
 from dcd.runs.judged_rounds import judge_round, plan_round_cells, round_cells
 from dcd.runs.run import Evidence, RunInfo, write_run
+from dcd.runs.steps import embed_sources, gathered, index_of
 from dcd.selection.reviewed import Reviewed, match_reviews
 from dcd.selection.select import SelectionInfo, select
-from dcd.sources.records import Shard
-from dcd.sources.source import list_source, open_for_pool, source_of, sources
-from dcd.splits.split import SplitInfo, add_failures, gather_split
+from dcd.sources.source import open_for_pool, source_of
+from dcd.splits.split import SplitInfo
 from dcd.store import Store
 from dcd.store.healing import Mended, healed
 from dcd.training.user_model import start_digest
@@ -49,20 +45,10 @@ def run(config: RunConfig) -> RunInfo:
 
 def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     store = Store(config.store)
-    encoder_id = load_encoder(config.encoder).encoder_id
-    wanted = sources(config)
-    if config.failures and registry.check_batches(store):
-        wanted.append(registry.registry_source(config.store))
-    shards: dict[str, list[Shard]] = {}
-    rejected: list[tuple[str, str]] = []
-    for source in wanted:
-        shards[source.id] = list_source(store, source)
-        for shard in shards[source.id]:
-            stats = embed_shard(store, source, shard, config.encoder, encoder_id).stats
-            rejected += [(source.id, shard.name)] if stats.n_rejected else []
     pool = source_of(config.pool)
-    index = cluster_pool(store, pool, encoder_id, shards[pool.id], config.pool, config.index)
-    splits = {seed: gathered(store, config, seed, encoder_id, shards) for seed in config.seeds}
+    embedded = embed_sources(store, config)
+    index = index_of(store, config, embedded)
+    splits = {seed: gathered(store, config, seed, embedded) for seed in config.seeds}
     plans, selected = [], {}
     reviewed = match_reviews(store, index)
     rounds = None if config.goal is None else run_rounds(store, config, index, splits, reviewed)
@@ -90,10 +76,10 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
         config,
         Evidence(
             pool=pool,
-            encoder_id=encoder_id,
+            encoder_id=embedded.encoder_id,
             index=index,
-            shards=tuple(shards[pool.id]),
-            rejects=tuple(rejected),
+            shards=embedded.shards[pool.id],
+            rejects=embedded.rejects,
             splits=splits,
             selections=selected,
             cells=tuple(run_cell(store, plan) for plan in plans),
@@ -105,8 +91,8 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             rounds=rounds,
         ),
     )
-    if registry.SOURCE_ID in shards:
-        covered = [shard.name for shard in shards[registry.SOURCE_ID]]
+    if registry.SOURCE_ID in embedded.shards:
+        covered = [shard.name for shard in embedded.shards[registry.SOURCE_ID]]
         registry.mark_covered(store, config.name, run_info.run_id, covered)
     return run_info
 
@@ -141,29 +127,6 @@ def run_rounds(
             cells = round_cells(plans, [run_cell(store, plan) for plan in plans])
             rounds = judge_round(store, config, rounds, splits, picks, cells)
     return rounds
-
-
-def gathered(
-    store: Store, config: RunConfig, seed: int, encoder_id: str, shards: dict[str, list[Shard]]
-) -> dict[Split, SplitInfo]:
-    """Gather the splits of a seed, registered failures among them, with their modes named."""
-    by_images = {source.data.images: source for source in sources(config)}
-    found: dict[Split, SplitInfo] = {}
-    for split in SPLITS:
-        data = config.dataset(split, seed)
-        if data is not None:
-            source = by_images[data.images]
-            found[split] = gather_split(store, split, source, encoder_id, shards[source.id], data)
-    if registry.SOURCE_ID in shards:
-        found["error_sample"] = add_failures(
-            store,
-            found.get("error_sample"),
-            registry.registry_source(config.store),
-            encoder_id,
-            shards[registry.SOURCE_ID],
-            registry.corrections_of_failures(store),
-        )
-    return name_modes(store, found)
 
 
 def planned(

@@ -76,6 +76,8 @@ FROM (
 ORDER BY image_id
 """
 
+_SHOWS_PROGRESS = "SELECT current_setting('enable_progress_bar')"
+
 
 @contextmanager
 def connect(
@@ -98,10 +100,19 @@ def connect(
         settings["temp_directory"] = str(spill_to)
     connection = duckdb.connect(":memory:", config=settings)
     try:
-        connection.execute("SET enable_progress_bar = false")  # it would go to stdout
+        _silence(connection)
         yield connection
     finally:
         connection.close()
+
+
+def _silence(connection: duckdb.DuckDBPyConnection) -> None:
+    """Switch the progress bar off, which would go to stdout.
+
+    In a notebook without ipywidgets it is off already, and DuckDB refuses every change of it.
+    """
+    if connection.execute(_SHOWS_PROGRESS).fetchall() == [(True,)]:
+        connection.execute("SET enable_progress_bar = false")
 
 
 def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:
