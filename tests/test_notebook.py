@@ -21,7 +21,9 @@ def few_colours(png: str) -> str:
     """The picture, in base64, at a quarter of its bytes."""
     sink = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        flat = picture.convert("RGB").quantize(32, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        flat = picture.convert("RGB").quantize(
+            32, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+        )
     flat.save(sink, "PNG", optimize=True)
     return base64.b64encode(sink.getvalue()).decode()
 
