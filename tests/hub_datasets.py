@@ -65,7 +65,7 @@ class DataSets:
         if "json" in request.headers.get("content-type", ""):
             wanted = (await request.json())["paths"]
         else:
-            wanted = (await request.form()).getlist("paths")
+            wanted = [str(path) for path in (await request.form()).getlist("paths")]
         found = [_file(path, files[path]) for path in wanted if path in files]
         found += [
             _folder(path)

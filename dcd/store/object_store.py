@@ -190,11 +190,12 @@ class Store:
     def read_metadata(self, key: str) -> dict[str, str]:
         """Read the key-value metadata of a Parquet object, without reading its rows."""
         found = self.read_schema(key).metadata or {}
-        return {
-            name.decode(): value.decode()
-            for name, value in found.items()
-            if name not in (b"ARROW:schema", b"pandas")
-        }
+        with self.reading(key):
+            return {
+                name.decode(): value.decode()
+                for name, value in found.items()
+                if name not in (b"ARROW:schema", b"pandas")
+            }
 
     def write_table(
         self, key: str, table: pa.Table, *, metadata: dict[str, str] | None = None

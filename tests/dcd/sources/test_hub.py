@@ -82,7 +82,8 @@ def test_a_column_is_fetched_and_not_the_file(hub):
     sink = io.BytesIO()
     pictures = pa.array([bytes([n % 251]) * 500_000 for n in range(20)], pa.binary())
     table = pa.table({"image": pictures, "label": ["cat"] * 20})
-    pq.write_table(table, sink, compression="none", use_dictionary=["label"], row_group_size=5)
+    options: dict[str, object] = {"use_dictionary": ["label"], "compression": "none"}
+    pq.write_table(table, sink, row_group_size=5, **options)  # pyright: ignore[reportArgumentType]
     at = put(hub, "somebody/large", {"a.parquet": sink.getvalue()})
     look_through(DataConfig(images=f"{at}/a.parquet", label_column="label"))
     assert hub.n_bytes_sent < 1_000_000

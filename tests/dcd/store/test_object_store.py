@@ -1,5 +1,6 @@
 """The store's contract, on a folder, on moto and (marker `s3`) on a real OpenStack Swift."""
 
+import io
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -18,7 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from dcd.errors import StoreError, StoreRefused, StoreUnavailable
+from dcd.errors import ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
 from dcd.store import Store, keys
 from dcd.store.errors import is_transient
 from dcd.tables import schemas
@@ -406,3 +408,14 @@ def test_what_was_acknowledged_survives_a_killed_server(swift_url, swift_server:
 
 def test_keys_of_probes_are_apart_from_data():
     assert keys.probe("t").startswith(f"{keys.PROBES}/")
+
+
+def test_metadata_that_is_no_text_is_damage(tmp_path: Path):
+    store = Store(str(tmp_path))
+    sink = io.BytesIO()
+    described = pa.table({"a": [1]}).replace_schema_metadata({b"note": b"\xb2"})
+    pq.write_table(described, sink)
+    Path(store.path("splits/a.parquet")).parent.mkdir()
+    Path(store.path("splits/a.parquet")).write_bytes(sink.getvalue())
+    with pytest.raises(ObjectUnreadable, match="splits/a.parquet: is damaged"):
+        store.read_metadata("splits/a.parquet")
