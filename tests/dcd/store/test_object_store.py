@@ -417,5 +417,5 @@ def test_metadata_that_is_no_text_is_damage(tmp_path: Path):
     pq.write_table(described, sink)
     Path(store.path("splits/a.parquet")).parent.mkdir()
     Path(store.path("splits/a.parquet")).write_bytes(sink.getvalue())
-    with pytest.raises(ObjectUnreadable, match="splits/a.parquet: is damaged"):
+    with pytest.raises(ObjectUnreadable, match="is damaged"):
         store.read_metadata("splits/a.parquet")
