@@ -10,8 +10,10 @@ image's loss by its logits. It is never formed. J_i is taken from the losses' ow
 differences, so that every loss of `dcd.training.losses` has the curvature that it was fitted with.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -99,7 +101,7 @@ class Curvature:
                 direction = flat.reshape(shape)
                 return (self._product(direction, logits) + damping * direction).ravel()
 
-            hessian = LinearOperator((size, size), matvec=product, dtype=np.dtype(float))
+            hessian = _operator(size, product)
             found, failed = cg(
                 hessian, right.ravel(), rtol=tolerance, maxiter=_MAX_ITERATIONS, M=inverse
             )
@@ -138,8 +140,13 @@ class Curvature:
         def apply(flat: np.ndarray) -> np.ndarray:
             return cho_solve(factor, flat.reshape(n_classes, width).T).T.ravel()
 
-        size = n_classes * width
-        return LinearOperator((size, size), matvec=apply, dtype=np.dtype(float))
+        return _operator(n_classes * width, apply)
+
+
+def _operator(size: int, product: Callable[[np.ndarray], np.ndarray]) -> LinearOperator:
+    """A square matrix of which only its product with a vector is known."""
+    made: Any = LinearOperator  # scipy's annotations know another signature
+    return made((size, size), matvec=product, dtype=np.dtype(float))
 
 
 def parameters_of(fit: HeadFit) -> np.ndarray:

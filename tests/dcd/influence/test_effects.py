@@ -1,6 +1,7 @@
 """Foretold effects of removals against fits without the image, on handwritten digits."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ _WRONG = 0.4  # of the pool's labels
 
 def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels (N, 64), true labels and given labels of train, then the pool, then test."""
-    pixels, truth = load_digits(return_X_y=True)
+    drawn: Any = load_digits()
+    pixels, truth = drawn.data, drawn.target
     given = truth.copy()
     rng = np.random.default_rng(0)
     wrong = N_TRAIN + np.flatnonzero(rng.random(N_POOL) < _WRONG)
@@ -77,7 +79,9 @@ def refitted(of: HeadFit, without: int | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "forward", "gce"])
-def test_what_is_foretold_is_what_leaving_out_and_fitting_again_gives(loss: str):
+def test_what_is_foretold_is_what_leaving_out_and_fitting_again_gives(
+    loss: Literal["cross_entropy", "forward", "gce"],
+):
     of = fit(TrainingConfig(loss=loss), N_TRAIN + N_POOL)
     asked, label = failure(of.head)
     answer = answer_of(of.head, asked, label)
