@@ -57,7 +57,8 @@ contracts: install
 
 # What `make test` leaves out: needs Chromium and up to an hour on two cores.
 slow: install
-	$(BIN)/python -m pytest -m "(slow or s3 or browser) and not gpu and not operated"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	  -m "(slow or s3 or browser) and not gpu and not operated"
 
 # The stack of `make up` from end to end, about ten minutes: docs/operations.md says what was seen.
 operated: install
