@@ -18,7 +18,7 @@ def environment(name: str, *requirements: str) -> Path:
     venv = cache / "dcd" / f"{name}-py{sys.version_info.major}{sys.version_info.minor}"
     done = venv / "installed"
     venv.parent.mkdir(parents=True, exist_ok=True)
-    with venv.with_suffix(".lock").open("w") as lock:
+    with (venv.parent / f"{venv.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be making it
         if not done.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)

@@ -93,6 +93,7 @@ use = egg:swift#dlo
 
 # Runs in Swift's environment: one ring of one device for each `kind:port` argument.
 _MAKE_RINGS = """
+import sys
 from swift.common.ring import RingBuilder
 for argument in sys.argv[1:]:
     kind, port = argument.split(":")
