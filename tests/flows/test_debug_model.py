@@ -126,6 +126,7 @@ def test_registered_failures_join_the_error_sample(tmp_path, prefect_home):
     assert sample.num_rows == n_failures + 3 * len(LABELS)
 
 
+@pytest.mark.slow
 def test_failures_that_name_no_mode_get_some(tmp_path, prefect_home):
     """One a label, as three failures are too few to tell kinds apart; and only once."""
     path = write_case(tmp_path, seeds=(0,), compare={"baselines": []})

@@ -55,6 +55,7 @@ def test_batches_hold_every_shard_once_in_order(n):
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.slow
 def test_what_is_transient_is_tried_again_and_counted_once(
     prefect_home: str, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ):

@@ -79,6 +79,7 @@ print(sorted({"torch", "torchvision", "timm", "sklearn"} & sys.modules.keys()))
 """
 
 
+@pytest.mark.slow
 def test_a_rerun_embeds_the_same_without_torch(cache: Path):
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     told = [

@@ -38,6 +38,7 @@ def on_hub(home, url, token, *command):
     )
 
 
+@pytest.mark.slow
 def test_what_is_pushed_is_what_timm_loads_from_the_hub(store, tmp_path):
     publish = ("-m", "flows", "publish", "somebody/winter", "--store", store.url)
     with hub_server() as hub:
