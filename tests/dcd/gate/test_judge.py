@@ -293,7 +293,8 @@ def test_a_champion_whose_run_was_deleted_is_named_with_what_to_do(
 def test_the_rounds_of_a_goal_share_the_gates_level(store: Store):
     """7 of 60 newly right: p = 0.8 %, enough for one of five looks; 6 (1.6 %) for one alone."""
     goal: dict[str, object] = {"target": 0.9, "budget": 100, "rounds": 5}
-    in_rounds = parse_config(config().model_dump(mode="json") | {"goal": goal}, "toy.yaml")
+    document: dict[str, object] = config().model_dump(mode="json")
+    in_rounds = parse_config({**document, "goal": goal}, "toy.yaml")
     for n_gained, once, of_five in ((6, "passed", "refused"), (7, "passed", "passed")):
         tables = [answers("none", 0, 1600, 20), answers("selected", 0, 1650, 20 + n_gained)]
         assert judged(store, config(), tables).outcome == once
