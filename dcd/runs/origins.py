@@ -1,7 +1,7 @@
 """Say what a run was made of, seed by seed, so that its models can be taken apart later."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from dcd.cells.cell import CellPlan
@@ -23,11 +23,14 @@ Saved = Literal["selected", "none"]  # the methods whose models a run can take a
 def origins_json(
     splits: Mapping[int, Mapping[Split, SplitInfo]], selections: Mapping[int, SelectionInfo]
 ) -> dict[str, Any]:
-    """Write down the splits of every seed and the selection of `selected`, as JSON."""
+    """Write down the splits of every seed and the selection of `selected`, as JSON.
+
+    Whether a selection was made or reused is left out: a killed run that goes on writes the same.
+    """
     return {
         str(seed): {
             "splits": {split: _split_json(info) for split, info in of_seed.items()},
-            "selection": asdict(selections[seed]),
+            "selection": asdict(replace(selections[seed], reused=True)),
         }
         for seed, of_seed in splits.items()
     }

@@ -193,5 +193,5 @@ def tables(config: EmbedConfig) -> dict[str, bytes]:
     store = Store(config.store)
     outputs = [key for key in store.keys_under("") if not key.startswith(f"{keys.RESULTS}/")]
     found = {key: store.read_bytes(key) for key in outputs}
-    assert len(found) == 3 + 3 + 2  # embeddings, rejects; shards and failures
+    assert len(found) == 3 + 3 + 3  # embeddings, rejects; shards, failures, the store's format
     return found
