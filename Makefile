@@ -55,9 +55,10 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
-# What `make test` leaves out: needs Chromium and up to an hour on two cores.
+# What `make test` leaves out: needs Chromium and up to an hour on two cores. Two at a time, since
+# most of them wait for processes; AGAIN=--last-failed tries what failed once more, alone.
 slow: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	$(BIN)/python -m pytest --numprocesses $(if $(AGAIN),0,2) --dist loadfile $(AGAIN) \
 	  -m "(slow or s3 or browser) and not gpu and not operated"
 
 # The stack of `make up` from end to end, about ten minutes: docs/operations.md says what was seen.
