@@ -15,6 +15,7 @@ from dcd.sources.records import Shard
 from dcd.sources.source import Source, list_source, source_of, sources
 from dcd.splits.split import SplitInfo, gather_split
 from dcd.store import Store
+from dcd.training.user_model import start_digest
 
 HOME = Path(__file__).parent
 
@@ -72,14 +73,8 @@ class Case:
 
     def plan(self, method: Method, seed: int) -> CellPlan:
         """The cell of a selection, as the product plans it."""
-        return CellPlan(
-            method=method,
-            seed=seed,
-            pool=self.pool,
-            index=self.index,
-            splits=self.splits(seed),
-            selection=self.select(method.selection or self.config.selection, seed),
-            encoder=self.config.encoder,
-            training=self.config.training,
-            compare=self.config.compare,
+        selection = self.select(method.selection or self.config.selection, seed)
+        splits, start = self.splits(seed), start_digest(self.config.training.start)
+        return CellPlan.of(
+            self.config, method, seed, self.pool, self.index, splits, selection, start
         )

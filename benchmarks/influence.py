@@ -11,12 +11,11 @@ correlation of foretold and measured changes of the margin is told.
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cases import HOME, Case
-from benchmarks.real import missing_data
+from benchmarks.cases import Case
+from benchmarks.real import benchmark_config
 from dcd.cells.cell import run_cell
 from dcd.cells.fits import CellFits, fits_of_cell
 from dcd.config import load_config
@@ -26,8 +25,6 @@ from dcd.influence.refits import check, spread_rows
 from dcd.splits.split import split_table
 from dcd.tables.vectors import embedding_matrix
 from flows.cli.console import leaving
-
-_NO_DATA = 2
 
 
 def wrong_answers(case: Case, found: CellFits, seed: int, n: int) -> list[tuple[str, np.ndarray]]:
@@ -74,13 +71,9 @@ def main() -> None:
     parser.add_argument("--failures", type=int, default=3)
     parser.add_argument("--images", type=int, default=20)
     args = parser.parse_args()
-    named = HOME / f"{args.benchmark}.yaml"
-    config_path = named if named.exists() else Path(args.benchmark)
     try:
-        if complaint := missing_data(config_path):
-            print(complaint, file=sys.stderr)
-            sys.exit(_NO_DATA)
-        measure(Case.embedded(load_config(config_path)), args.failures, args.images)
+        config = load_config(benchmark_config(args.benchmark))
+        measure(Case.embedded(config), args.failures, args.images)
     except DCDError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

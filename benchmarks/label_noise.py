@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.real import missing_data
+from benchmarks.real import benchmark_config
 from dcd.config import RunConfig, load_config
 from dcd.errors import DCDError
 from dcd.splits.label_table import read_truth
@@ -25,7 +25,6 @@ from dcd.store import Store, keys
 from flows.cli.console import configure_prefect, leaving
 
 _HOME = Path(__file__).parent
-_NO_DATA = 2
 _DATA = ("cifar10n", "cifar100")
 _METHODS = ("none", "whole_pool", "filtered_pool", "selected")
 _COLUMNS = ("debug_val", "val", "debug_heldout", "test")
@@ -132,9 +131,7 @@ def main() -> None:
     configure_prefect(verbose=False)
     try:
         for data in args.data:
-            if complaint := missing_data(_HOME / f"{data}.yaml"):
-                print(complaint, file=sys.stderr)
-                sys.exit(_NO_DATA)
+            benchmark_config(data)
         print(f"| data | option | added to train | {' | '.join(_COLUMNS)} |")
         print("|---|---|---|" + "---|" * len(_COLUMNS), flush=True)
         for option in args.options:

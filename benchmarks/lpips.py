@@ -10,7 +10,6 @@ encoder's candidates are known. lpips_alike is LPIPS with all channels weighing 
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,15 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.cases import HOME, Case
-from benchmarks.real import missing_data
+from benchmarks.cases import Case
+from benchmarks.real import benchmark_config
 from dcd.cells.cell import run_cell
 from dcd.cells.methods import Method
 from dcd.config import LpipsConfig, SelectionConfig, load_config
 from dcd.splits.label_table import read_truth
 from dcd.store import keys
 
-_NO_DATA = 2
 _DATA = ("cifar10n", "cifar100", "domains")
 _LPIPS_NUMBERS = 484_992  # an image, at 224 px: `dcd cost`
 _SPLITS = ("debug_val", "debug_heldout", "test")
@@ -128,10 +126,7 @@ def main() -> None:
     print(f"|---|---|{'---|' * len(columns)}", flush=True)
     every = []
     for data in args.data:
-        if complaint := missing_data(HOME / f"{data}.yaml"):
-            print(complaint, file=sys.stderr)
-            sys.exit(_NO_DATA)
-        case = Case.embedded(load_config(HOME / f"{data}.yaml"))
+        case = Case.embedded(load_config(benchmark_config(data)))
         rows = [
             measure(case, name, selection, seed)
             for seed in args.seeds

@@ -69,19 +69,24 @@ def missing_data(config_path: Path) -> str | None:
     )
 
 
+def benchmark_config(benchmark: str) -> Path:
+    """The config of a benchmark, by its name or path; exits with code 2 where its data is not."""
+    named = _HOME / f"{benchmark}.yaml"
+    path = named if named.exists() else Path(benchmark)
+    if complaint := missing_data(path):
+        print(complaint, file=sys.stderr)
+        sys.exit(_NO_DATA)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", help="cifar10n, cifar100, domains, or the path of a config")
     parser.add_argument("--objectives", action="store_true", help="compare the objectives too")
     parser.add_argument("--json", type=Path, help="write the metrics there, as dcd run --json does")
     args = parser.parse_args()
-    named = _HOME / f"{args.benchmark}.yaml"
-    config_path = named if named.exists() else Path(args.benchmark)
     try:
-        if complaint := missing_data(config_path):
-            print(complaint, file=sys.stderr)
-            sys.exit(_NO_DATA)
-        config = load_config(config_path)
+        config = load_config(benchmark_config(args.benchmark))
         run(with_objectives(config) if args.objectives else config, args.json)
     except ConfigError as error:
         print("\n".join(error.problems), file=sys.stderr)

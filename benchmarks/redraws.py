@@ -16,7 +16,6 @@ seconds, goes on where the first one ended, and judges them by the rule as it is
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -27,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.real import missing_data
+from benchmarks.real import benchmark_config
 from dcd.cells.candidates import Candidates
 from dcd.cells.cross_fitting import HeldOutLogits, judge_ends
 from dcd.cells.lines import BASELINES, ENDS
@@ -405,9 +404,7 @@ def main() -> None:
     args = parser.parse_args()
     draws = [d for d in plan_draws(args.draws) if args.only in (None, d.benchmark)]
     for name in sorted({d.benchmark for d in draws}):
-        if complaint := missing_data(_HOME / f"{name}.yaml"):
-            print(complaint, file=sys.stderr)
-            sys.exit(2)
+        benchmark_config(name)
     outcomes = []
     for draw in draws:
         kept = None if args.keep is None else args.keep / f"{draw.number}.npz"

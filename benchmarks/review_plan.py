@@ -15,14 +15,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.cases import HOME, Case
-from benchmarks.real import missing_data
+from benchmarks.cases import Case
+from benchmarks.real import benchmark_config
 from dcd.cells.cell import run_cell
 from dcd.config import Objective, load_config
 from dcd.errors import DCDError
@@ -38,7 +37,6 @@ from dcd.store import keys
 from dcd.tables.rows import without
 from flows.cli.console import leaving
 
-_NO_DATA = 2
 _JUDGED = ("debug_val", "debug_heldout", "test")
 RULES = ("planned", "random", "nearest")
 
@@ -142,13 +140,8 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
     parser.add_argument("--objective", choices=("failures_first", "both", "fixed"))
     args = parser.parse_args()
-    named = HOME / f"{args.benchmark}.yaml"
-    config_path = named if named.exists() else Path(args.benchmark)
     try:
-        if complaint := missing_data(config_path):
-            print(complaint, file=sys.stderr)
-            sys.exit(_NO_DATA)
-        config = load_config(config_path)
+        config = load_config(benchmark_config(args.benchmark))
         objective: Objective = args.objective or config.selection.objective
         selection = config.selection.model_copy(update={"objective": objective})
         own = {"store": f"{config.store}-reviews", "selection": selection}

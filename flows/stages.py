@@ -205,18 +205,8 @@ def plan_cell(
     start: str | None,
 ) -> CellPlan:
     """Plan one method at one seed; baselines draw as many images as `selected` picked."""
-    return CellPlan(
-        method=method,
-        seed=seed,
-        pool=index.pool,
-        index=index.info,
-        splits=splits,
-        selection=selections.get(method.name, selections[config.compare.draw_like]),
-        encoder=config.encoder,
-        training=config.training,
-        compare=config.compare,
-        start_digest=start,
-    )
+    selection = selections.get(method.name, selections[config.compare.draw_like])
+    return CellPlan.of(config, method, seed, index.pool, index.info, splits, selection, start)
 
 
 def train_cells(

@@ -6,13 +6,12 @@ its environment, which is made once under the user's cache, has 90 MB.
 
 import os
 import subprocess
-import sys
-import sysconfig
 import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from tests.environments import environment
 from tests.s3_server import free_ports
 
 MLFLOW_VERSION = "3.17.2"  # as mlflow-skinny in constraints.txt
@@ -23,7 +22,6 @@ _PACKAGES = (
 )
 _SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _START_TIMEOUT_S = 300
-_INSTALL_TIMEOUT_S = 600
 
 
 class MlflowServer:
@@ -33,10 +31,11 @@ class MlflowServer:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "mlflow.log"
+        python = environment(f"mlflow-{MLFLOW_VERSION}", *_PACKAGES, beside_ours=True) / "python"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *(_python(), "-m", "mlflow", "server", "--workers", "1"),
+                    *(python, "-m", "mlflow", "server", "--workers", "1"),
                     *("--host", "127.0.0.1", "--port", str(port)),
                     *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                     *("--artifacts-destination", str(folder / "artifacts")),
@@ -60,23 +59,3 @@ class MlflowServer:
             time.sleep(0.2)
         self._process.kill()
         raise RuntimeError(f"MLflow did not start:\n{self._log.read_text()}")
-
-
-def _python() -> Path:
-    """The interpreter of an environment with MLflow; made on first use."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    venv = cache / "dcd" / f"mlflow-{MLFLOW_VERSION}-py{version}"
-    done, python = venv / "installed", venv / "bin/python"
-    if not done.exists():
-        make = [sys.executable, "-m", "venv", "--clear", "--without-pip", venv]
-        subprocess.run(make, check=True)
-        pip = [sys.executable, "-m", "pip", "--python", python]
-        subprocess.run(
-            [*pip, "install", "-q", "--no-deps", *_PACKAGES], check=True, timeout=_INSTALL_TIMEOUT_S
-        )
-        done.touch()
-    # Each time: the cached environment may have been made from another place.
-    beside = venv / "lib" / f"python{version}" / "site-packages" / "beside.pth"
-    beside.write_text(sysconfig.get_path("purelib") + "\n")
-    return python

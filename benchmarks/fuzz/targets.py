@@ -7,7 +7,7 @@ is a fault. libFuzzer itself watches time and memory.
 import gzip
 import io
 import json
-import os
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -309,8 +309,5 @@ def _weights_named(name: str) -> Callable[[bytes, Path], None]:
 
 def emptied(folder: Path) -> None:
     """Remove what the last try left in the folder."""
-    for root, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(root, name))
-        for name in folders:
-            os.rmdir(os.path.join(root, name))
+    shutil.rmtree(folder)
+    folder.mkdir()

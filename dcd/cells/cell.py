@@ -15,7 +15,14 @@ from dcd.cells.train_recipe import (
     failures_out_of_fold,
     train_by_recipe,
 )
-from dcd.config import CompareConfig, EncoderConfig, Objective, Split, TrainingConfig
+from dcd.config import (
+    CompareConfig,
+    EncoderConfig,
+    Objective,
+    RunConfig,
+    Split,
+    TrainingConfig,
+)
 from dcd.errors import LabelError
 from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
@@ -60,6 +67,32 @@ class CellPlan:
     compare: CompareConfig
     start_digest: str | None = None
     keeps_out_of_fold: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        method: Method,
+        seed: int,
+        pool: Source,
+        index: IndexInfo,
+        splits: Mapping[Split, SplitInfo],
+        selection: SelectionInfo,
+        start_digest: str | None,
+    ) -> "CellPlan":
+        """Plan a method at a seed as a config says; start_digest: of its `training.start`."""
+        return cls(
+            method=method,
+            seed=seed,
+            pool=pool,
+            index=index,
+            splits=splits,
+            selection=selection,
+            encoder=config.encoder,
+            training=config.training,
+            compare=config.compare,
+            start_digest=start_digest,
+        )
 
     @property
     def drawn_from(self) -> list[object] | None:

@@ -1,7 +1,7 @@
 """Train and judge the rounds of a goal: their cells, and what each is worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -46,17 +46,10 @@ def plan_round_cells(
 ) -> tuple[CellPlan, ...]:
     """Plan `none` and the round's model for every seed; `none` is trained once for all rounds."""
     return tuple(
-        CellPlan(
-            method=method,
-            seed=seed,
-            pool=pool,
-            index=index,
-            splits=splits[seed],
-            selection=picks[seed].info,
-            encoder=config.encoder,
-            training=config.training,
-            compare=config.compare,
-            start_digest=start_digest,
+        replace(
+            CellPlan.of(
+                config, method, seed, pool, index, splits[seed], picks[seed].info, start_digest
+            ),
             keeps_out_of_fold=method.name == "selected",
         )
         for seed in config.seeds
@@ -132,16 +125,12 @@ def _figures(
         return float(np.mean(shares))
 
     metrics = [goal_metric(goal, of_split(table, "debug_val")) for table in predictions.values()]
-    return RoundFigures(
-        number=base.number,
-        n_asked=base.n_asked,
-        n_new=base.n_new,
-        n_taken=base.n_taken,
+    return replace(
+        base,
         metric=float(np.mean(metrics)),
         debug_val=accuracy("debug_val"),
         debug_heldout=accuracy("debug_heldout"),
         test=accuracy("test"),
-        holds=base.holds,
     )
 
 

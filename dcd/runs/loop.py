@@ -137,18 +137,18 @@ def planned(
     selections: dict[str, SelectionInfo],
 ) -> list[CellPlan]:
     """Plan the cells of a seed, in the order of the table."""
+    pool, start = source_of(config.pool), start_digest(config.training.start)
+    drawn_like = selections[config.compare.draw_like]
     return [
-        CellPlan(
-            method=method,
-            seed=seed,
-            pool=source_of(config.pool),
-            index=index,
-            splits=splits,
-            selection=selections.get(method.name, selections[config.compare.draw_like]),
-            encoder=config.encoder,
-            training=config.training,
-            compare=config.compare,
-            start_digest=start_digest(config.training.start),
+        CellPlan.of(
+            config,
+            method,
+            seed,
+            pool,
+            index,
+            splits,
+            selections.get(method.name, drawn_like),
+            start,
         )
         for method in methods(config, has_reviews=UNREVIEWED in selections)
     ]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dcd.cells.cell import CellPlan
 from dcd.cells.methods import methods
-from dcd.config import RunConfig, Split
+from dcd.config import Split
 from dcd.errors import DataError, ObjectNotFound
 from dcd.failures.registry import SOURCE_ID, registry_source
 from dcd.index.info import IndexInfo, index_info
@@ -63,7 +63,9 @@ def plan_of_run(store: Store, run_id: str, method: Saved = "selected") -> CellPl
     except (KeyError, TypeError, AttributeError) as err:
         raise store.damaged(key, f"does not say what the run was made of ({err!r})") from err
     index = index_of_run(store, run_id)
-    plan = _plan(config, method, index, splits, selection)
+    its_method = next(one for one in methods(config) if one.name == method)
+    pool, start = source_of(config.pool), start_digest(config.training.start)
+    plan = CellPlan.of(config, its_method, seed, pool, index, splits, selection, start)
     if keys.cell(plan.id) not in noted["parts"]:
         raise DataError(f"{run_id}: its model of {method} is of another version of dcd; {again}")
     if not store.exists(keys.cell_predictions(plan.id)):
@@ -84,27 +86,6 @@ def index_of_run(store: Store, run_id: str) -> IndexInfo:
             f"{run_id}: the index that it searched is gone, pruned or made without a picture that "
             "was forgotten; run its config again first"
         ) from err
-
-
-def _plan(
-    config: RunConfig,
-    method: Saved,
-    index: IndexInfo,
-    splits: Mapping[Split, SplitInfo],
-    selection: SelectionInfo,
-) -> CellPlan:
-    return CellPlan(
-        method=next(one for one in methods(config) if one.name == method),
-        seed=config.seeds[0],
-        pool=source_of(config.pool),
-        index=index,
-        splits=splits,
-        selection=selection,
-        encoder=config.encoder,
-        training=config.training,
-        compare=config.compare,
-        start_digest=start_digest(config.training.start),
-    )
 
 
 def _split_json(info: SplitInfo) -> dict[str, Any]:

@@ -9,6 +9,7 @@ a proxy that asks for a password in front of it. What writes, the review, is in
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def create_app(
 
     def run(request: Request) -> Response:
         run_id = _name(request.path_params["run_id"])
-        entries = looks.get("list of runs", lambda: list_runs(store))
+        entries = looks.get("list of runs", partial(list_runs, store))
         entry = next((e for e in entries if e.run_id == run_id), None)
         if entry is None:
             raise HTTPException(404, f"There is no run {run_id}.")
@@ -147,17 +148,13 @@ def create_app(
         log.exception("a page failed", exc_info=error)
         return page("error.html", 500, here="", message="This page failed; see the server's log.")
 
-    def shared(endpoint: Endpoint) -> Endpoint:
-        """Share a page that is the same for whoever asks."""
-        return lambda request: looks.get(request.url.path, lambda: endpoint(request))
-
     routes: list[tuple[str, Endpoint]] = [
-        ("/", shared(home)),
+        ("/", _shared(looks, home)),
         ("/runs/{run_id}", run),
         ("/runs/{run_id}/{name}", run_file),
-        ("/failures", shared(failures)),
-        ("/rejects", shared(rejects)),
-        ("/champions", shared(history)),
+        ("/failures", _shared(looks, failures)),
+        ("/rejects", _shared(looks, rejects)),
+        ("/champions", _shared(looks, history)),
         ("/style.css", style),
     ]
     if review is not None:
@@ -171,6 +168,11 @@ def create_app(
         ],
         exception_handlers={HTTPException: refused, DCDError: failed, Exception: broken},
     )
+
+
+def _shared(looks: SharedLooks, endpoint: Endpoint) -> Endpoint:
+    """Share a page that is the same for whoever asks."""
+    return lambda request: looks.get(request.url.path, partial(endpoint, request))
 
 
 class _SecuredAnswers:

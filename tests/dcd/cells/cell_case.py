@@ -56,15 +56,8 @@ class CellCase:
         document["training"] |= training
         document["compare"]["baselines"] = list(BASELINES)
         config = RunConfig.model_validate(document)
-        return CellPlan(
-            method=next(m for m in methods(config) if m.name == method),
-            seed=seed,
-            pool=self.pool,
-            index=self.index,
-            splits=self.splits,
-            selection=self.selection,
-            encoder=config.encoder,
-            training=config.training,
-            compare=config.compare,
-            start_digest=start_digest(config.training.start),
+        found = next(m for m in methods(config) if m.name == method)
+        start = start_digest(config.training.start)
+        return CellPlan.of(
+            config, found, seed, self.pool, self.index, self.splits, self.selection, start
         )
