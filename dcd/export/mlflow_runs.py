@@ -5,7 +5,6 @@ when something is sent.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from dcd.errors import ConfigError, DataError
 from dcd.export.tracked import RUN_ID, STORE, TrackedRun, describe_run, write_files
+from dcd.scratch import scratch_folder
 from dcd.store import Store
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def send_run(store: Store, run_id: str) -> str:
         raise ConfigError([f"{URI}: is set, but MLflow is not installed: {INSTALL}"])
     tracked = describe_run(store, run_id)
     settings = _SETTINGS | {k: v for k, v in os.environ.items() if k in _SETTINGS} | _QUIET
-    with _environment(settings), tempfile.TemporaryDirectory() as folder:
-        write_files(store, run_id, Path(folder))
+    with _environment(settings), scratch_folder("mlflow") as folder:
+        write_files(store, tracked, folder)
         try:
-            return _send(server, tracked, Path(folder))
+            return _send(server, tracked, folder)
         # MLflow's stores are plugins, of databases and clouds, each with errors of its own.
         except Exception as err:
             said = hidden(" ".join(str(err).split()), server)

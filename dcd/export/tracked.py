@@ -1,12 +1,13 @@
 """Describe a finished run as experiment trackers show it: parameters, metrics, tags and files."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from dcd.evaluation.stats import Interval
@@ -26,7 +27,8 @@ FIGURE = "trade-off.svg"
 class TrackedRun:
     """A run for a tracker. metrics: shares and counts by `METHOD/WHAT`; note: Markdown.
 
-    began, ended: of the work of its latest start, which may have reused most.
+    figure: of the trade-off, SVG. began, ended: of the work of its latest start, which may have
+    reused most.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class TrackedRun:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     note: str
+    figure: str
     began: datetime
     ended: datetime
 
@@ -45,11 +48,13 @@ def describe_run(store: Store, run_id: str) -> TrackedRun:
     ended = datetime.fromisoformat(card["created"])
     seconds = sum(stage["seconds"] for stage in card["stages"])
     gate = _gate(store, run_id)
+    predictions = read_table(store, run_id, "predictions")
+    rows = summary_rows(predictions, read_table(store, run_id, "metrics"))
     said = [*card["verdict"], *([] if gate is None else gate.sentences)]
     return TrackedRun(
         run_id=run_id,
         parameters=dict(flat(config)),
-        metrics=_metrics(store, run_id),
+        metrics=_metrics(predictions, rows),
         tags={
             RUN_ID: run_id,
             STORE: place_of(store),
@@ -59,16 +64,18 @@ def describe_run(store: Store, run_id: str) -> TrackedRun:
             "dcd.gate": "not_judged" if gate is None else gate.status,
         },
         note="\n".join(f"- {sentence}" for sentence in said),
+        figure=figures.picture(rows),
         began=ended - timedelta(seconds=seconds),
         ended=ended,
     )
 
 
-def write_files(store: Store, run_id: str, folder: Path) -> None:
+def write_files(store: Store, tracked: TrackedRun, folder: Path) -> None:
     """Write report, cards, trade-off figure and models into `folder`, as a tracker keeps them."""
+    run_id = tracked.run_id
     for key in (keys.run_report(run_id), keys.run_card(run_id), keys.run_card_text(run_id)):
         _copy(store, key, folder / key.rpartition("/")[2])
-    (folder / FIGURE).write_text(figures.picture(_rows(store, run_id)), encoding="utf-8")
+    (folder / FIGURE).write_text(tracked.figure, encoding="utf-8")
     models = keys.run_models(run_id)
     for key in store.keys_under(models):
         _copy(store, key, folder / "model" / key.removeprefix(f"{models}/"))
@@ -103,18 +110,11 @@ def _gate(store: Store, run_id: str) -> GateOutcome | None:
     return GateOutcome(record, promoted)
 
 
-def _rows(store: Store, run_id: str) -> tuple[MethodSummary, ...]:
-    return summary_rows(
-        read_table(store, run_id, "predictions"), read_table(store, run_id, "metrics")
-    )
-
-
-def _metrics(store: Store, run_id: str) -> dict[str, float]:
-    predictions = read_table(store, run_id, "predictions")
+def _metrics(predictions: pa.Table, rows: Sequence[MethodSummary]) -> dict[str, float]:
     has_val = "debug_val" in predictions["split"].to_pylist()
     found: dict[str, float] = {}
     # What a reader looks for first: `selected`, then what it is compared with.
-    for row in sorted(_rows(store, run_id), key=lambda row: row.role != "selected"):
+    for row in sorted(rows, key=lambda row: row.role != "selected"):
         scores = {"debug_heldout": row.debug_heldout, "test": row.test}
         if has_val:
             scores["debug_val"] = score_of(outcomes(predictions, row.method, "debug_val"), None)

@@ -27,6 +27,12 @@ def distances(xq: np.ndarray, xb: np.ndarray, query: np.ndarray, row: np.ndarray
     return distance
 
 
+def l2_matrix(xq: np.ndarray, xb: np.ndarray) -> np.ndarray:
+    """Compute the l2 distances (Q, N) of xq (Q, D) to xb (N, D), in their own precision."""
+    norms = np.einsum("qd,qd->q", xq, xq)[:, None] + np.einsum("nd,nd->n", xb, xb)
+    return np.sqrt(np.maximum(norms - 2 * xq @ xb.T, 0))
+
+
 def distance_bounds(xq: np.ndarray, xb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bound the squared l2 distances (Q, N) of xq (Q, D) to xb (N, D), float64, from both sides.
 

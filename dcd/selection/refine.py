@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dcd.config import SelectionConfig
+from dcd.index.distances import l2_matrix
 from dcd.selection.filters import (
     DUPLICATE,
     FAR,
@@ -79,8 +80,7 @@ def unlike_failures(rows: pa.Table, failures: pa.Table, negatives: pa.Table) -> 
 def pairs(labelled: pa.Table, train: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return distances of all pairs, (N,) float32, and whether their labels agree, (N,) bool."""
     one, other = embedding_matrix(labelled), embedding_matrix(train)
-    norms = np.einsum("nd,nd->n", one, one)[:, None] + np.einsum("nd,nd->n", other, other)
-    distance = np.sqrt(np.maximum(norms - 2 * one @ other.T, 0))
+    distance = l2_matrix(one, other)
     labels = np.array(labelled["label"].to_pylist())[:, None]
     same = labels == np.array(train["label"].to_pylist())
     return distance.ravel(), same.ravel()

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from dcd.config import Split
 from dcd.errors import DataError
+from dcd.index.distances import l2_matrix
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, shared_sample, vectors_of
 from dcd.label_noise.pool_agreement import pool_reference
@@ -142,7 +143,7 @@ def _publish(
     """Write neighbors and debug_train of a plan: each image with the failure it is nearest to."""
     train, failures = (split_table(store, splits[of]) for of in ("train", "error_sample"))
     judge = judge_labels(pool_reference(store, index), clean_head(train, failures))
-    distances = _distances(embedding_matrix(rows), embedding_matrix(failures))
+    distances = l2_matrix(embedding_matrix(rows), embedding_matrix(failures)).astype(float)
     chosen = choose_images(1 - judge(rows).probability, distances, n)
     nearest = distances[chosen].argmin(axis=1)
     of_chosen = rows.take(pa.array(chosen))
@@ -173,10 +174,3 @@ def _publish(
     places = pool_rows(store, index, pc.unique(neighbors["label"]))
     picks = debug_train(neighbors, places, store.read_table(keys.shards(index.pool)))
     store.write_table(keys.selection_picks(plan_id), picks, metadata=described)
-
-
-def _distances(rows: np.ndarray, failures: np.ndarray) -> np.ndarray:
-    """l2 between rows (N, D) and failures (E, D), float32: (N, E) float64."""
-    of_rows, of_failures = (np.einsum("nd,nd->n", of, of) for of in (rows, failures))
-    squares = of_rows[:, None] + of_failures - 2 * (rows @ failures.T)
-    return np.sqrt(np.maximum(squares, 0)).astype(float)

@@ -137,6 +137,6 @@ def test_the_description_is_whole_without_a_tracker(store, run_id, tmp_path):
     assert tracked.tags["dcd.gate"] == "promoted"
     assert tracked.began <= tracked.ended
     assert tracked.parameters["name"] == run_config(store, run_id).name
-    write_files(store, run_id, tmp_path)
+    write_files(store, tracked, tmp_path)
     assert (tmp_path / "trade-off.svg").read_text().startswith("<svg")
     assert (tmp_path / "report.html").read_bytes() == store.read_bytes(keys.run_report(run_id))
