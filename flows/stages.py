@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from dcd.cells.cell import CellInfo, CellPlan, parts_of
 from dcd.cells.methods import UNREVIEWED, Method, methods
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
-from dcd.errors import DataError
 from dcd.failures import registry
 from dcd.index.info import IndexInfo
 from dcd.report.record import StageCount
@@ -18,7 +17,6 @@ from dcd.selection.reviewed import Reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
-from dcd.store import keys
 from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
 from flows.embed_pool import EmbeddedSource, embed_pool
@@ -145,11 +143,6 @@ def gather_seed(
             failures.encoder_id,
             failures.shards,
             corrections,
-        )
-    if "error_sample" not in gathered:
-        raise DataError(
-            f"error_sample: no failure is registered in {config.store}; put some into its "
-            f"{keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
         )
     return name_modes(config.store, gathered)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from dcd.config import Split
+from dcd.errors import DataError
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables.vectors import embedding_matrix
@@ -90,8 +91,16 @@ def name_modes(store: Store, splits: Mapping[Split, SplitInfo]) -> dict[Split, S
 
     Splits with proposed modes are new objects of the store, because everything that is made from a
     split keeps the modes of its images. Splits whose failures name a mode are handed back as given.
+
+    Raises:
+        DataError: there is no failure at all.
     """
-    errors = split_table(store, splits["error_sample"])
+    errors = split_table(store, splits["error_sample"]) if "error_sample" in splits else None
+    if errors is None or errors.num_rows == 0:
+        raise DataError(
+            f"error_sample: no failure is registered in {store.url}, or people rejected all of "
+            f"them; put some into its {keys.FAILURES_INBOX}/LABEL/ and run: dcd failures watch"
+        )
     if errors["mode"].null_count < errors.num_rows:
         return dict(splits)
     modes: dict[str, LabelModes] | None = None

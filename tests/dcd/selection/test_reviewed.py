@@ -8,6 +8,7 @@ import pytest
 from dcd.cells.cell import gather_data, run_cell
 from dcd.cells.train import by_source, doubt_of
 from dcd.config import load_config, parse_config
+from dcd.errors import DataError
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import SOURCE_ID, corrections_of_failures, read_registry
 from dcd.reviews.decisions import Decision, Verb, record
@@ -193,6 +194,26 @@ def test_registered_failures_are_corrected_too(tmp_path):
     }
     assert rejected["image_id"] not in found
     assert found[relabelled["image_id"]] == other
+
+
+@pytest.mark.parametrize("registered", [0, 1])
+def test_without_any_failure_a_run_says_so(tmp_path, registered):
+    config = load_config(write_case(tmp_path, seeds=(0,), failures=True, error_sample=None))
+    store = Store(config.store)
+    write_failures(inbox(config), registered, seed=1)
+    take_in_folder(store, config)
+    for row in read_registry(store).failures.to_pylist():
+        record(
+            store,
+            [
+                Decision(
+                    row["image_id"], "ann", SOURCE_ID, row["image_id"], row["content_hash"],
+                    row["label"], "reject", None,
+                )
+            ],
+        )  # fmt: skip
+    with pytest.raises(DataError, match="error_sample: no failure is registered in "):
+        loop.run(config)
 
 
 def test_an_image_under_several_labels_is_what_people_say_in_all_of_them():
