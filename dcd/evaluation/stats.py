@@ -215,17 +215,17 @@ def images_for_non_inferiority(
 ) -> int | None:
     """Reckon how many images would show non-inferiority, if what was seen is the truth.
 
-    The usual approximation for paired shares (Lachin 1992, Statistics in Medicine 11:1239): with
-    the share of differing images and the difference as found. None where the loss is the margin
-    or more, which no number of images would change.
+    Of the score test itself, whose variance at the margin is above 0 even where no image differs:
+    so it is always more than were refused. None where the loss is the margin or more, which no
+    number of images would change.
     """
-    differing = (counts.gained + counts.lost) / counts.n
     gap = counts.difference + margin
     if gap <= 0:
         return None
-    quantiles = float(norm.ppf(1 - level) + norm.ppf(power))
-    variance = max(differing - counts.difference**2, 0.0) * counts.design_effect
-    return math.ceil(variance * (quantiles / gap) ** 2)
+    differing = (counts.gained + counts.lost) / counts.n
+    at_margin = float(norm.ppf(1 - level)) * math.sqrt(_score_variance(counts, -margin))
+    as_seen = float(norm.ppf(power)) * math.sqrt(max(differing - counts.difference**2, 0.0))
+    return math.ceil(counts.design_effect * ((at_margin + as_seen) / gap) ** 2)
 
 
 def images_for_improvement(
@@ -255,13 +255,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _tango_z(counts: PairedCounts, delta: float) -> float:
     """Score statistic of the hypothesis difference = delta, in (-1, 1); large: it is greater."""
+    variance = counts.n * _score_variance(counts, delta)
+    distance = counts.gained - counts.lost - counts.n * delta
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if distance else 0.0
+    return distance / math.sqrt(variance * counts.design_effect)
+
+
+def _score_variance(counts: PairedCounts, delta: float) -> float:
+    """Variance of one image's change, if the difference were delta and the rest as was seen."""
     n, gained, lost = counts.n, counts.gained, counts.lost
     # q: the likeliest share of images that only the reference gets right, given delta.
     b = -gained - lost + (2 * n - gained + lost) * delta
     c = -lost * delta * (1 - delta)
     q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = gained - lost - n * delta
-    if variance <= 0:
-        return math.copysign(math.inf, distance) if distance else 0.0
-    return distance / math.sqrt(variance * counts.design_effect)
+    return 2 * q + delta * (1 - delta)

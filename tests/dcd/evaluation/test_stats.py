@@ -188,6 +188,17 @@ def test_the_number_of_images_gives_the_power_that_it_promises():
     assert 0.74 < np.mean(passed) < 0.86
 
 
+@pytest.mark.parametrize("design_effect", [1, 3.5])
+def test_what_is_refused_needs_more_images_than_it_had(design_effect):
+    for gained, lost in ((0, 0), (1, 0), (0, 1), (7, 7), (40, 42)):
+        for n in (50, 300, 538):
+            counts = PairedCounts(n, gained, lost, design_effect)
+            needed = images_for_non_inferiority(counts, 0.005)
+            if non_inferiority(counts, 0.005) > 0.05 and needed is not None:
+                assert needed > n
+    assert images_for_non_inferiority(PairedCounts(56, 0, 0), 0.005) == 539
+
+
 def test_no_number_of_images_shows_what_is_not_there():
     assert images_for_non_inferiority(PairedCounts(1000, 10, 20), 0.005) is None
     assert images_for_improvement(PairedCounts(100, 5, 5)) is None
