@@ -1,6 +1,7 @@
 """Kill whole runs at random moments, on a local store or on a real S3 server.
 
-    python -m benchmarks.chaos [--kills 1000] [--seed 0] [--store local|s3] [--json FILE]
+    python -m benchmarks.chaos [--kills 1000] [--store local|s3] [--way commands|functions]
+        [--start fork|exec] [--json FILE]
 
 Each story is an empty store and nine commands as a user types them: `dcd embed`, `index build`,
 `select`, `run` (train, report, gate, promotion), `failures watch` with new pictures in the inbox,
@@ -12,8 +13,14 @@ undisturbed story, no process may be left, no temporary file, and no command may
 With --way functions the processes call what the tasks of the flows call, without Prefect, at a
 fifth of the cost: six steps a story, since `run` holds the others.
 
+Processes are forked from a server that has imported everything and holds no thread, so that all of
+a life counts; with --start exec each is a program that first imports, as a user's is, and is killed
+from then on.
+
 With --store s3 (OpenStack Swift from its package, installed on first use) answers fail too: 500,
-503, slow and cut ones, and the server itself is killed and started again.
+503, slow and cut ones, and the server itself is killed and started again. A tenth of the lives get
+403 for every write, or an expired token, from some request on: they must say so and end, and the
+next one goes on.
 
 The file holds every story; one that exists is gone on with.
 """
@@ -22,20 +29,14 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from benchmarks.chaos.lives import Way
-
-Kind = Literal["local", "s3"]
-KILLS_A_STEP = 3
-FAULTY_SHARE = 0.03
-RESTART_SHARE = 0.1  # of the lives on S3: the server dies just before
+from benchmarks.chaos.lives import Start, Way
+from benchmarks.chaos.weather import Kind, store_of
 
 
 def main() -> None:
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", choices=("local", "s3"), default="local")
     parser.add_argument("--way", choices=("commands", "functions"), default="commands")
+    parser.add_argument("--start", choices=("fork", "exec"), default="fork")
+    parser.add_argument("--kills-a-step", type=int, default=6, help="on average, where it lives on")
     parser.add_argument("--own", type=float, default=0.05, help="share with a server of their own")
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
@@ -52,7 +55,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dcd-chaos-") as folder:
         n_kills = sum(sum(s["kills"].values()) for s in stories)
         if n_kills < args.kills:
-            job = Job(Path(folder), args.store, args.way, args.own)
+            own = args.own if args.way == "commands" else 0.0
+            job = Job(Path(folder), args.store, args.way, args.start, args.kills_a_step, own)
             for story in run_stories(job, args.seed + len(stories), args.kills - n_kills):
                 stories.append(story)
                 print(_line(story), flush=True)
@@ -70,6 +74,8 @@ class Job:
     folder: Path
     kind: Kind
     way: Way
+    start: Start
+    kills_a_step: int
     own_share: float
 
 
@@ -77,23 +83,25 @@ def run_stories(job: Job, seed: int, n_kills: int) -> Iterator[dict]:
     """Run stories, one seed after the other, until there were so many kills; yield each."""
     folder = job.folder
     server = prefect_server(folder) if job.way == "commands" else contextlib.nullcontext()
-    with server, _stores(folder, job.kind) as (url, environ, between):
+    with server, store_of(job.kind, folder) as (url, environ, weather):
         from benchmarks.chaos import story
 
-        own = job.own_share if job.way == "commands" else 0.0
-        place = story.write_place(folder / "case", url, environ, job.way, own)
+        case = folder / "case"
+        place = story.write_place(case, url, environ, job.way, job.start, job.own_share)
         calm = story.undisturbed(place)
         _empty(place.store())
         while n_kills > 0:
             story.forget(place)
-            told = story.killed(place, seed, calm, KILLS_A_STEP, between)
+            told = story.killed(place, seed, calm, job.kills_a_step, weather)
             n_kills -= told.n_kills
             seed += 1
             yield {
                 "seed": told.seed,
                 "store": job.kind,
                 "way": job.way,
+                "start": job.start,
                 "kills": dict(told.kills),
+                "refused": dict(told.refused),
                 "faults": told.faults,
             }
             if told.faults:
@@ -124,44 +132,6 @@ def prefect_server(folder: Path) -> Iterator[None]:
         server.stop()
 
 
-@contextlib.contextmanager
-def _stores(
-    folder: Path, kind: Kind
-) -> Iterator[tuple[str, dict[str, str], Callable[[random.Random], None]]]:
-    """Give the store's URL, the environment that it needs, and what happens between lives."""
-    if kind == "local":
-        yield str(folder / "case/store"), {}, lambda _: None
-        return
-    from tests import s3_server
-    from tests.faulty_proxy import FaultyProxy, now_and_then
-
-    server = s3_server.SwiftServer(folder / "swift")
-    server.start()
-    proxy = FaultyProxy(server.url)
-    environ = {
-        "AWS_ENDPOINT_URL_S3": proxy.url,
-        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_KEY,
-        "AWS_DEFAULT_REGION": s3_server.REGION,
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    }
-    os.environ.update(environ)
-    s3_server.client(server.url).create_bucket(Bucket="chaos")
-
-    def between(rng: random.Random) -> None:
-        proxy.decide = now_and_then(FAULTY_SHARE, ("500", "503", "slow", "cut"), rng.randrange(99))
-        if rng.random() < RESTART_SHARE:
-            server.kill()
-            server.start()
-
-    try:
-        yield "s3://chaos/store", environ, between
-    finally:
-        proxy.close()
-        server.stop()
-
-
 def table(stories: list[dict]) -> str:
     """Sum up the stories as Markdown."""
     kills: Counter[str] = Counter()
@@ -175,6 +145,10 @@ def table(stories: list[dict]) -> str:
         lines.append(f"| {step} | " + " | ".join(counts) + " |")
     totals = [str(sum(n for k, n in kills.items() if k.endswith(name))) for name in signals]
     lines.append("| all | " + " | ".join(totals) + " |")
+    refused: Counter[str] = Counter()
+    for story in stories:
+        refused.update(story.get("refused", {}))
+    lines += [f"\n{number} times: {name}" for name, number in sorted(refused.items())]
     n_faulty = sum(bool(story["faults"]) for story in stories)
     lines.append(
         f"\n{kills.total()} kills in {len(stories)} stories; stories with a fault: {n_faulty}"

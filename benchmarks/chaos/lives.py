@@ -1,5 +1,6 @@
 """Run a command of `dcd` in a process of its own, kill it, and look at what it leaves behind."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -9,20 +10,29 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 Signal = Literal["SIGKILL", "SIGTERM", "SIGINT"]
 LEAVE_S = 15.0  # as long as a process may take to be gone after a signal
+_READY_S = 300.0  # as long as imports may take
 _MARK = "DCD_CHAOS_LIFE"  # children that are programs of their own inherit it
 # commands: those of a user, through Prefect. functions: what its tasks call, without Prefect, at a
 # fifth of the cost; what has no flow (promote, rollback, prune) is the command in both.
 Way = Literal["commands", "functions"]
+# fork: from a server that has imported everything, in no time. exec: a program that imports first.
+# own: a program as a user starts it, with a Prefect server of its own.
+Start = Literal["fork", "exec", "own"]
 _PRELOADED = ["flows.cli.app", "dcd.runs.loop", "dcd.failures.intake"]
 _PRELOADED += ["dcd.gate.promotion", "dcd.runs.pruning"]
+# What a run imports when it first wants it, two thirds of its time in a process that is new.
+_PRELOADED += ["dcd.encoders.openvino_backend", "openvino.frontend.pytorch", "torch._dynamo"]
+_PRELOADED += ["sklearn.linear_model", "matplotlib.backends.backend_svg", "pandas", "torchvision"]
 _WITH_PREFECT = ["flows.debug_model", "flows.select_images", "flows.watch_failures"]
 _WITH_PREFECT += ["flows.cli.terminal", "dcd.validation.run"]
+_LAST = "benchmarks.chaos.one_thread"  # refuses to fork beside threads
 
 
 class Alive(Protocol):
@@ -40,11 +50,7 @@ class Ended:
 
 
 class Life:
-    """One process that runs `dcd ARGV...`, with all that it starts.
-
-    Forked from a server that has torch and Prefect loaded, unless it is to be a program of its own,
-    started as a user does, with a Prefect server of its own.
-    """
+    """One process that runs `dcd ARGV...`, with all that it starts."""
 
     def __init__(
         self,
@@ -52,41 +58,41 @@ class Life:
         environ: Mapping[str, str],
         log: Path,
         way: Way = "commands",
-        *,
-        own: bool = False,
+        start: Start = "fork",
     ):
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        environ = {**environ, _MARK: self.mark}
         self._started = time.monotonic()
-        if own:
-            named = {n: v for n, v in os.environ.items() if n != "PREFECT_API_URL"}
-            with log.open("ab") as out:
-                self._program = subprocess.Popen(
-                    [sys.executable, "-m", "flows", *argv],
-                    env=named | dict(environ) | {_MARK: self.mark},
-                    stdout=out,
-                    stderr=out,
-                    start_new_session=True,
-                )
-            self.pid: int = self._program.pid
-            self._forked: BaseProcess | None = None
-            return
+        self._program: subprocess.Popen[bytes] | None = None
+        self._forked: BaseProcess | None = None
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED + (_WITH_PREFECT if way == "commands" else []))
-        self._forked = context.Process(
-            target=_command, args=(argv, {**environ, _MARK: self.mark}, str(log), way)
-        )
-        self._forked.start()
-        assert self._forked.pid is not None
-        self.pid = self._forked.pid
+        self._ready, theirs = context.Pipe(duplex=False)
+        if start == "fork":
+            context.set_forkserver_preload(_preloaded(way))
+            self._forked = context.Process(
+                target=_command, args=(argv, environ, str(log), way, theirs)
+            )
+            self._forked.start()
+            self.pid = cast(int, self._forked.pid)
+        else:
+            self._program = _program(argv, environ, log, way, start, theirs)
+            self.pid: int = self._program.pid
+        theirs.close()
+
+    def wait_until_ready(self) -> None:
+        """Wait until all imports are done; a program with its own server never says so."""
+        self._ready.poll(_READY_S)
+        self._started = time.monotonic()
 
     def is_over(self, within_s: float) -> bool:
         """Wait for the end, so long at most."""
-        if self._forked is None:
+        if self._program is not None:
             try:
                 self._program.wait(within_s)
             except subprocess.TimeoutExpired:
                 return False
             return True
+        assert self._forked is not None
         self._forked.join(within_s)
         return self._forked.exitcode is not None
 
@@ -107,8 +113,13 @@ class Life:
             self.send("SIGKILL")
             self.is_over(LEAVE_S)
             return Ended(None, time.monotonic() - self._started)
-        code = self._program.returncode if self._forked is None else self._forked.exitcode
-        return Ended(code, time.monotonic() - self._started)
+        return Ended(self._exit_code(), time.monotonic() - self._started)
+
+    def _exit_code(self) -> int | None:
+        if self._program is not None:
+            return self._program.returncode
+        assert self._forked is not None
+        return self._forked.exitcode
 
     def left_behind(self) -> list[int]:
         """Processes of this life that are still there, itself left out."""
@@ -126,30 +137,80 @@ class Life:
         return found
 
 
-def _command(argv: list[str], environ: Mapping[str, str], log: str, way: Way) -> None:
-    """Be `dcd ARGV...`: the very function of its script, or what its tasks call."""
+def _preloaded(way: Way) -> list[str]:
+    return [*_PRELOADED, *(_WITH_PREFECT if way == "commands" else []), _LAST]
+
+
+def _program(
+    argv: list[str],
+    environ: Mapping[str, str],
+    log: Path,
+    way: Way,
+    start: Start,
+    ready: Connection,
+) -> "subprocess.Popen[bytes]":
+    inherited = dict(os.environ)
+    command = [sys.executable, "-m", "benchmarks.chaos.lives", way, str(ready.fileno()), *argv]
+    if start == "own":
+        inherited.pop("PREFECT_API_URL", None)
+        command = [sys.executable, "-m", "flows", *argv]
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            command,
+            env={**inherited, **environ},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=() if start == "own" else (ready.fileno(),),
+        )
+
+
+def _command(
+    argv: list[str], environ: Mapping[str, str], log: str, way: Way, ready: Connection
+) -> None:
+    """Be `dcd ARGV...`, forked: a session of its own, its output in the log."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environ)
     out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    _be(argv, way, ready)
+
+
+def _be(argv: list[str], way: Way, ready: Connection) -> None:
+    """Be the very function of dcd's script, or what its tasks call."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from flows.cli.app import app
     from flows.cli.console import leaving
 
+    ready.close()  # as good as a word: whoever waits sees its end
     if way == "functions" and argv[0] in ("run", "failures"):
         leaving(partial(_run_functions, argv))
     leaving(partial(app, argv, prog_name="dcd"))
 
 
 def _run_functions(argv: list[str]) -> None:
+    import typer
+
     from dcd.config import load_config
     from dcd.failures.intake import take_in_folder
     from dcd.runs import loop
     from dcd.store import Store
+    from flows.cli.console import explained
 
     config = load_config(Path(argv[-1]))
-    if argv[0] == "run":
-        loop.run(config)
-    else:
-        take_in_folder(Store(config.store), config)
+    try:
+        with explained():
+            if argv[0] == "run":
+                loop.run(config)
+            else:
+                take_in_folder(Store(config.store), config)
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+
+
+if __name__ == "__main__":
+    way_, descriptor, *argv_ = sys.argv[1:]
+    for module in _preloaded(cast(Way, way_)):
+        importlib.import_module(module)
+    _be(argv_, cast(Way, way_), Connection(int(descriptor), readable=False))

@@ -4,13 +4,14 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from benchmarks.chaos.lives import LEAVE_S, Life, Signal, Way
+from benchmarks.chaos.lives import LEAVE_S, Life, Signal, Start, Way
 from benchmarks.chaos.outcome import differences, outcome
+from benchmarks.chaos.weather import SAID, Refusal, Weather
 from dcd.runs.finished import list_runs
 from dcd.scratch import remove_abandoned
 from dcd.store import Store
@@ -34,13 +35,14 @@ N_NEW = 2  # failures a label
 class Place:
     """Where a story happens: its folder, its store, and the environment of its commands.
 
-    own_share: of the lives, how many are programs of their own with a Prefect server of their own.
+    own_share: of the lives, how many have a Prefect server of their own.
     """
 
     folder: Path
     store_url: str
     environ: Mapping[str, str]
     way: Way = "commands"
+    start: Start = "fork"
     own_share: float = 0.0
 
     @property
@@ -61,7 +63,8 @@ class Place:
 
     def begin(self, argv: Sequence[str], *, own: bool = False) -> Life:
         """Start a command."""
-        return Life(list(argv), self.environ, self.log, self.way, own=own)
+        start = "own" if own else self.start
+        return Life(list(argv), self.environ, self.log, self.way, start)
 
 
 @dataclass
@@ -70,6 +73,7 @@ class Told:
 
     seed: int
     kills: Counter[str] = field(default_factory=Counter)  # by "step signal"
+    refused: Counter[str] = field(default_factory=Counter)  # lives by what the store answered
     faults: list[str] = field(default_factory=list)
     outcome: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of undisturbed steps
@@ -84,7 +88,8 @@ def write_place(
     store_url: str,
     environ: Mapping[str, str],
     way: Way = "commands",
-    own: float = 0,
+    start: Start = "fork",
+    own_share: float = 0.0,
 ) -> Place:
     """Write the tiny case with its store at a URL."""
     write_case(
@@ -95,7 +100,8 @@ def write_place(
         compare={"baselines": ["error_sample"]},
         gate={"margin_points": 50},  # so few test images prove no smaller loss
     )
-    place = Place(folder, store_url, {**environ, "TMPDIR": str(folder / "scratch")}, way, own)
+    environ = {**environ, "TMPDIR": str(folder / "scratch")}
+    place = Place(folder, store_url, environ, way, start, own_share)
     place.scratch.mkdir(exist_ok=True)
     return place
 
@@ -136,7 +142,9 @@ def undisturbed(place: Place) -> Told:
     for step in STEPS[place.way]:
         if step == "watch":
             put_failures(place)
-        ended = place.begin(argv_of(step, place)).end(_LIMIT_S)
+        life = place.begin(argv_of(step, place))
+        life.wait_until_ready()
+        ended = life.end(_LIMIT_S)
         told.seconds[step] = ended.seconds
         if ended.exit_code != 0:
             raise RuntimeError(f"{step}: exit code {ended.exit_code}; see {place.log}")
@@ -144,16 +152,10 @@ def undisturbed(place: Place) -> Told:
     return told
 
 
-def killed(
-    place: Place,
-    seed: int,
-    calm: Told,
-    kills_a_step: int,
-    between: Callable[[random.Random], None] = lambda _: None,
-) -> Told:
+def killed(place: Place, seed: int, calm: Told, kills_a_step: int, weather: Weather) -> Told:
     """Run every step with some kills at random moments of it, each followed at once by the next.
 
-    between: what else happens at random, such as a server that dies.
+    Moments count from when a process has imported all, for before that nothing is at stake.
     """
     rng = random.Random(seed)
     told = Told(seed)
@@ -162,17 +164,24 @@ def killed(
         if step == "watch":
             put_failures(place)
         for _ in range(rng.randint(0, 2 * kills_a_step)):
-            between(rng)
+            weather.change(rng)
+            refusal = weather.refuse(rng)
+            if refusal is not None:
+                _refused(place, step, refusal, weather, told)
+                continue
             own = rng.random() < place.own_share
             life = place.begin(argv_of(step, place), own=own)
             name = rng.choice(SIGNALS)
             moment_s = rng.uniform(0, calm.seconds[step] * (3 if own else 1))
+            if not own:
+                life.wait_until_ready()
             if life.is_over(moment_s):
                 _check(told, f"{step} before its kill", life.end(0).exit_code)
                 break
             told.kills[f"{step} {name}"] += 1
             _kill(life, name, f"{step} {name}", told)
             orphans.append((life, f"{step} {name}"))
+        weather.change(rng)
         life = place.begin(argv_of(step, place))
         _check(told, f"{step} to its end", life.end(_LIMIT_S).exit_code)
     told.outcome = outcome(place.store())
@@ -181,6 +190,22 @@ def killed(
         told.faults += [f"orphan of {of}: process {pid}" for pid in life.left_behind()]
     told.faults += [f"litter: {name}" for name in litter(place)]
     return told
+
+
+def _refused(place: Place, step: Step, refusal: Refusal, weather: Weather, told: Told) -> None:
+    """Run a step that the store refuses: it must say so once, and nothing else."""
+    before = place.log.stat().st_size
+    ended = place.begin(argv_of(step, place)).end(_LIMIT_S)
+    if weather.n_refused() == 0:  # it had nothing to ask for by then
+        _check(told, f"{step} before {refusal}", ended.exit_code)
+        return
+    told.refused[f"{step} {refusal}"] += 1
+    said = place.log.read_bytes()[before:].decode(errors="replace")
+    n_said = sum(SAID[refusal] in line for line in said.splitlines())
+    if ended.exit_code == 0 or n_said != 1 or "Traceback" in said:
+        told.faults.append(
+            f"{refusal} in {step}: exit code {ended.exit_code}, said {n_said} times: {said[-2000:]}"
+        )
 
 
 def _kill(life: Life, name: Signal, of: str, told: Told) -> None:
