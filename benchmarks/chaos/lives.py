@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -32,6 +33,9 @@ _PRELOADED += ["dcd.encoders.openvino_backend", "openvino.frontend.pytorch", "to
 _PRELOADED += ["sklearn.linear_model", "matplotlib.backends.backend_svg", "pandas", "torchvision"]
 _WITH_PREFECT = ["flows.debug_model", "flows.select_images", "flows.watch_failures"]
 _WITH_PREFECT += ["flows.cli.terminal", "dcd.validation.run"]
+_POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Of pyarrow's allocator, which has handlers for forks.
+_READY_FOR_FORKS = {"jemalloc_bg_thd"}
 _LAST = "benchmarks.chaos.one_thread"  # refuses to fork beside threads
 
 
@@ -68,11 +72,12 @@ class Life:
         context = multiprocessing.get_context("forkserver")
         self._ready, theirs = context.Pipe(duplex=False)
         if start == "fork":
-            context.set_forkserver_preload(_preloaded(way))
+            context.set_forkserver_preload([*_preloaded(way), _LAST])
             self._forked = context.Process(
                 target=_command, args=(argv, environ, str(log), way, theirs)
             )
-            self._forked.start()
+            with _without_pools_of_blas():
+                self._forked.start()
             self.pid = cast(int, self._forked.pid)
         else:
             self._program = _program(argv, environ, log, way, start, theirs)
@@ -137,8 +142,32 @@ class Life:
         return found
 
 
+@contextmanager
+def _without_pools_of_blas() -> Iterator[None]:
+    """Let the server that is started here import BLAS without threads."""
+    before = {name: os.environ.get(name) for name in _POOLS}
+    os.environ.update(dict.fromkeys(_POOLS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def threads_beside() -> list[str]:
+    """Name the threads of this process beside its main one and beside those that stand a fork."""
+    names = [
+        (task / "comm").read_text().strip()
+        for task in Path("/proc/self/task").iterdir()
+        if task.name != str(os.getpid())
+    ]
+    return sorted(name for name in names if name not in _READY_FOR_FORKS)
+
+
 def _preloaded(way: Way) -> list[str]:
-    return [*_PRELOADED, *(_WITH_PREFECT if way == "commands" else []), _LAST]
+    return _PRELOADED + (_WITH_PREFECT if way == "commands" else [])
 
 
 def _program(

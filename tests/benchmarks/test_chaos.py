@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,12 +11,13 @@ import pytest
 
 from benchmarks.chaos import story
 from benchmarks.chaos.__main__ import table
+from benchmarks.chaos.lives import Life, Start, threads_beside
 from benchmarks.chaos.outcome import differences, outcome
 from benchmarks.chaos.pairs import Tried
 from benchmarks.chaos.pairs import table as table_of_pairs
 from dcd.store import Store
 
-N_KILLS = 30
+N_KILLS = 100
 N_TRIES = 1
 
 
@@ -48,12 +50,40 @@ def test_a_hidden_file_of_a_killed_writer_is_litter(tmp_path: Path):
 
 def test_the_tables_count_kills_and_name_faults():
     told = {"seed": 3, "kills": {"run SIGKILL": 2, "run SIGINT": 1}, "faults": ["lost: a"]}
+    told["refused"] = {"run expired token": 1}
     text = table([told, {**told, "seed": 4, "faults": []}])
     assert "| run | 4 | 0 | 2 |" in text
     assert "6 kills in 2 stories; stories with a fault: 1" in text
+    assert "2 times: run expired token" in text
     assert "seed 3: lost: a" in text
     pairs = table_of_pairs([Tried("two watchers", 20, 12, 7, ("try 4, +0.2 s: new: x",))])
     assert "| two watchers | 20 | 19 | 1 |" in pairs
+
+
+def test_threads_are_seen_before_a_fork():
+    go_on = threading.Event()
+    before = threads_beside()
+    thread = threading.Thread(target=go_on.wait)
+    thread.start()
+    assert len(threads_beside()) == len(before) + 1
+    go_on.set()
+    thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_a_life_is_the_command_and_says_when_it_has_imported_all(tmp_path: Path, start: Start):
+    log = tmp_path / "log"
+    store = ["--store", str(tmp_path / "store")]
+    life = Life(["store", "usage", *store], {}, log, "functions", start)
+    life.wait_until_ready()
+    assert life.end(120).exit_code == 0
+    assert "holds nothing" in log.read_text()
+    stuck = Life(["failures", "watch", "absent.yaml"], {}, log, "functions", start)
+    stuck.wait_until_ready()
+    stuck.send("SIGKILL")
+    assert stuck.end(120).exit_code == -9
+    assert stuck.left_behind() == []
 
 
 @pytest.mark.slow
