@@ -19,7 +19,7 @@ _REFUSED_SHARE = 0.1  # of the lives: they cannot end well
 _LAST_REFUSED = 300  # requests of a life before the first that is refused, at most
 _WRITES = ("PUT", "POST", "DELETE")
 # What the one error of a refused command holds.
-SAID: dict[Refusal, str] = {"403 on write": "AccessDenied", "expired token": "ExpiredToken"}
+SAID: dict[Refusal, str] = {"403 on write": "the right to", "expired token": "expired"}
 
 
 class Weather(Protocol):

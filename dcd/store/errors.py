@@ -30,6 +30,8 @@ _WRONG_CREDENTIALS = {
 }
 _DENIED = {"AccessDenied", "403", "ACCESS_DENIED"}
 _NO_BUCKET = {"NoSuchBucket", "NO_SUCH_BUCKET"}
+# What botocore and Arrow call a 400 without a body, as each answer to a HEAD is.
+_UNTOLD = {"400", "UNKNOWN"}
 _ARROW_S3 = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 
 
@@ -87,7 +89,7 @@ def is_transient(error: BaseException | None) -> bool:
 def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
     if uri.startswith("hf://"):
         return _of_the_hub(uri, err)
-    code = next((code for each in _chain(err) if (code := _answer(each)[0])), "")
+    code, status = next((told for each in _chain(err) if (told := _answer(each))[0]), ("", 0))
     if _is_boto(err, "NoCredentialsError", "PartialCredentialsError"):
         return StoreRefused(
             f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -96,6 +98,11 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
         return StoreRefused(
             f"{uri}: the credentials are wrong or expired ({code}); check AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN)"
+        )
+    if code in _UNTOLD and status == 400:
+        return StoreRefused(
+            f"{uri}: refused without a reason (HTTP 400), most often since the credentials are "
+            "expired or for another region; check AWS_SESSION_TOKEN and AWS_DEFAULT_REGION"
         )
     if (code in _DENIED or isinstance(err, PermissionError)) and _is_unsigned(uri):
         return StoreRefused(

@@ -79,6 +79,12 @@ def test_answers_to_a_write(answering, status, code, raised):
     assert is_transient(caught.value) == (raised is StoreUnavailable)
 
 
+@pytest.mark.parametrize("ask", [Store.read_table, Store.exists, Store.check])
+def test_a_look_that_is_refused_without_a_word_names_what_it_means_most_often(answering, ask):
+    with pytest.raises(StoreRefused, match="credentials are (wrong or )?expired"):
+        ask(answering(400, "ExpiredToken"), "x.parquet")
+
+
 @pytest.mark.parametrize(("status", "transient"), [(503, True), (403, False)])
 def test_answers_to_a_read_through_arrow(answering, status, transient):
     with pytest.raises(StoreError) as caught:
