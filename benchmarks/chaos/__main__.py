@@ -29,6 +29,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--own", type=float, default=0.05, help="share with a server of their own")
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended, folders removed
     stories = _read(args.json)
     with tempfile.TemporaryDirectory(prefix="dcd-chaos-") as folder:
         n_kills = sum(sum(s["kills"].values()) for s in stories)
