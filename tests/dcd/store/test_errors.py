@@ -81,7 +81,7 @@ def test_answers_to_a_write(answering, status, code, raised):
 
 @pytest.mark.parametrize("ask", [Store.read_table, Store.exists, Store.check])
 def test_a_look_that_is_refused_without_a_word_names_what_it_means_most_often(answering, ask):
-    with pytest.raises(StoreRefused, match="credentials are (wrong or )?expired"):
+    with pytest.raises(StoreRefused, match=r"credentials are (wrong or )?expired"):
         ask(answering(400, "ExpiredToken"), "x.parquet")
 
 
