@@ -31,6 +31,7 @@ _PRELOADED += ["dcd.gate.promotion", "dcd.runs.pruning"]
 # What a run imports when it first wants it, two thirds of its time in a process that is new.
 _PRELOADED += ["dcd.encoders.openvino_backend", "openvino.frontend.pytorch", "torch._dynamo"]
 _PRELOADED += ["sklearn.linear_model", "matplotlib.backends.backend_svg", "pandas", "torchvision"]
+_PRELOADED += ["s3fs", "boto3"]
 _WITH_PREFECT = ["flows.debug_model", "flows.select_images", "flows.watch_failures"]
 _WITH_PREFECT += ["flows.cli.terminal", "dcd.validation.run"]
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
