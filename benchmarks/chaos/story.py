@@ -172,7 +172,9 @@ def killed(place: Place, seed: int, calm: Told, kills_a_step: int, weather: Weat
             own = rng.random() < place.own_share
             life = place.begin(argv_of(step, place), own=own)
             name = rng.choice(SIGNALS)
-            moment_s = rng.uniform(0, calm.seconds[step] * (3 if own else 1))
+            # Rather early than late: what a killed one had done, the next one has not to do.
+            longest_s = calm.seconds[step] * (3 if own else rng.random())
+            moment_s = rng.uniform(0, longest_s)
             if not own:
                 life.wait_until_ready()
             if life.is_over(moment_s):
