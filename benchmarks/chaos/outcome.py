@@ -22,7 +22,7 @@ LEFT_OUT = {
     "damaged/": "what was set aside; must be empty, compared as a count",
 }
 # Of Parquet the values are compared, for metadata holds times; columns of times are left out.
-_TIMES = {"registered", "seen", "etag", "created", "seconds"}
+_TIMES = {"registered", "seen", "decided", "etag", "created", "seconds"}
 # Of a run: when it was made, and how long its stages took.
 _TOLD_WITH_TIMES = re.compile(r"runs/\*/(report\.html|card\.(json|md)|.*\.svg)$")
 # A batch of failures says when it was registered, and what is made of it has ids that say so too:

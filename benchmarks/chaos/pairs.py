@@ -9,6 +9,7 @@ of the two orders; times and drawn ids are left out (benchmarks/chaos/outcome.py
 """
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -63,8 +64,19 @@ class Tried:
     faults: tuple[str, ...]
 
 
-def pairs(place: Place, other: Path, run: str) -> list[Pair]:
-    """Return all pairs. other: a second config on the same store; run: one that is no champion."""
+_REVIEWERS = ("ann", "bob")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs that pairs name: one that is not the champion, one whose picks are reviewed."""
+
+    no_champion: str
+    reviewed: str
+
+
+def pairs(place: Place, other: Path, runs: Runs) -> list[Pair]:
+    """Return all pairs. other: a second config on the same store."""
     config, store = str(place.config), ["--store", place.store_url]
     once = argv_of("rerun", place)
     prune = argv_of("prune", place)
@@ -78,7 +90,7 @@ def pairs(place: Place, other: Path, run: str) -> list[Pair]:
             "a run beside promote",
             "two runs",
             ["run", str(other)],
-            ["promote", run, "--force", *store],
+            ["promote", runs.no_champion, "--force", *store],
             apart=judged,
         ),
         Pair(
@@ -91,7 +103,7 @@ def pairs(place: Place, other: Path, run: str) -> list[Pair]:
         Pair(
             "promote beside rollback",
             "two runs",
-            ["promote", run, "--force", *store],
+            ["promote", runs.no_champion, "--force", *store],
             ["rollback", *store],
             apart=("(history)",),  # both are noted, and the later one stands
         ),
@@ -102,7 +114,34 @@ def pairs(place: Place, other: Path, run: str) -> list[Pair]:
             ["failures", "watch", config],
         ),
         Pair("a watcher beside a run", "waiting failures", ["failures", "watch", config], once),
+        Pair(
+            "two reviewers",
+            "one run",
+            _import_of(_REVIEWERS[0], runs.reviewed, place),
+            _import_of(_REVIEWERS[1], runs.reviewed, place),
+            ("reviews/batches/",),  # the view beside it is in the order of times
+        ),
     ]
+
+
+def _import_of(reviewer: str, run: str, place: Place) -> list[str]:
+    file = str(place.folder / f"{reviewer}.csv")
+    return ["review", "import", run, file, "--from", "csv", "--store", place.store_url]
+
+
+def write_reviews(exported: Path, folder: Path) -> None:
+    """Fill in what two reviewers say: the first two thirds and the last; they differ on a third."""
+    with (exported / "reviews.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    classes = (exported / "classes.txt").read_text(encoding="utf-8").splitlines()
+    third = len(rows) // 3
+    parts = (rows[: 2 * third], rows[third:])
+    for reviewer, part, label in zip(_REVIEWERS, parts, classes, strict=False):
+        said = [{**row, "true_label": label, "reviewer": reviewer} for row in part]
+        with (folder / f"{reviewer}.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
+            table.writeheader()
+            table.writerows(said)
 
 
 class Starts:
@@ -111,11 +150,16 @@ class Starts:
     def __init__(self, place: Place, folder: Path):
         self.place, self.folder = place, folder
 
-    def make(self) -> str:
-        """Make all of them; gives a run that is not the champion."""
+    def make(self) -> Runs:
+        """Make all of them; gives the runs that are in them."""
         self._keep("empty")
         self._do(argv_of("run", self.place))
         self._keep("one run")
+        (reviewed,) = (entry.run_id for entry in list_runs(self.place.store()))
+        exported = self.folder / "exported"
+        argv = ["review", "export", reviewed, str(exported), "--to", "csv"]
+        self._do([*argv, "--store", self.place.store_url])
+        write_reviews(exported, self.place.folder)
         put_failures(self.place)
         self._keep("waiting failures")
         self._do(argv_of("watch", self.place))
@@ -128,7 +172,7 @@ class Starts:
         self._keep("two runs")
         now = current(store)
         assert now is not None
-        return first if now.run_id == second else second
+        return Runs(first if now.run_id == second else second, reviewed)
 
     def put(self, start: Start) -> None:
         """Put a store in its place."""

@@ -106,7 +106,7 @@ def test_two_commands_at_once_are_as_one_after_the_other(tmp_path: Path):
     few = ("--tries", N_TRIES, "--first-starts", 0, "--json", told)
     run("benchmarks.chaos.pairs", "--way", "functions", *few)
     tried = json.loads(told.read_text())
-    assert len(tried) == 8
+    assert len(tried) == 9
     assert [fault for one in tried for fault in one["faults"]] == []
 
 
