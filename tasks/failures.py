@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from prefect import task
-from prefect.events import emit_event
+from prefect import get_client, task
+from prefect.events.schemas.events import Event, Resource
 
 from dcd.config import RunConfig
 from dcd.failures import intake, registry
@@ -45,21 +45,34 @@ def take_in(config: RunConfig, folder: str | None, remind_after: timedelta) -> A
 
 @task(name="announce-failures", **RETRY)
 def announce(config: RunConfig, arrival: Arrival) -> None:
-    """Emit the event that wakes a run. The run takes all that waits, whatever the event says."""
+    """Emit the event that wakes a run. The run takes all that waits, whatever the event says.
+
+    It is noted as announced only if the server has it.
+    """
     waiting = arrival.waiting
-    emit_event(
-        ARRIVED,
-        resource={
-            "prefect.resource.id": f"dcd.failures.{keys.slug(config.name)}",
-            "prefect.resource.name": f"failures of {config.name}",
-        },
-        payload={
-            "batch_id": waiting.id,
-            "n_new": waiting.n_failures,
-            "n_bad": arrival.intake.n_bad,
-        },
+    send(
+        Event(
+            event=ARRIVED,
+            resource=Resource(
+                {
+                    "prefect.resource.id": f"dcd.failures.{keys.slug(config.name)}",
+                    "prefect.resource.name": f"failures of {config.name}",
+                }
+            ),
+            payload={
+                "batch_id": waiting.id,
+                "n_new": waiting.n_failures,
+                "n_bad": arrival.intake.n_bad,
+            },
+        )
     )
     registry.note_announced(Store(config.store), config.name, waiting)
+
+
+def send(event: Event) -> None:
+    """Hand an event to the server, and wait until it has it; `emit_event` tells of no loss."""
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 @task(name="note-covered-failures", **RETRY)

@@ -157,8 +157,6 @@ def _hurried(home: Path) -> Path:
     for deployment in document["deployments"]:
         if deployment["entrypoint"].endswith(".watch_failures"):
             deployment["schedules"] = [{"cron": "*/2 * * * *", "timezone": "UTC"}]
-        for trigger in deployment.get("triggers", []):
-            trigger["within"] = trigger["schedule_after"] = 5
     (home / "prefect.yaml").write_text(yaml.safe_dump(document))
     automations = PREFECT_FILE.with_name("automations.yaml").read_text()
     resumed = automations.rpartition("within: 90")

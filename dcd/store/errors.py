@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
-import pyarrow as pa
-
 from dcd.errors import ObjectNotFound, ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
 from dcd.store.s3_settings import S3Settings
 
@@ -52,11 +50,16 @@ def explained(uri: str, right: Right) -> Iterator[None]:
 
 def _is_of_storage(err: Exception) -> bool:
     return (
-        isinstance(err, OSError | pa.ArrowInvalid)
+        isinstance(err, OSError)
+        or _is_arrow_invalid(err)
         or _is_boto(err, "BotoCoreError", "ClientError")
         or _is_aiohttp(err)
         or _is_httpx(err, "HTTPError")
     )
+
+
+def _is_arrow_invalid(err: BaseException) -> bool:
+    return isinstance(err, getattr(sys.modules.get("pyarrow"), "ArrowInvalid", ()))
 
 
 def _is_boto(err: BaseException, *names: str) -> bool:
@@ -126,7 +129,7 @@ def _explanation(uri: str, right: Right, err: Exception) -> StoreError:
         return StoreError(f"{uri}: cannot {right} it: {full}")
     if isinstance(err, FileExistsError | NotADirectoryError):
         return StoreError(f"{uri}: a file stands where a folder is needed; remove or rename it")
-    if isinstance(err, pa.ArrowInvalid):
+    if _is_arrow_invalid(err):
         return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
     return StoreError(f"{uri}: cannot {right} it: {brief(err)}")
 
@@ -148,7 +151,7 @@ def _of_the_hub(uri: str, err: Exception) -> StoreError:
             f"{uri}: the Hub cannot be reached or is busy ({brief(err)}); try again, or unset "
             "HF_HUB_OFFLINE where that is set"
         )
-    if isinstance(err, pa.ArrowInvalid):
+    if _is_arrow_invalid(err):
         return ObjectUnreadable(f"{uri}: is no readable Parquet object ({brief(err)})", uri)
     return StoreError(f"{uri}: cannot be read from the Hub: {brief(err)}")
 

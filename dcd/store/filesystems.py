@@ -9,14 +9,17 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import fsspec
-import pyarrow.fs as pafs
 from fsspec.spec import AbstractFileSystem
 
 from dcd.errors import StoreError
 from dcd.store.s3_settings import S3Settings, settings_digest
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
 
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
@@ -63,8 +66,10 @@ def _local(path: str) -> Location:
     return Location(fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(path)))
 
 
-def arrow_filesystem(fs: AbstractFileSystem) -> pafs.FileSystem:
+def arrow_filesystem(fs: AbstractFileSystem) -> "pafs.FileSystem":
     """Open the same place as an Arrow filesystem: it fetches only the row groups it reads."""
+    import pyarrow.fs as pafs
+
     if "file" in fs.protocol:
         return pafs.LocalFileSystem()
     if "hf" in fs.protocol:
@@ -116,7 +121,9 @@ def _keep_tokens_out_of_logs() -> None:
 
 
 @lru_cache(maxsize=4)
-def _arrow_s3(environment: str) -> pafs.FileSystem:
+def _arrow_s3(environment: str) -> "pafs.FileSystem":
+    import pyarrow.fs as pafs
+
     settings = S3Settings.resolved()
     scheme, _, host = (settings.endpoint or "").partition("://")
     return pafs.S3FileSystem(

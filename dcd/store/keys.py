@@ -8,9 +8,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Raised whenever the same pool would get other agreements.
 _AGREEMENT_FORMAT = 1
@@ -66,8 +69,10 @@ def digest(*parts: object, length: int = 12) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:length]
 
 
-def table_digest(table: pa.Table) -> str:
+def table_digest(table: "pa.Table") -> str:
     """Return a digest of a table's rows, in their order; metadata and chunking do not count."""
+    import pyarrow as pa
+
     bare = table.replace_schema_metadata(None).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, bare.schema) as writer:

@@ -1,30 +1,33 @@
 """Read and write one object store behind `Store(url)`: a local folder or `s3://bucket/prefix`.
 
-All writes publish in one step: a reader sees the whole object or none.
+All writes publish in one step: a reader sees the whole object or none. Arrow is imported where
+tables are read or written: most commands about a store look at names and JSON alone.
 """
 
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
-
 from dcd.errors import ObjectUnreadable, StoreError, StoreRefused
-from dcd.store import keys, parquet
+from dcd.store import keys
 from dcd.store.checksums import ChecksumMismatch, is_sealed, seal_file, sealed, unsealed
 from dcd.store.errors import brief, explained, is_answer
 from dcd.store.filesystems import arrow_filesystem, locate
 from dcd.store.kinds import remedy
 from dcd.store.local_files import is_temporary, published
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+    import pyarrow.parquet as pq
 
 _COPIED_AT_ONCE = 8 * 2**20  # bytes
 _PROBE = b"written and deleted by the start-up probe"
@@ -171,19 +174,25 @@ class Store:
             with published(path) as file, Path(local).open("rb") as source:
                 shutil.copyfileobj(source, file, _COPIED_AT_ONCE)
 
-    def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
+    def read_table(self, key: str, columns: list[str] | None = None) -> "pa.Table":
         """Read a whole Parquet object, or some of its columns."""
+        from dcd.store import parquet
+
         with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
             return parquet.read(source, columns)
 
     @contextmanager
-    def open_parquet(self, key: str) -> Iterator[pq.ParquetFile]:
+    def open_parquet(self, key: str) -> "Iterator[pq.ParquetFile]":
         """Open a Parquet object to read parts of it; its footer and each page are checked."""
+        from dcd.store import parquet
+
         with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
             yield parquet.opened(source)
 
-    def read_schema(self, key: str) -> pa.Schema:
+    def read_schema(self, key: str) -> "pa.Schema":
         """Read the schema of a Parquet object, with its metadata, without reading its rows."""
+        from dcd.store import parquet
+
         with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
             return parquet.schema_of(source)
 
@@ -198,9 +207,11 @@ class Store:
             }
 
     def write_table(
-        self, key: str, table: pa.Table, *, metadata: dict[str, str] | None = None
+        self, key: str, table: "pa.Table", *, metadata: dict[str, str] | None = None
     ) -> None:
         """Publish a table as Parquet in one step, with `metadata` in its footer."""
+        from dcd.store import parquet
+
         added = {name.encode(): value.encode() for name, value in (metadata or {}).items()}
         described = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
         self.write_bytes(key, parquet.encoded(described))
@@ -211,6 +222,8 @@ class Store:
         Raises ObjectUnreadable. A large Parquet object costs no memory beyond a piece of it.
         """
         if key.endswith(".parquet"):
+            from dcd.store import parquet
+
             with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
                 return parquet.check(source)
         data = self.read_raw(key)
@@ -229,7 +242,7 @@ class Store:
         with explained(self.uri(key), "read"):
             try:
                 yield
-            except (ChecksumMismatch, *parquet.UNREADABLE) as err:
+            except _unreadable() as err:
                 raise self.damaged(key, brief(err)) from err
             except OSError as err:
                 if is_answer(err) or isinstance(err, FileNotFoundError | PermissionError):
@@ -241,7 +254,7 @@ class Store:
         with explained(self.uri(key), "delete"), suppress(FileNotFoundError):
             self.fs.rm_file(self.path(key))
 
-    def arrow(self) -> pafs.FileSystem:
+    def arrow(self) -> "pafs.FileSystem":
         """Open the store as an Arrow filesystem: it fetches only the row groups that are read."""
         return arrow_filesystem(self.fs)
 
@@ -296,6 +309,12 @@ def _noting(missing: list[str]) -> Iterator[None]:
         if err.right is None:
             raise
         missing.append(err.right)
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What readers raise for damage: what is Parquet's only once that was imported."""
+    of_parquet = getattr(sys.modules.get("dcd.store.parquet"), "UNREADABLE", ())
+    return (ChecksumMismatch, UnicodeDecodeError, *of_parquet)
 
 
 def _written(entry: dict[str, Any]) -> datetime:

@@ -18,9 +18,9 @@ from dcd.store.checksums import (
     footer_bytes,
     sealed,
 )
+from dcd.store.requests import WHOLE_BYTES
 
 COMPRESSION = "zstd"
-WHOLE_BYTES = 2**25  # up to this size an object is fetched in one read and checked whole
 _TAIL_BYTES = 2**16  # holds most footers
 UNREADABLE = (
     pa.ArrowInvalid,

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dcd.store.parquet import WHOLE_BYTES
-
 REQUESTS_AT_ONCE = 16  # of one piece of work: they share the latency of an object store
+WHOLE_BYTES = 2**25  # up to this size a Parquet object is fetched in one read and checked whole
 
 
 @dataclass(frozen=True)

@@ -44,25 +44,31 @@ def up(
         typer.Option(envvar="DATABASE_URL", help="postgresql+asyncpg://…; default: SQLite."),
     ] = None,
     prefect_file: PrefectFile = None,
+    watch_every: Annotated[
+        int,
+        typer.Option(
+            envvar="DCD_WATCH_EVERY", min=0, help="Seconds between looks into the inbox; 0: none."
+        ),
+    ] = 2,
 ) -> None:
-    """Start a Prefect server and a worker on this machine, and deploy the flows for a config.
+    """Start a Prefect server, a worker and a watcher of the inbox; deploy the flows for a config.
 
     Call it again after a crash or a change of the config: nothing is started twice.
     """
     from dcd.config import load_config
-    from flows.deployment.stack import Place, bring_up
+    from flows.deployment.stack import Place, Watch, bring_up
 
     place = Place(home.absolute(), port, database or None)
     with explained():
         loaded = load_config(config)
-        bring_up(place, loaded, prefect_file, typer.echo)
+        bring_up(place, loaded, Watch(config, watch_every), prefect_file, typer.echo)
     typer.echo(f"{config}: deployed")
     typer.echo(f"Prefect UI: {place.url}   Logs: {home}   Stop: dcd down")
     typer.echo(f"For the prefect command:  export PREFECT_API_URL={place.url}/api")
 
 
 def down(home: Home = _HOME) -> None:
-    """Stop what `dcd up` started: the worker, the runs that it started, and the server."""
+    """Stop what `dcd up` started: the watcher, the worker and its runs, and the server."""
     from flows.deployment.stack import bring_down
 
     with explained():

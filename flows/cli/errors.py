@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.table import Table
 
 from flows.cli.console import StoreUrl, explained, plain_console
@@ -133,4 +132,6 @@ def _snippet(output: Path, found: "ErrorCollection", model: "SavedModel") -> str
         "input_size": model.preprocess.input_size,
         "crop_pct": model.preprocess.crop_pct,
     }
+    import yaml
+
     return yaml.safe_dump(sections, sort_keys=False).rstrip()

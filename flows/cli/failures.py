@@ -1,17 +1,25 @@
 """`dcd failures`: report failing images, see what became of them."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Table
 
 from dcd.errors import DataError
-from flows.cli.console import ConfigPath, Verbose, explained, plain_console, prefect_server
+from flows.cli.console import (
+    ConfigPath,
+    Verbose,
+    configure_prefect,
+    explained,
+    plain_console,
+    prefect_server,
+)
 
 if TYPE_CHECKING:
-    from dcd.config import RunConfig
+    from dcd.config import RunConfig, WatchConfig
 
 app = typer.Typer(
     no_args_is_help=True, help="Failing images: report them, see what became of them."
@@ -47,12 +55,21 @@ def add(
 
 
 @app.command()
-def watch(config: ConfigPath, verbose: Verbose = False) -> None:
-    """Look into the store's inbox once, as the deployment watch-failures does."""
+def watch(
+    config: ConfigPath,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seconds; look again and again, and wake deployed runs."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Look into the store's inbox once, as the deployment watch-failures does; or without end."""
     from dcd.config import WatchConfig, load_config
 
     with explained():
         loaded = load_config(config)
+        if every is not None:
+            _watch_on(WatchConfig(run=loaded), every, verbose)
         with prefect_server(verbose) as ready:
             from flows.watch_failures import watch_failures
 
@@ -65,6 +82,13 @@ def watch(config: ConfigPath, verbose: Verbose = False) -> None:
     )
     if found.passed_over:
         typer.echo(found.passed_over)
+
+
+def _watch_on(config: "WatchConfig", every_s: float, verbose: bool) -> NoReturn:
+    configure_prefect(verbose)
+    from flows.deployment.inbox import watch_inbox  # imports Prefect, after its settings
+
+    watch_inbox(config, every_s, partial(print, flush=True))
 
 
 @app.command("list")

@@ -1,6 +1,7 @@
 """Bring one run config to everything that a Prefect server needs to run it by itself."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def deploy(config: RunConfig, prefect_file: Path) -> None:
     """Save the parameters, apply the automations, create or update all deployments.
 
     The automations are those of automations.yaml beside `prefect_file`. Runs will work in the
-    current directory: relative paths of the config count from it.
+    current directory: relative paths of the config count from it. They use this Python.
 
     Raises ConfigError if a file is not there, Prefect refuses it, or the current directory has
     packages of its own that Prefect would take for those of dcd.
@@ -65,7 +66,11 @@ def deploy(config: RunConfig, prefect_file: Path) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     ran = subprocess.run(
         [*command, "--prefect-file", str(prefect_file.resolve())],
-        env={**os.environ, "DCD_ROOT": str(Path.cwd())},
+        env={
+            **os.environ,
+            "DCD_ROOT": str(Path.cwd()),
+            "DCD_PYTHON": shlex.quote(sys.executable),
+        },
         capture_output=True,
         text=True,
         check=False,

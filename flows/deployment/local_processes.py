@@ -17,7 +17,7 @@ class StillRunning(DCDError):
 
 
 def alive(home: Path, name: str) -> bool:
-    """Tell whether the process of `home`/NAME.pid runs, and is Prefect's."""
+    """Tell whether the process of `home`/NAME.pid runs, and is Prefect's or ours."""
     return _find(home, name) is not None
 
 
@@ -78,10 +78,10 @@ def _find(home: Path, name: str) -> psutil.Process | None:
     """Return the process that the pid file names, unless another one has its number now."""
     try:
         process = psutil.Process(int((home / f"{name}.pid").read_text(encoding="utf-8")))
-        is_prefect = any("prefect" in word for word in process.cmdline())
+        is_known = any("prefect" in word or word == "flows" for word in process.cmdline())
     except (OSError, ValueError, psutil.Error):
         return None
-    return None if _is_over(process) or not is_prefect else process
+    return None if _is_over(process) or not is_known else process
 
 
 def _is_over(process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""Run a whole installation on this machine: one Prefect server, one worker, all deployments.
+"""Run a whole installation on this machine: a Prefect server, a worker, a watcher, deployments.
 
 Called again it starts what is gone and nothing twice. Prefect is imported only by `bring_up`,
 after its settings are made.
@@ -25,7 +25,7 @@ _LOG_LINES = 20
 # Set only where the user has not.
 _DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-    "PREFECT_WORKER_QUERY_SECONDS": "5",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
     # Prometheus: the server at /api/metrics.
     "PREFECT_SERVER_METRICS_ENABLED": "true",
     # A server that is away for a minute is waited for.
@@ -75,12 +75,33 @@ class Place:
         return {**_DEFAULTS, **os.environ, **chosen}
 
 
+@dataclass(frozen=True)
+class Watch:
+    """How the inbox is watched: the file of the run's config, and seconds between looks.
+
+    every_s: 0 for no watcher, only the deployment `watch-failures`.
+    """
+
+    config_file: Path
+    every_s: int
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        watching = ("-m", "flows", "failures", "watch", str(self.config_file))
+        return (sys.executable, *watching, "--every", str(self.every_s))
+
+
 def bring_up(
-    place: Place, config: RunConfig, prefect_file: Path | None, tell: Callable[[str], None]
+    place: Place,
+    config: RunConfig,
+    watch: Watch,
+    prefect_file: Path | None,
+    tell: Callable[[str], None],
 ) -> None:
     """Start the server, the work pool, the deployments and the worker, each unless it is there.
 
-    prefect_file: other deployments than the package's own.
+    The watcher starts anew: the config may be another. prefect_file: other deployments than the
+    package's own.
 
     Raises StackError if the port is taken or a process ends, ConfigError as `deploy`.
     """
@@ -91,7 +112,7 @@ def bring_up(
             f"port {place.port} is taken by another Prefect server; choose one with --port"
         )
     serving = ("server", "start", "--host", "127.0.0.1", "--port", str(place.port))
-    _start(place, "server", serving, environ, tell)
+    _start(place, "server", (*_PREFECT, *serving), environ, tell)
     _wait_for_server(place)
     _make_work_pool(environ)
 
@@ -105,12 +126,15 @@ def bring_up(
     # The root level lets the lines of `dcd` through to the runs' logs.
     logged = {**environ, "PREFECT_LOGGING_ROOT_LEVEL": "INFO"}
     working = ("worker", "start", "--pool", "dcd", "--name", f"dcd-{gethostname()}-{place.port}")
-    _start(place, "worker", working, logged, tell)
+    _start(place, "worker", (*_PREFECT, *working), logged, tell)
+    local_processes.stop(place.home, "watcher")
+    if watch.every_s:
+        _start(place, "watcher", watch.command, environ, tell)
 
 
 def bring_down(home: Path, tell: Callable[[str], None]) -> None:
-    """Stop the worker, the runs that it started, and the server. Raises StillRunning."""
-    for name in ("worker", "server"):
+    """Stop the watcher, the worker, its runs, and the server. Raises StillRunning."""
+    for name in ("watcher", "worker", "server"):
         if local_processes.stop(home, name):
             tell(f"{name} stopped")
 
@@ -118,11 +142,11 @@ def bring_down(home: Path, tell: Callable[[str], None]) -> None:
 def _start(
     place: Place,
     name: str,
-    arguments: tuple[str, ...],
+    command: tuple[str, ...],
     environ: dict[str, str],
     tell: Callable[[str], None],
 ) -> None:
-    pid = local_processes.start(place.home, name, (*_PREFECT, *arguments), environ)
+    pid = local_processes.start(place.home, name, command, environ)
     if pid is not None:
         tell(f"{name} started, pid {pid}")
 

@@ -17,11 +17,7 @@ from tests.dcd.failures.failing_images import case_with_registry, inbox, write_f
 def events(monkeypatch) -> list[dict]:
     """The events that would go to the server."""
     sent: list[dict] = []
-
-    def emit(event, resource, payload):
-        sent.append({"event": event, "resource": resource, "payload": payload})
-
-    monkeypatch.setattr(failure_tasks, "emit_event", emit)
+    monkeypatch.setattr(failure_tasks, "send", lambda event: sent.append(event.model_dump()))
     return sent
 
 

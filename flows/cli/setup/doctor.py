@@ -1,7 +1,6 @@
 """`dcd doctor`: whether this installation can work, and the line that mends what cannot."""
 
 import os
-import urllib.request
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,13 +37,15 @@ def doctor(
 
 
 def _prefect() -> "Finding":
+    from urllib.request import urlopen
+
     from dcd.setup.findings import Finding
 
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return Finding("Prefect server", "ok", "none named; each run brings its own")
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5):
+        with urlopen(f"{url.rstrip('/')}/health", timeout=5):
             return Finding("Prefect server", "ok", f"{url} answers")
     except (OSError, ValueError) as err:
         return Finding(

@@ -37,6 +37,8 @@ def test_every_deployment_says_what_it_is_and_never_runs_beside_itself(name):
     assert len(entry["description"]) > 40
     assert "dcd" in entry["tags"]
     assert entry["work_pool"]["name"] == "dcd"
+    # With a command a worker starts one process for a run, and otherwise three.
+    assert entry["work_pool"]["job_variables"]["command"].endswith(" -m prefect.engine")
     assert entry["concurrency_limit"]["limit"] == 1
     assert entry["concurrency_limit"]["collision_strategy"] in ("ENQUEUE", "CANCEL_NEW")
 
