@@ -65,9 +65,10 @@ def triggered(stack: Stack, store: Store) -> dict:
         for i in range(3):
             store.write_bytes(f"failures/inbox/{label}/evening{i}.png", png(rng, label, dark=True))
     run = wait_for("a triggered run", lambda: next(iter(_begun(stack)), None))
-    waited = datetime.fromisoformat(run["start_time"]) - dropped
-    print(f"from the drop to the start of debug-model: {waited.total_seconds():.0f} s")
-    return wait_for("its end", lambda: _at_end(stack, run["id"]))
+    _tell("the start of debug-model", run["start_time"], dropped)
+    ended = wait_for("its end", lambda: _at_end(stack, run["id"]))
+    _tell("its end, the champion in place", ended["end_time"], dropped)
+    return ended
 
 
 def test_failing_images_in_the_bucket_give_a_judged_model_and_a_report(triggered, store):
@@ -161,9 +162,15 @@ def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, trigg
 
 
 def test_up_twice_starts_nothing_twice(stack):
-    pids = stack.pid("server"), stack.pid("worker")
+    pids, watcher = (stack.pid("server"), stack.pid("worker")), stack.pid("watcher")
     stack.up()
     assert (stack.pid("server"), stack.pid("worker")) == pids
+    assert stack.pid("watcher") != watcher  # it starts anew: the config may be another
+
+
+def _tell(what: str, at: str, dropped: datetime) -> None:
+    waited = datetime.fromisoformat(at) - dropped
+    print(f"from the drop to {what}: {waited.total_seconds():.0f} s")
 
 
 def _finished_cells(store: Store) -> set[str]:
