@@ -1,4 +1,4 @@
-"""Count cores, and hold BLAS to one thread where more would only wait for each other.
+"""Count cores, take items ahead in threads, hold BLAS to one thread where more only wait.
 
 The number of BLAS threads belongs to the process. Were each caller to set it and to put back what
 it found, callers that overlap would end in the wrong order, and the rest of a computation would run
@@ -9,7 +9,8 @@ which. So whatever is kept, or decides what is kept, is computed inside `one_bla
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
@@ -24,6 +25,32 @@ def cores() -> int:
 
 
 T = TypeVar("T")
+
+
+def taken_ahead(sources: Sequence[Generator[T, None, None]]) -> Generator[T, None, None]:
+    """Yield items of the sources in turn, while the next one of each is made in a thread.
+
+    The order is the same however fast they are. What a source raises is raised here. Sources are
+    closed at the end, also where the taker stops early.
+    """
+    if not sources:
+        return
+    end = object()
+    try:
+        with ThreadPoolExecutor(len(sources)) as threads:
+            waiting = deque((source, threads.submit(next, source, end)) for source in sources)
+            while waiting:
+                source, future = waiting.popleft()
+                item = future.result()
+                if item is not end:
+                    waiting.append((source, threads.submit(next, source, end)))
+                    yield item  # pyright: ignore[reportReturnType] - not the end
+                    del item
+    finally:
+        for source in sources:
+            source.close()
+
+
 _lock = Lock()
 
 # threadpoolctl (3.8) heeds only the thread that set the number first, so one thread sets it always.

@@ -1,6 +1,6 @@
 """Find the embedded shards of a pool and read them, as an index takes them in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,8 +18,10 @@ from dcd.store.requests import (
 )
 from dcd.tables import schemas
 from dcd.tables.vectors import why_not_finite
+from dcd.threads import cores, taken_ahead
 
 _READ_BATCH_ROWS = 8192
+_MAX_READERS = 4  # more wait for the one that takes the rows
 SHARD_FOUND = FOUND + METADATA_READ  # what `find_embedded` sends for a shard
 
 
@@ -55,11 +57,22 @@ def find_embedded(
     return found
 
 
-def read_rows(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
-    """Yield `schemas.embeddings` plus `shard`, shard after shard, a few thousand rows at a time.
+def read_rows(
+    store: Store, shards: Sequence[ShardEntry], max_memory_bytes: int
+) -> Generator[pa.RecordBatch, None, None]:
+    """Yield `schemas.embeddings` plus `shard`, a few thousand rows at a time.
 
+    Several shards are read at once, as many as there are cores for and as fit, compressed, in an
+    eighth of max_memory_bytes, but one at least; their rows come in turn, always in the same order.
     Raises ObjectUnreadable if rows are missing or vectors are not finite.
     """
+    largest = max((2 * shard.dim * shard.n_embedded for shard in shards), default=0)
+    fit = max_memory_bytes // 8 // max(1, largest)
+    n = max(1, min(cores(), fit, len(shards), _MAX_READERS))
+    yield from taken_ahead([_rows_of(store, shards[start::n]) for start in range(n)])
+
+
+def _rows_of(store: Store, shards: Sequence[ShardEntry]) -> Generator[pa.RecordBatch, None, None]:
     for shard in shards:
         schema = schemas.embeddings(shard.dim)
         uri = store.uri(shard.key)

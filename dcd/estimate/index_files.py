@@ -24,11 +24,12 @@ from dcd.index.layout import (
     lists_of_label,
     sample_rows,
 )
-from dcd.index.parts import WRITING
+from dcd.index.parts import WRITING, write_sample
 from dcd.index.plan import Sources
 from dcd.index.quantizers import code_bytes_of, n_parameters
 from dcd.index.work import IndexFiles
 from dcd.store import keys
+from dcd.store.checksums import sealed
 from dcd.store.parquet import as_parquet
 from dcd.tables.rows import with_column
 from dcd.tables.vectors import embedding_matrix
@@ -69,7 +70,7 @@ def index_files(
         vectors=_vector_files(rows, runs, stored),
         layout=_layout_files(rows, lists, n_rows, config) if base is None else (),
         directory=len(as_parquet(every_run)),
-        sample=table_bytes(rows, n_sampled),
+        sample=table_bytes(rows, n_sampled, _as_sample),
         sources=len(json.dumps(asdict(sources))),
         info=_info_bytes(counts, lists, n_rows, dim, config, prefix, base),
         runs=every_run,
@@ -134,6 +135,12 @@ def _with_blobs(rows: pa.Table, stored_bytes: int) -> pa.Table:
         pa.binary(stored_bytes), len(rows), [None, pa.py_buffer(bytes(stored_bytes * len(rows)))]
     )
     return with_column(rows, "embedding", blobs, pa.field("code", blobs.type, nullable=False))
+
+
+def _as_sample(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    write_sample(rows, sink)
+    return sealed(".parquet", sink.getvalue().to_pybytes())
 
 
 def _file_bytes(groups: Sequence[pa.Table], schema: pa.Schema) -> int:

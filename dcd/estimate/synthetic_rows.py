@@ -4,6 +4,8 @@ A few rows compress otherwise than many. So rows are imagined up to the number o
 bound beyond which each takes as much as the one before.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 
@@ -16,16 +18,19 @@ _NOISY_BITS = 6  # of the ten of a float16's fraction: two images never agree in
 _WORD = np.isin(np.arange(256), [*b"0123456789abcdefghijklmnopqrstuvwxyz"])
 
 
-def table_bytes(rows: pa.Table, n_rows: int) -> int:
+def table_bytes(
+    rows: pa.Table, n_rows: int, encode: Callable[[pa.Table], bytes] = as_parquet
+) -> int:
     """Return what `n_rows` rows like these take, published as a table.
 
     rows: at least one, with image_id, weak_label, content_hash, embedding, and perhaps shard.
+    encode: to the bytes of a file.
     """
     by_label = [("weak_label", "ascending"), ("image_id", "ascending")]
     n = min(n_rows, max(2, _MAX_VECTOR_BYTES // (2 * _dim(rows))))
     if n == n_rows or n_rows <= rows.num_rows:
-        return len(as_parquet(imagined(rows, n_rows).sort_by(by_label)))
-    whole, half = (len(as_parquet(imagined(rows, size).sort_by(by_label))) for size in (n, n // 2))
+        return len(encode(imagined(rows, n_rows).sort_by(by_label)))
+    whole, half = (len(encode(imagined(rows, size).sort_by(by_label))) for size in (n, n // 2))
     return whole + (whole - half) * (n_rows - n) // (n - n // 2)
 
 

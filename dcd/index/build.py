@@ -4,6 +4,7 @@ Appending writes the rows of the new shards and nothing else: what the older ind
 it is, and its lists and codec go on to be used. Compaction writes all rows as one whole again.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
@@ -16,6 +17,7 @@ from dcd.errors import CountMismatch, DataError
 from dcd.index.identities import ID_COLUMNS, refuse_two_images
 from dcd.index.info import IndexInfo, ListInfo, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
+from dcd.index.parts import write_sample
 from dcd.index.plan import (
     Sources,
     distinct_labels,
@@ -29,11 +31,13 @@ from dcd.index.row_groups import DIRECTORY, read_pieces
 from dcd.index.sample import BottomK
 from dcd.index.sort import Observers, Tally, cluster, labelled
 from dcd.index.work import counts_labels
+from dcd.scratch import scratch_folder
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
 from dcd.splits.label_map import read_pool_labels
 from dcd.store import Store, keys
 from dcd.tables import schemas
+from dcd.threads import taken_ahead
 
 
 def build_index(
@@ -81,7 +85,7 @@ def _build(
     dim, index_id = embedded[0].dim, sources.index_id
 
     def rows(tally: Tally) -> Iterator[pa.Table]:
-        read = read_rows(store, embedded)
+        read = read_rows(store, embedded, config.max_memory_bytes)
         return labelled(read, labels, dim, config.max_memory_bytes, tally)
 
     counts = _planned_counts(store, embedded, labels, dim, config)
@@ -149,9 +153,8 @@ def _append(
         found = [piece.drop_columns("list") for piece in pieces]
         return pa.concat_tables(found).combine_chunks() if found else None
 
-    rows = labelled(
-        read_rows(store, new), labels, base.dim, config.max_memory_bytes, observers.tally
-    )
+    read = read_rows(store, new, config.max_memory_bytes)
+    rows = labelled(read, labels, base.dim, config.max_memory_bytes, observers.tally)
     taken = refuse_two_images(rows, there, config.max_memory_bytes)
     added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
     directory = pa.concat_tables([of_base, added])
@@ -197,11 +200,13 @@ def _write_parts(
 ) -> pa.Table:
     """Publish the files of vectors; which rows of them hold which label."""
     runs = [DIRECTORY.empty_table()]
-    parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers)
-    for number, part in enumerate(parts):
-        key = keys.index_vectors(prefix, number)
-        store.publish_file(part.path, key)
-        runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
+    with scratch_folder("cluster") as folder:
+        parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers, folder)
+        for number, part in enumerate(taken_ahead([parts])):  # one is written while one goes out
+            key = keys.index_vectors(prefix, number)
+            store.publish_file(part.path, key)
+            part.path.unlink()
+            runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)
 
 
@@ -210,7 +215,9 @@ def _publish(
 ) -> None:
     _reconcile(info)
     store.write_table(keys.index_labels(info.prefix), directory)
-    store.write_table(keys.index_sample(info.prefix), sample.table())
+    with scratch_folder("sample") as folder:
+        write_sample(sample.table(), folder / "sample.parquet")
+        store.publish_file(folder / "sample.parquet", keys.index_sample(info.prefix))
     store.write_json(keys.index_sources(info.prefix), asdict(sources), indent=None)
     write_info(store, info)
 
@@ -230,16 +237,23 @@ def _planned_counts(
     n_images = sum(shard.n_embedded for shard in embedded)
     if not counts_labels(labels is None, n_images, dim, config):
         return {}
-    counted = labels
-    if counted is None or "image_id" not in counted.column_names:
-        weak = [pa.table(batch).select(["weak_label"]) for batch in read_labels(store, embedded)]
-        counted = pa.concat_tables(weak).drop_null()
-        if labels is None:
-            counted = counted.rename_columns(["label"])
-        else:
-            counted = counted.join(labels, "weak_label", join_type="inner")
-    counts = counted.group_by("label", use_threads=False).aggregate([("label", "count")])
-    return dict(zip(counts["label"].to_pylist(), counts["label_count"].to_pylist(), strict=True))
+    if labels is not None and "image_id" in labels.column_names:
+        return dict(_value_counts(labels["label"]))
+    weak: Counter[str] = Counter()
+    for batch in read_labels(store, embedded):
+        weak.update(dict(_value_counts(batch.column("weak_label").drop_null())))
+    if labels is None:
+        return dict(weak)
+    counts: Counter[str] = Counter()
+    pairs = zip(labels["weak_label"].to_pylist(), labels["label"].to_pylist(), strict=True)
+    for weak_label, label in pairs:
+        counts[label] += weak[weak_label]
+    return {label: n for label, n in counts.items() if n}
+
+
+def _value_counts(labels: pa.Array | pa.ChunkedArray) -> Iterator[tuple[str, int]]:
+    found = pc.value_counts(labels)
+    return zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)
 
 
 def _list_info(label: str, layout: Layout, judge: Judge, recall_target: float) -> ListInfo:

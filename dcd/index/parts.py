@@ -1,12 +1,15 @@
 """Write the sorted rows of an index as files (parts) and row groups of bounded size."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from dcd.tables.rows import with_column
+from dcd.tables.vectors import lists_as_blobs
 
 MAX_GROUP_BYTES = 8 * 2**20  # of vectors in a row group: one read of an object store
 MIN_GROUP_BYTES = 2**18  # labels smaller than this share a row group
@@ -35,6 +38,19 @@ WRITING = {
     "write_statistics": ["weak_label"],
     "write_page_checksum": True,
 }
+
+
+def write_sample(sample: pa.Table, sink: Path | pa.NativeFile) -> None:
+    """Write a sample of rows of schemas.clustered as a file, a row group at a time.
+
+    Vectors stand in it as bytes: of a list Parquet counts every number, for ten times as long and
+    in four times the memory.
+    """
+    blobs = lists_as_blobs(sample["embedding"])
+    field = pa.field("embedding", blobs.type, nullable=False)
+    rows = with_column(sample, "embedding", blobs, field)
+    with pq.ParquetWriter(sink, rows.schema, **WRITING) as writer:
+        writer.write_table(rows, row_group_size=max(1, MAX_GROUP_BYTES // blobs.type.byte_width))
 
 
 class Rows(Protocol):
@@ -77,8 +93,13 @@ def grouped(chunks: Iterator[Chunk], min_rows: int) -> Iterator[list[Chunk]]:
         yield small
 
 
-def cut_parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> Iterator[Part]:
-    """Write row groups into files (parts) in `folder`, each of at most `max_rows` rows."""
+def cut_parts(
+    groups: Iterator[list[pa.Table]], folder: Path, max_rows: int
+) -> Generator[Part, None, None]:
+    """Write row groups into files (parts) in `folder`, each of at most `max_rows` rows.
+
+    Whoever takes a part removes its file.
+    """
     group = next(groups, None)
     number = 0
     while group is not None:
@@ -98,7 +119,6 @@ def cut_parts(groups: Iterator[list[pa.Table]], folder: Path, max_rows: int) -> 
                 row_group += 1
                 group = next(groups, None)
         yield Part(path, pa.table(list(zip(*runs, strict=True)), schema=RUNS))
-        path.unlink()
         number += 1
 
 

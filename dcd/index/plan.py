@@ -12,7 +12,7 @@ from dcd.store import Store, keys
 from dcd.store.requests import BYTES_READ, FOUND, MISSED, Requests, listing_requests
 
 # Raised whenever the same embeddings would give other files.
-_INDEX_FORMAT = 3
+_INDEX_FORMAT = 4
 _MAX_SEGMENTS = 8  # a label costs a read or more in each
 _MIN_APPEND_RATIO = 2  # an index this many times larger than what is new is appended to
 

@@ -20,6 +20,8 @@ from dcd.index.quantizers import Codec
 from dcd.index.row_groups import Reader, row_groups
 from dcd.store import Store, keys
 from dcd.tables import schemas
+from dcd.tables.rows import with_column
+from dcd.tables.vectors import blobs_as_lists
 
 
 def codec_of(store: Store, index: IndexInfo) -> Codec | None:
@@ -83,7 +85,12 @@ def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
     for the same pool. See `dcd.index.sample`.
     """
     sample = store.read_table(keys.index_sample(index.prefix))
-    return schemas.conform(sample, schemas.clustered(index.dim), "pool sample")
+    schema = schemas.clustered(index.dim)
+    if not pa.types.is_fixed_size_list(sample["embedding"].type):  # as versions before wrote it
+        kind = schema.field("embedding")
+        lists = blobs_as_lists(sample["embedding"], kind.type)
+        sample = with_column(sample, "embedding", lists, kind)
+    return schemas.conform(sample, schema, "pool sample")
 
 
 def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = None) -> pa.Table:

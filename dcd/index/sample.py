@@ -4,6 +4,8 @@ The rows with the smallest content hashes: a bottom-k sketch (Cohen and Kaplan, 
 using bottom-k sketches", PODC 2007). Samples of parts merge into the sample of the whole.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
@@ -21,6 +23,33 @@ class BottomK:
         self.n_rows = n_rows
         self._kept = schema.empty_table()
         self._cutoff = np.uint64(2**64 - 1)
+        self._lowest = np.empty(0, np.uint64)  # of all heads that were seen, each once
+
+    @property
+    def n_held(self) -> int:
+        return self._kept.num_rows
+
+    def seeing(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """Hand tables on. Where all rows are seen before one is taken, few are taken in vain.
+
+        Rows may drop out between, if others of their content stay.
+        """
+        heads: list[np.ndarray] = []
+        for rows in tables:
+            seen = _heads(rows["content_hash"])
+            heads.append(seen[seen <= self._cutoff])
+            if sum(map(len, heads)) > 2 * self.n_rows:
+                heads = [self._settled(heads)]
+            yield rows
+        if heads:
+            self._settled(heads)
+
+    def _settled(self, heads: list[np.ndarray]) -> np.ndarray:
+        """Cut off after the n-th of the heads, each counted once: so many rows are below it."""
+        lowest = np.unique(np.concatenate(heads))[: self.n_rows]
+        if 0 < self.n_rows == len(lowest):
+            self._cutoff = min(self._cutoff, lowest[-1])
+        return lowest
 
     def take(self, rows: pa.Table) -> None:
         heads = _heads(rows["content_hash"])
@@ -33,10 +62,11 @@ class BottomK:
         if self._kept.num_rows > self.n_rows:
             self._cut()
         by_label = [("weak_label", "ascending"), ("image_id", "ascending")]
-        return self._kept.sort_by(by_label).combine_chunks()
+        self._kept = self._kept.sort_by(by_label).combine_chunks()  # no second copy is held
+        return self._kept
 
     def _cut(self) -> None:
-        kept = self._kept.combine_chunks()
+        self._kept = kept = self._kept.combine_chunks()
         ids = kept.select(["content_hash", "image_id", "weak_label"])
         order = ids.append_column("row", pa.array(np.arange(kept.num_rows))).sort_by(
             [(name, "ascending") for name in ids.column_names]

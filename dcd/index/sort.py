@@ -1,17 +1,19 @@
 """Bring shard embeddings into one order by label, in row groups a label can be read by.
 
-An external sort in DuckDB bounds the memory, whatever the size of the pool. Vectors travel through
-it as bytes: DuckDB has no float16 and would double them.
+An external sort bounds the memory, whatever the size of the pool. Vectors travel through it as
+bytes, as the files of the index hold them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError
+from dcd.index.external_sort import externally_sorted
 from dcd.index.layout import Layout
 from dcd.index.parts import (
     MAX_GROUP_BYTES,
@@ -26,10 +28,19 @@ from dcd.index.sample import BottomK
 from dcd.scratch import scratch_folder
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
-from dcd.tables.sql import clustered, connect, relabelled
-from dcd.tables.vectors import embedding_matrix, from_blobs, to_blobs, vector_lists
+from dcd.tables.sql import connect, relabelled
+from dcd.tables.vectors import (
+    blobs_as_lists,
+    embedding_matrix,
+    from_blobs,
+    lists_as_blobs,
+    to_blobs,
+    vector_lists,
+)
+from dcd.threads import taken_ahead
 
-_SORT_BATCH_ROWS = 8192
+_ORDER = ("weak_label", "list", "image_id", "shard")
+_JOIN_BATCH_ROWS = 8192
 
 
 @dataclass
@@ -61,31 +72,30 @@ def cluster(
     max_memory_bytes: int,
     known: Callable[[str], pa.Table | None],
     observers: Observers,
-) -> Iterator[Part]:
+    folder: Path,
+) -> Generator[Part, None, None]:
     """Write the rows in the order (weak_label, list, image_id) to files, one after the other.
 
     rows: schemas.clustered(dim), in any order. known: image_id, shard and content_hash of the rows
-    of a label that the index has already. Every file lives until the next one is asked for. The
-    same rows give the same bytes, in whatever order they come. An image that two shards hold counts
-    once (unless its vectors differ so much that they fall in two lists); raises DataError if its
-    bytes differ.
+    of a label that the index has already. folder: for the files, which whoever takes them removes,
+    and for sorting. The same rows give the same bytes, in whatever order they come. An image that
+    two shards hold counts once (unless its vectors differ so much that they fall in two lists);
+    raises DataError if its bytes differ.
     """
     tally = observers.tally
+    schema = _wire_schema(dim)
     stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
-    # Outside DuckDB's own limit: a shard's batch, a row group being written, the libraries.
-    with (
-        scratch_folder("cluster") as folder,
-        connect(max_memory_bytes // 4, folder) as connection,
-    ):
-        wire = (_to_wire(batch, layout) for batch in rows)
-        schema = _wire_schema(dim)
-        ordered = clustered(connection, schema, wire, _SORT_BATCH_ROWS)
-        batches = _distinct((_from_wire(batch, dim) for batch in ordered), tally)
-        chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
-        new_chunks = _without_known(chunks, known, tally)
-        stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
-        groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
-        yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
+    # All rows are seen before the first of them is taken: the sort is between.
+    seen = observers.sample.seeing(rows)
+    wire = (_to_wire(batch, schema, layout) for batch in seen)
+    ordered = externally_sorted(wire, schema, _ORDER, folder, max_memory_bytes)
+    # Merged in a thread: copying and writing release Python's lock.
+    batches = _distinct(taken_ahead([ordered]), tally)
+    chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
+    new_chunks = _without_known(chunks, known, tally)
+    stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
+    groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
+    yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
 
 
 def labelled(
@@ -104,69 +114,57 @@ def labelled(
     if labels is None:
         for batch in rows:
             tally.n_unlabelled += batch.column("weak_label").null_count
-            known = batch.filter(pc.is_valid(batch.column("weak_label")))
-            yield schemas.conform(pa.table(known), schema, "pool")
+            yield schemas.conform(pa.table(_with_label(batch)), schema, "pool")
         return
     with (
         scratch_folder("labels") as scratch,
         connect(max_memory_bytes // 4, scratch) as connection,
     ):
-        wire = (_to_unlabelled_wire(batch) for batch in rows)
-        for batch in relabelled(
-            connection, _unlabelled_schema(dim), wire, labels, _SORT_BATCH_ROWS
-        ):
+        unlabelled = _unlabelled_schema(dim)
+        wire = (_to_unlabelled_wire(batch, unlabelled) for batch in rows)
+        for batch in relabelled(connection, unlabelled, wire, labels, _JOIN_BATCH_ROWS):
             tally.n_unlabelled += batch.column("weak_label").null_count
             tally.n_extra_labels += pc.sum(batch.column("extra_label"), min_count=0).as_py()
-            known = batch.filter(pc.is_valid(batch.column("weak_label")))
-            yield _from_wire(known, dim)
+            yield _from_unlabelled_wire(_with_label(batch), dim)
+
+
+def _with_label(batch: pa.RecordBatch) -> pa.RecordBatch:
+    labels = batch.column("weak_label")
+    return batch.filter(pc.is_valid(labels)) if labels.null_count else batch  # not copied
 
 
 def _wire_schema(dim: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("weak_label", pa.string()),
-            ("list", pa.int32()),
-            ("image_id", pa.string()),
-            ("shard", pa.string()),
-            ("content_hash", schemas.CONTENT_HASH),
-            ("embedding", pa.binary(2 * dim)),
-        ]
-    )
+    schema = schemas.clustered(dim).append(pa.field("list", pa.int32(), nullable=False))
+    vectors = pa.field("embedding", pa.binary(2 * dim), nullable=False)
+    return schema.set(schema.get_field_index("embedding"), vectors)
 
 
-def _to_wire(rows: pa.Table, layout: Layout) -> pa.RecordBatch:
-    dim = rows.schema.field("embedding").type.list_size
-    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
-    columns["list"] = layout.lists_of(rows)
-    columns["embedding"] = to_blobs(_halves(rows["embedding"].combine_chunks()))
-    schema = _wire_schema(dim)
-    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+def _to_wire(rows: pa.Table, schema: pa.Schema, layout: Layout) -> pa.Table:
+    columns = {name: rows[name] for name in rows.column_names}
+    columns["list"] = pa.chunked_array([layout.lists_of(rows)])
+    columns["embedding"] = lists_as_blobs(rows["embedding"])
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
 def _unlabelled_schema(dim: int) -> pa.Schema:
+    names = ["weak_label", "image_id", "shard", "content_hash", "embedding"]
     schema = _wire_schema(dim)
-    return schema.remove(schema.get_field_index("list"))
+    return pa.schema([schema.field(name).with_nullable(True) for name in names])
 
 
-def _to_unlabelled_wire(rows: pa.RecordBatch) -> pa.RecordBatch:
-    schema = _unlabelled_schema(rows.schema.field("embedding").type.list_size)
-    columns = [rows.column(name) for name in schema.names[:-1]]
-    return pa.record_batch([*columns, to_blobs(_halves(rows.column("embedding")))], schema=schema)
+def _to_unlabelled_wire(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = {name: rows.column(name) for name in schema.names}
+    vectors = pa.chunked_array([columns["embedding"]])
+    columns["embedding"] = lists_as_blobs(vectors).chunk(0)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
-def _halves(vectors: pa.FixedSizeListArray) -> np.ndarray:
-    return vectors.flatten().to_numpy().reshape(len(vectors), -1 if len(vectors) else 1)
-
-
-def _from_wire(batch: pa.RecordBatch, dim: int) -> pa.Table:
-    """schemas.clustered(dim), and `list` where the batch has it."""
+def _from_unlabelled_wire(batch: pa.RecordBatch, dim: int) -> pa.Table:
     schema = schemas.clustered(dim)
     vectors = from_blobs(batch.column("embedding"), np.float16, 2 * dim)
     columns: dict[str, pa.Array] = {name: batch.column(name) for name in batch.schema.names}
     columns["content_hash"] = columns["content_hash"].cast(schemas.CONTENT_HASH)
     columns["embedding"] = vector_lists(vectors, schema.field("embedding").type)
-    if "list" in columns:
-        schema = schema.append(pa.field("list", pa.int32(), nullable=False))
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -233,14 +231,17 @@ def _stored(chunk: pa.Table, layout: Layout, observers: Observers) -> pa.Table:
     Bytes are read as they lie; of a list Parquet counts every number, for ten times as long.
     """
     label, number = chunk["weak_label"][0].as_py(), chunk["list"][0].as_py()
-    rows = chunk.drop_columns("list")
+    stored = chunk.combine_chunks()  # or the pages would follow from how the rows came
+    vectors = stored.schema.field("embedding")
+    kind = schemas.clustered(vectors.type.byte_width // 2).field("embedding")
+    lists = blobs_as_lists(stored["embedding"], kind.type)
+    rows = with_column(stored.drop_columns("list"), "embedding", lists, kind)
     observers.sample.take(rows)
     observers.judge.take(label, number, rows)
     if layout.codec is None:
-        name, blobs = "embedding", to_blobs(_halves(chunk["embedding"].combine_chunks()))
-    else:
-        name, blobs = "code", to_blobs(layout.codec.encode(embedding_matrix(chunk)))
-    return with_column(chunk, "embedding", blobs, pa.field(name, blobs.type, nullable=False))
+        return stored
+    codes = to_blobs(layout.codec.encode(embedding_matrix(rows)))
+    return with_column(stored, "embedding", codes, pa.field("code", codes.type, nullable=False))
 
 
 def _label_chunks(batches: Iterator[pa.Table], max_rows: int) -> Iterator[pa.Table]:

@@ -32,6 +32,20 @@ def published(path: str) -> Iterator[BinaryIO]:
         _name(nameless, path)
 
 
+def linked(local: Path, path: str) -> bool:
+    """Give a finished file a second name, `path`, without a copy; False on another disk.
+
+    What stands there already is replaced in one step.
+    """
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError), _temporary_in(folder) as temporary:
+        os.link(local, temporary)
+        os.replace(temporary, path)
+        return True
+    return False
+
+
 def is_temporary(key: str) -> bool:
     """Tell whether a file is one that is being written, or was when its process was killed."""
     name = key.rpartition("/")[2]

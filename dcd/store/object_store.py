@@ -22,7 +22,7 @@ from dcd.store.checksums import ChecksumMismatch, is_sealed, seal_file, sealed, 
 from dcd.store.errors import brief, explained, is_answer
 from dcd.store.filesystems import arrow_filesystem, locate
 from dcd.store.kinds import remedy
-from dcd.store.local_files import is_temporary, published
+from dcd.store.local_files import is_temporary, linked, published
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,12 +164,17 @@ class Store:
                 file.write(data)
 
     def publish_file(self, local: str | Path, key: str) -> None:
-        """Publish a finished local file in one step, whatever its size; it gets its checksum."""
+        """Publish a finished local file in one step, whatever its size; it gets its checksum.
+
+        On the store's own disk it is not copied but has two names: it must not change afterwards.
+        """
         path = self.path(key)
         with explained(self.uri(key), "write"):
             seal_file(Path(local), key)
             if not self.is_local:
                 self.fs.put_file(str(local), path)
+                return
+            if linked(Path(local), path):
                 return
             with published(path) as file, Path(local).open("rb") as source:
                 shutil.copyfileobj(source, file, _COPIED_AT_ONCE)

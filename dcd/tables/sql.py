@@ -7,11 +7,6 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-_CLUSTERED = """
-SELECT weak_label, list, image_id, shard, content_hash, embedding FROM rows
-ORDER BY weak_label, list, image_id, shard
-"""
-
 # Images that the table does not name are counted by the caller: they need no vector.
 _RELABELLED_BY_IMAGE = """
 WITH given AS (
@@ -63,19 +58,6 @@ ORDER BY image_id, label
 """
 
 
-_IDS = "CREATE TABLE IF NOT EXISTS ids (image_id VARCHAR, shard VARCHAR, content_hash BLOB)"
-_NOTE_IDS = "INSERT INTO ids SELECT image_id, shard, content_hash FROM rows"
-_TWO_IMAGES = """
-SELECT image_id, least(one, other) AS one, greatest(one, other) AS other
-FROM (
-    SELECT image_id, arg_min(shard, content_hash) AS one, arg_max(shard, content_hash) AS other
-    FROM ids
-    GROUP BY image_id
-    HAVING min(content_hash) <> max(content_hash)
-)
-ORDER BY image_id
-"""
-
 _SHOWS_PROGRESS = "SELECT current_setting('enable_progress_bar')"
 
 
@@ -124,36 +106,6 @@ def map_labels(labels: pa.Table, label_map: pa.Table) -> pa.Table:
         connection.register("labels", labels)
         connection.register("map", label_map)
         return connection.sql(_MAPPED).to_arrow_table()
-
-
-def note_ids(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
-    """Note image_id, shard and content_hash of some rows, for `ids_of_two_images`."""
-    connection.execute(_IDS)
-    connection.register("rows", rows)
-    connection.execute(_NOTE_IDS)
-    connection.unregister("rows")
-
-
-def ids_of_two_images(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return the noted ids that stand with different content, and two shards that differ in it.
-
-    Columns: image_id, one, other; by image_id.
-    """
-    connection.execute(_IDS)
-    return connection.sql(_TWO_IMAGES).to_arrow_table()
-
-
-def clustered(
-    connection: duckdb.DuckDBPyConnection,
-    schema: pa.Schema,
-    rows: Iterator[pa.RecordBatch],
-    batch_rows: int,
-) -> Iterator[pa.RecordBatch]:
-    """Yield rows by (weak_label, list, image_id, shard), streamed through an external sort.
-
-    rows: those columns, content_hash and embedding, the last two as bytes.
-    """
-    yield from _streamed(connection, _CLUSTERED, schema, rows, batch_rows)
 
 
 def relabelled(

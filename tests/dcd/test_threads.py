@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from dcd import threads
 from dcd.label_noise.noise_matrix import estimate_noise
 from dcd.tables.vectors import principal_directions
-from dcd.threads import one_blas_thread
+from dcd.threads import one_blas_thread, taken_ahead
 from dcd.training.head import LinearHead, fit_standardizer, probabilities
 from dcd.training.head_average import Compression
 
@@ -84,3 +84,36 @@ def test_what_is_kept_does_not_depend_on_what_runs_beside_it():
     with one_blas_thread():
         beside = kept()
     assert [a == b for a, b in zip(alone, beside, strict=True)] == [True] * 4
+
+
+def test_items_are_taken_in_turn_and_ahead():
+    made: list[str] = []
+
+    def source(name: str, n: int):
+        try:
+            for number in range(n):
+                made.append(f"{name}{number}")
+                yield f"{name}{number}"
+        finally:
+            made.append(f"{name} closed")
+
+    items = taken_ahead([source("a", 3), source("b", 1)])
+    assert list(items) == ["a0", "b0", "a1", "a2"]
+    assert {"a closed", "b closed"} <= set(made)
+    some = taken_ahead([source("c", 9), source("d", 9)])
+    assert next(some) == "c0"
+    some.close()
+    assert {"c closed", "d closed"} <= set(made)
+    assert not {"c3", "d3"} & set(made)
+    assert list(taken_ahead([])) == []
+
+
+def test_what_a_source_raises_is_raised():
+    def torn():
+        yield 1
+        raise OSError("gone")
+
+    items = taken_ahead([torn()])
+    assert next(items) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(items)

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import IndexConfig
+from dcd.embeddings import read
 from dcd.errors import DataError, EncoderMismatch, ObjectUnreadable, StoreError
-from dcd.index import sort
+from dcd.index import external_sort, sort
 from dcd.index.build import build_index
 from dcd.index.info import index_info
 from dcd.index.read import pool_rows, pool_sample, vectors_of
@@ -82,6 +83,33 @@ def test_the_sample_of_a_large_pool_is_bounded(store):
     index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None, config)
     sample = pool_sample(store, index)
     assert sorted(sample["image_id"].to_pylist()) == sorted(sorted(made, key=content)[:30])
+
+
+def test_a_sample_with_lists_is_read_as_versions_before_wrote_it(store):
+    random_pool(store)
+    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    sample = pool_sample(store, index)
+    key = keys.index_sample(index.prefix)
+    assert store.read_table(key)["embedding"].type == pa.binary(2 * DIM)
+    store.write_table(key, sample)
+    assert store.read_table(key)["embedding"].type == pa.list_(
+        pa.field("element", pa.float16(), nullable=False), DIM
+    )
+    assert pool_sample(store, index).equals(sample)
+
+
+def test_how_much_memory_there_is_changes_no_byte(store, tmp_path, small_groups, monkeypatch):
+    random_pool(store)
+    whole = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    monkeypatch.setattr(read, "_READ_BATCH_ROWS", 10)
+    monkeypatch.setattr(external_sort, "_MAX_RUN_BYTES", 500)
+    monkeypatch.setattr(external_sort, "_BLOCK_BYTES", 150)
+    monkeypatch.setattr(external_sort, "_MIN_BLOCKS_AT_ONCE", 2)
+    other = Store(str(tmp_path / "other"))
+    random_pool(other)
+    spilled = build_index(other, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    assert spilled == whole
+    assert files_of(other, spilled.index_id) == files_of(store, whole.index_id)
 
 
 def test_row_groups_hold_one_label_or_small_ones(store, small_groups):

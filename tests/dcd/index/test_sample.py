@@ -66,3 +66,20 @@ def test_repeated_contents_are_cut_by_image_id():
     for start in (200, 0, 100):
         sample.take(same.slice(start, 100))
     assert sorted(sample.table()["image_id"].to_pylist()) == ids[:10]
+
+
+def test_rows_that_were_all_seen_before_give_the_same_sample():
+    twice = [*IDS, *IDS[500:900]]
+    tables = [rows(twice[start : start + 64]) for start in range(0, len(twice), 64)]
+    sample = BottomK(100, schemas.clustered(1))
+    assert list(sample.seeing(iter(tables))) == tables
+    n_taken = 0
+    for start in range(0, len(IDS), 50):  # the second ones have dropped out
+        sample.take(rows(IDS[start : start + 50]))
+        n_taken = max(n_taken, sample.n_held)
+    assert n_taken == 100
+    assert sample.table().equals(sampled(IDS, 100, 64))
+    few = BottomK(100, schemas.clustered(1))
+    assert sum(table.num_rows for table in few.seeing(iter(tables[:1]))) == 64
+    few.take(tables[0])
+    assert few.table().equals(sampled(IDS[:64], 100, 64))
