@@ -6,7 +6,6 @@ numbers are compressed, so tables like them are written to memory and weighed. P
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +70,7 @@ def index_files(
         layout=_layout_files(rows, lists, n_rows, config) if base is None else (),
         directory=len(as_parquet(every_run)),
         sample=table_bytes(rows, n_sampled, _as_sample),
-        sources=len(json.dumps(asdict(sources))),
+        sources=len(json.dumps(sources.document())),
         info=_info_bytes(counts, lists, n_rows, dim, config, prefix, base),
         runs=every_run,
         lists=lists,

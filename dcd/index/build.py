@@ -218,7 +218,7 @@ def _publish(
     with scratch_folder("sample") as folder:
         write_sample(sample.table(), folder / "sample.parquet")
         store.publish_file(folder / "sample.parquet", keys.index_sample(info.prefix))
-    store.write_json(keys.index_sources(info.prefix), asdict(sources), indent=None)
+    store.write_json(keys.index_sources(info.prefix), sources.document(), indent=None)
     write_info(store, info)
 
 

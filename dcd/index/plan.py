@@ -11,23 +11,33 @@ from dcd.index.info import INDEX_FILES, IndexInfo, index_ids, index_info, info_k
 from dcd.store import Store, keys
 from dcd.store.requests import BYTES_READ, FOUND, MISSED, Requests, listing_requests
 
-# Raised whenever the same embeddings would give other files.
+# Raised whenever the same embeddings would give other files. 4: pages of vectors follow from the
+# row groups alone, the sample holds vectors as bytes. An index of 3 has the same rows and lists.
 _INDEX_FORMAT = 4
+_FORMATS_AS_GOOD = (3,)
 _MAX_SEGMENTS = 8  # a label costs a read or more in each
 _MIN_APPEND_RATIO = 2  # an index this many times larger than what is new is appended to
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What an index is made of. recipe: labels and settings; shards: (name, identity), by name."""
+    """What an index is made of. recipe: labels and settings; shards: (name, identity), by name.
+
+    older_recipes: what `recipe` was in formats whose indexes are as good; not written down.
+    """
 
     recipe: str
     shards: tuple[tuple[str, str], ...]
+    older_recipes: tuple[str, ...] = ()
 
     @property
     def index_id(self) -> str:
         """The id of an index that is built from them as one whole."""
         return keys.digest(self.recipe, self.shards)
+
+    def document(self) -> dict[str, object]:
+        """Return what `sources.json` holds."""
+        return {"recipe": self.recipe, "shards": self.shards}
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,11 @@ def sources_of(
     """
     content = None if labels is None else keys.table_digest(labels)
     settings = config.model_dump(mode="json", exclude={"max_memory_bytes"})
-    recipe = keys.digest("index", _INDEX_FORMAT, pool, encoder_id, content, settings)
-    return Sources(recipe, tuple(shards))
+    recipe, *older = (
+        keys.digest("index", number, pool, encoder_id, content, settings)
+        for number in (_INDEX_FORMAT, *_FORMATS_AS_GOOD)
+    )
+    return Sources(recipe, tuple(shards), tuple(older))
 
 
 def distinct_labels(labels: pa.Table) -> pa.Table:
@@ -110,9 +123,10 @@ def _bases(
 ) -> list[IndexInfo]:
     """The indexes of the same recipe that hold some of the shards, and no others."""
     wanted = set(sources.shards)
+    recipes = {sources.recipe, *sources.older_recipes}
     bases = []
     for found_id in ids:
         found = read_sources(store, keys.index(pool, encoder_id, found_id))
-        if found.recipe == sources.recipe and set(found.shards) <= wanted:
+        if found.recipe in recipes and set(found.shards) <= wanted:
             bases.append(index_info(store, pool, encoder_id, found_id))
     return bases

@@ -234,6 +234,23 @@ def test_what_cannot_be_appended_to_is_built_anew(store, monkeypatch):
     assert changed.n_rows == 101
 
 
+def test_an_index_of_the_format_before_is_reused_and_appended_to(store, monkeypatch):
+    clustered_shard(store, "s0", 400, 100)
+    with monkeypatch.context() as before:
+        before.setattr(plan, "_INDEX_FORMAT", 3)
+        before.setattr(plan, "_FORMATS_AS_GOOD", ())
+        older = build_index(store, POOL, ENCODER, ["s0"], None)
+    assert build_index(store, POOL, ENCODER, ["s0"], None) == older
+    clustered_shard(store, "s1", 100, 0, seed=1)
+    appended = build_index(store, POOL, ENCODER, ["s0", "s1"], None)
+    assert appended.segments == (older.index_id, appended.index_id)
+    assert build_index(store, POOL, ENCODER, ["s0", "s1"], None) == appended
+    other = build_index(store, POOL, ENCODER, ["s0"], None, IndexConfig(sample_rows=7))
+    assert other.index_id != older.index_id
+    whole = build_index(store, POOL, ENCODER, ["s0", "s1"], None, compact=True)
+    assert whole.segments == (whole.index_id,)
+
+
 def test_an_appended_image_that_contradicts_the_index_is_refused(store):
     clustered_shard(store, "s0", 400, 100)
     build_index(store, POOL, ENCODER, ["s0"], None)
