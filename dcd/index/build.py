@@ -29,7 +29,7 @@ from dcd.index.read import codec_of, pool_sample, read_directory
 from dcd.index.recall import RECALL_K, Judge
 from dcd.index.row_groups import DIRECTORY, read_pieces
 from dcd.index.sample import BottomK
-from dcd.index.sort import Observers, Tally, cluster, labelled
+from dcd.index.sort import Observers, Tally, cluster, gather, labelled, sort_by_label
 from dcd.index.work import counts_labels
 from dcd.scratch import scratch_folder
 from dcd.sources.records import Shard
@@ -200,8 +200,12 @@ def _write_parts(
 ) -> pa.Table:
     """Publish the files of vectors; which rows of them hold which label."""
     runs = [DIRECTORY.empty_table()]
-    with scratch_folder("cluster") as folder:
-        parts = cluster(rows, layout, dim, config.max_memory_bytes, known, observers, folder)
+    with (
+        scratch_folder("cluster") as folder,
+        sort_by_label(dim, folder, config.max_memory_bytes) as gathered,
+    ):
+        gather(rows, layout, observers.sample, gathered, dim)
+        parts = cluster(gathered, layout, dim, known, observers, folder)
         for number, part in enumerate(taken_ahead([parts])):  # one is written while one goes out
             key = keys.index_vectors(prefix, number)
             store.publish_file(part.path, key)

@@ -17,22 +17,8 @@ import pyarrow.compute as pc
 _BLOCK_BYTES = 2**17  # the merge holds a block of every run
 _MIN_BLOCKS_AT_ONCE = 128
 _PIECE_BYTES = 2**23  # copied in order at once, while a run is written
-_MAX_RUN_BYTES = 2**30  # one array of text holds no more than two
+_MAX_RUN_BYTES = 2**30  # an array holds at most 2 GiB of text
 _SHARE_OF_A_RUN = 12  # one is filled while another is put in order: three copies at most
-
-
-def externally_sorted(
-    rows: Iterator[pa.Table],
-    schema: pa.Schema,
-    order: Sequence[str],
-    folder: Path,
-    max_memory_bytes: int,
-) -> Generator[pa.Table, None, None]:
-    """Yield the rows in the order of an `ExternalSort`, table by table."""
-    with ExternalSort(schema, order, folder, max_memory_bytes) as sort:
-        for table in rows:
-            sort.take(table)
-        yield from sort.sorted()
 
 
 class ExternalSort:
@@ -76,7 +62,7 @@ class ExternalSort:
         self._run.append(rows)
         self._n_bytes += rows.nbytes
 
-    def sorted(self) -> Iterator[pa.Table]:
+    def sorted(self) -> Generator[pa.Table, None, None]:
         """Yield all rows in order; nothing can be taken any more."""
         if self._sink is None:
             yield from (piece for _, piece in _pieces(_joined(self._run), self._order, 1))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.errors import DataError
-from dcd.index.external_sort import externally_sorted
+from dcd.index.external_sort import ExternalSort
 from dcd.index.layout import Layout
 from dcd.index.parts import (
     MAX_GROUP_BYTES,
@@ -65,32 +65,42 @@ class Observers:
     judge: Judge
 
 
+def sort_by_label(dim: int, folder: Path, max_memory_bytes: int) -> ExternalSort:
+    """Return an empty sort by (weak_label, list, image_id, shard), for `gather` and `cluster`.
+
+    folder: for what does not fit in memory.
+    """
+    return ExternalSort(_wire_schema(dim), _ORDER, folder, max_memory_bytes)
+
+
+def gather(
+    rows: Iterator[pa.Table], layout: Layout, sample: BottomK, into: ExternalSort, dim: int
+) -> None:
+    """Take all rows into a sort. rows: schemas.clustered(dim), in any order."""
+    schema = _wire_schema(dim)
+    for table in sample.seeing(rows):
+        into.take(_to_wire(table, schema, layout))
+
+
 def cluster(
-    rows: Iterator[pa.Table],
+    gathered: ExternalSort,
     layout: Layout,
     dim: int,
-    max_memory_bytes: int,
     known: Callable[[str], pa.Table | None],
     observers: Observers,
     folder: Path,
 ) -> Generator[Part, None, None]:
-    """Write the rows in the order (weak_label, list, image_id) to files, one after the other.
+    """Write the gathered rows by (weak_label, list, image_id) to files, one after the other.
 
-    rows: schemas.clustered(dim), in any order. known: image_id, shard and content_hash of the rows
-    of a label that the index has already. folder: for the files, which whoever takes them removes,
-    and for sorting. The same rows give the same bytes, in whatever order they come. An image that
-    two shards hold counts once (unless its vectors differ so much that they fall in two lists);
-    raises DataError if its bytes differ.
+    known: image_id, shard and content_hash of the rows of a label that the index has already.
+    folder: for the files, which whoever takes them removes. The same rows give the same bytes, in
+    whatever order they came. An image that two shards hold counts once (unless its vectors differ
+    so much that they fall in two lists); raises DataError if its bytes differ.
     """
     tally = observers.tally
-    schema = _wire_schema(dim)
     stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
-    # All rows are seen before the first of them is taken: the sort is between.
-    seen = observers.sample.seeing(rows)
-    wire = (_to_wire(batch, schema, layout) for batch in seen)
-    ordered = externally_sorted(wire, schema, _ORDER, folder, max_memory_bytes)
     # Merged in a thread: copying and writing release Python's lock.
-    batches = _distinct(taken_ahead([ordered]), tally)
+    batches = _distinct(taken_ahead([gathered.sorted()]), tally)
     chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
     new_chunks = _without_known(chunks, known, tally)
     stored = (_stored(chunk, layout, observers) for chunk in new_chunks)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from dcd.index import external_sort
-from dcd.index.external_sort import externally_sorted
+from dcd.index.external_sort import ExternalSort
 
 ORDER = ["label", "list", "image_id"]
 SCHEMA = pa.schema(
@@ -57,30 +57,32 @@ def by_key(rows: pa.Table) -> list[dict[str, object]]:
 @pytest.mark.parametrize("n_rows", [1, 37, 1500])
 def test_rows_come_in_order(tmp_path: Path, n_rows: int, memory_bytes: int, n_labels: int):
     rows = random_rows(n_rows, n_labels, seed=n_rows)
-    coming = iter(pieces(rows, seed=n_labels))
-    tables = externally_sorted(coming, SCHEMA, ORDER, tmp_path, memory_bytes)
-    first = next(tables)
-    spilled = any(tmp_path.iterdir())
-    assert spilled == (n_rows == 1500 and memory_bytes < 10**9)
-    assert pa.concat_tables([first, *tables]).to_pylist() == by_key(rows)
+    with ExternalSort(SCHEMA, ORDER, tmp_path, memory_bytes) as sort:
+        for piece in pieces(rows, seed=n_labels):
+            sort.take(piece)
+        assert pa.concat_tables(sort.sorted()).to_pylist() == by_key(rows)
+        assert any(tmp_path.iterdir()) == (n_rows == 1500 and memory_bytes < 10**9)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_row_that_many_runs_hold_comes_as_often(tmp_path: Path):
     rows = pa.concat_tables([random_rows(400, 2, seed=1)] * 5)
-    tables = externally_sorted(iter(pieces(rows, seed=2)), SCHEMA, ORDER, tmp_path, 20_000)
-    assert pa.concat_tables(tables).to_pylist() == by_key(rows)
+    with ExternalSort(SCHEMA, ORDER, tmp_path, 20_000) as sort:
+        for piece in pieces(rows, seed=2):
+            sort.take(piece)
+        assert pa.concat_tables(sort.sorted()).to_pylist() == by_key(rows)
 
 
 def test_no_rows_are_no_tables(tmp_path: Path):
-    empty = [SCHEMA.empty_table()]
-    assert list(externally_sorted(iter(empty), SCHEMA, ORDER, tmp_path, 10**6)) == []
+    with ExternalSort(SCHEMA, ORDER, tmp_path, 10**6) as sort:
+        sort.take(SCHEMA.empty_table())
+        assert list(sort.sorted()) == []
 
 
-def test_what_reading_raises_is_raised(tmp_path: Path):
-    def torn():
-        yield random_rows(1500, 5, seed=3)
-        raise OSError("the shard is gone")
-
-    with pytest.raises(OSError, match="the shard is gone"):
-        list(externally_sorted(torn(), SCHEMA, ORDER, tmp_path, 24_000))
+def test_who_stops_early_leaves_no_file(tmp_path: Path):
+    with ExternalSort(SCHEMA, ORDER, tmp_path, 24_000) as sort:
+        for piece in pieces(random_rows(1500, 5, seed=3), seed=3):
+            sort.take(piece)
+        assert next(sort.sorted()).num_rows < 1500
+        assert any(tmp_path.iterdir())
+    assert not any(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import pytest
 
 from dcd.config import IndexConfig
 from dcd.errors import DataError
-from dcd.index import build
+from dcd.index import build, external_sort
 from dcd.index.build import build_index
 from dcd.index.identities import refuse_two_images
 from dcd.index.info import info_key
@@ -92,3 +92,21 @@ def test_many_ids_pass_in_order_within_little_memory():
     torn = whole.slice(7, 1).set_column(2, "content_hash", pa.array([b"x" * 16], pa.binary(16)))
     with pytest.raises(DataError, match=r"0007\.jpg' names different images"):
         list(refuse_two_images(iter([*pieces, torn]), (), 256 * 2**20))
+
+
+def test_every_id_of_two_images_counts_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(external_sort, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(external_sort, "_MIN_BLOCKS_AT_ONCE", 1)
+    rows = [(f"i{n}", "s1", content(f"i{n}")) for n in range(10)]
+    rows += [(image_id, "s0", content("another")) for image_id in ("i7", "i2", "i5")]
+    rows += [("i5", "s2", content("a third")), ("i4", "s2", content("i4"))]
+    names = ["image_id", "shard", "content_hash"]
+    types = [pa.string(), pa.string(), schemas.CONTENT_HASH]
+    pieces = [
+        pa.table([pa.array([value], kind) for value, kind in zip(row, types, strict=True)], names)
+        for row in rows
+    ]
+    with pytest.raises(
+        DataError, match=r"'i2' names .* the shards s0 and s1 \(3 ids are of this kind\)"
+    ):
+        list(refuse_two_images(iter(pieces[4:]), iter(pieces[:4]), 48 * 150))
