@@ -208,7 +208,7 @@ def _write_parts(
         parts = cluster(gathered, layout, dim, known, observers, folder)
         for number, part in enumerate(taken_ahead([parts])):  # one is written while one goes out
             key = keys.index_vectors(prefix, number)
-            store.publish_file(part.path, key)
+            store.publish_file(part.path, key, by_link=True)
             part.path.unlink()
             runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)
@@ -220,8 +220,9 @@ def _publish(
     _reconcile(info)
     store.write_table(keys.index_labels(info.prefix), directory)
     with scratch_folder("sample") as folder:
-        write_sample(sample.table(), folder / "sample.parquet")
-        store.publish_file(folder / "sample.parquet", keys.index_sample(info.prefix))
+        file = folder / "sample.parquet"
+        write_sample(sample.table(), file)
+        store.publish_file(file, keys.index_sample(info.prefix), by_link=True)
     store.write_json(keys.index_sources(info.prefix), sources.document(), indent=None)
     write_info(store, info)
 

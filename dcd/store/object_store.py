@@ -163,10 +163,11 @@ class Store:
             with published(path) as file:
                 file.write(data)
 
-    def publish_file(self, local: str | Path, key: str) -> None:
+    def publish_file(self, local: str | Path, key: str, *, by_link: bool = False) -> None:
         """Publish a finished local file in one step, whatever its size; it gets its checksum.
 
-        On the store's own disk it is not copied but has two names: it must not change afterwards.
+        by_link: on the store's own disk it is not copied but has two names, and must not change
+        afterwards.
         """
         path = self.path(key)
         with explained(self.uri(key), "write"):
@@ -174,7 +175,7 @@ class Store:
             if not self.is_local:
                 self.fs.put_file(str(local), path)
                 return
-            if linked(Path(local), path):
+            if by_link and linked(Path(local), path):
                 return
             with published(path) as file, Path(local).open("rb") as source:
                 shutil.copyfileobj(source, file, _COPIED_AT_ONCE)

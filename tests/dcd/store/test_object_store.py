@@ -96,6 +96,19 @@ def test_publish_file_replaces_and_keeps_the_source(store, tmp_path):
     assert store.read_bytes("big/x") == source.read_bytes()
 
 
+def test_publish_file_by_link_makes_no_copy_on_one_disk(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    store.write_bytes("x.parquet", b"old")
+    source = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"n": range(9)}), source)
+    store.publish_file(source, "x.parquet", by_link=True)
+    assert source.samefile(tmp_path / "store" / "x.parquet")
+    source.unlink()
+    assert store.read_table("x.parquet")["n"].to_pylist() == list(range(9))
+    assert store.check("x.parquet")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["x.parquet"]
+
+
 @pytest.mark.parametrize("read", ["read_bytes", "read_table", "read_metadata"])
 def test_a_missing_object_is_named(store, read):
     store.write_bytes("other", b"1")
