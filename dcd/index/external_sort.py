@@ -18,7 +18,7 @@ _BLOCK_BYTES = 2**17  # the merge holds a block of every run
 _MIN_BLOCKS_AT_ONCE = 128
 _PIECE_BYTES = 2**23  # copied in order at once, while a run is written
 _MAX_RUN_BYTES = 2**30  # an array holds at most 2 GiB of text
-_SHARE_OF_A_RUN = 12  # one is filled while another is put in order: three copies at most
+_SHARE_OF_A_RUN = 24  # one fills while one is copied in order: three, and what allocators keep
 
 
 class ExternalSort:

@@ -53,7 +53,7 @@ def by_key(rows: pa.Table) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("n_labels", [1, 5, 1000])
-@pytest.mark.parametrize("memory_bytes", [24_000, 120_000, 10**9])
+@pytest.mark.parametrize("memory_bytes", [48_000, 240_000, 10**9])
 @pytest.mark.parametrize("n_rows", [1, 37, 1500])
 def test_rows_come_in_order(tmp_path: Path, n_rows: int, memory_bytes: int, n_labels: int):
     rows = random_rows(n_rows, n_labels, seed=n_rows)
@@ -67,7 +67,7 @@ def test_rows_come_in_order(tmp_path: Path, n_rows: int, memory_bytes: int, n_la
 
 def test_a_row_that_many_runs_hold_comes_as_often(tmp_path: Path):
     rows = pa.concat_tables([random_rows(400, 2, seed=1)] * 5)
-    with ExternalSort(SCHEMA, ORDER, tmp_path, 20_000) as sort:
+    with ExternalSort(SCHEMA, ORDER, tmp_path, 40_000) as sort:
         for piece in pieces(rows, seed=2):
             sort.take(piece)
         assert pa.concat_tables(sort.sorted()).to_pylist() == by_key(rows)
@@ -80,7 +80,7 @@ def test_no_rows_are_no_tables(tmp_path: Path):
 
 
 def test_who_stops_early_leaves_no_file(tmp_path: Path):
-    with ExternalSort(SCHEMA, ORDER, tmp_path, 24_000) as sort:
+    with ExternalSort(SCHEMA, ORDER, tmp_path, 48_000) as sort:
         for piece in pieces(random_rows(1500, 5, seed=3), seed=3):
             sort.take(piece)
         assert next(sort.sorted()).num_rows < 1500

@@ -109,4 +109,4 @@ def test_every_id_of_two_images_counts_once(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(
         DataError, match=r"'i2' names .* the shards s0 and s1 \(3 ids are of this kind\)"
     ):
-        list(refuse_two_images(iter(pieces[4:]), iter(pieces[:4]), 48 * 150))
+        list(refuse_two_images(iter(pieces[4:]), iter(pieces[:4]), 96 * 150))
