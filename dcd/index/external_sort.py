@@ -7,12 +7,15 @@ the merge knows before it starts what it will read, and compares whole blocks at
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from dcd.store.errors import explained
 
 _BLOCK_BYTES = 2**17  # the merge holds a block of every run
 _MIN_BLOCKS_AT_ONCE = 128
@@ -27,7 +30,7 @@ class ExternalSort:
     Rows are of `schema`, without nulls in `order`; how they come does not matter, but for those
     that are equal in `order`. What does not fit in a part of max_memory_bytes goes to a file in
     `folder`, as large as the rows are, until the sort is closed. A run is put in order and written
-    by a thread while the next one is gathered. Raises OSError if the disk is full.
+    by a thread while the next one is gathered. Raises StoreError if the disk is full.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class ExternalSort:
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
         if self._sink is not None:
-            self._sink.close()
+            with suppress(OSError):  # what a full disk did not take is wanted no more
+                self._sink.close()
             self._path.unlink()
 
     def take(self, rows: pa.Table) -> None:
@@ -69,7 +73,6 @@ class ExternalSort:
             return
         self._spill()
         self._wait()
-        self._sink.flush()
         at_once = max(_MIN_BLOCKS_AT_ONCE, len(self._index))
         index = pa.concat_tables(self._index)
         blocks = index.take(_order_of(index, self._order)).combine_chunks()
@@ -103,7 +106,9 @@ class ExternalSort:
         for rows, piece in _pieces(joined, self._order, block_rows):
             firsts.append(rows[::block_rows])
             blocks = piece.combine_chunks().to_batches(max_chunksize=block_rows)
-            n_bytes += [sink.write(block.serialize()) for block in blocks]
+            with explained(str(self._path), "write"):
+                n_bytes += [sink.write(block.serialize()) for block in blocks]
+                sink.flush()
         offsets = offset + np.cumsum([0, *n_bytes[:-1]])
         index = joined.select(self._order).take(pa.array(np.concatenate(firsts)))
         index = index.append_column("offset", pa.array(offsets))

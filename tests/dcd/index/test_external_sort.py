@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dcd.errors import StoreError
 from dcd.index import external_sort
 from dcd.index.external_sort import ExternalSort
 
@@ -52,6 +53,13 @@ def by_key(rows: pa.Table) -> list[dict[str, object]]:
     return sorted(found, key=lambda r: (r["label"].encode(), r["list"], r["image_id"].encode()))
 
 
+def all_in_order(rows: list[pa.Table], folder: Path, memory_bytes: int) -> list[dict[str, object]]:
+    with ExternalSort(SCHEMA, ORDER, folder, memory_bytes) as sort:
+        for piece in rows:
+            sort.take(piece)
+        return pa.concat_tables(sort.sorted()).to_pylist()
+
+
 @pytest.mark.parametrize("n_labels", [1, 5, 1000])
 @pytest.mark.parametrize("memory_bytes", [48_000, 240_000, 10**9])
 @pytest.mark.parametrize("n_rows", [1, 37, 1500])
@@ -67,10 +75,7 @@ def test_rows_come_in_order(tmp_path: Path, n_rows: int, memory_bytes: int, n_la
 
 def test_a_row_that_many_runs_hold_comes_as_often(tmp_path: Path):
     rows = pa.concat_tables([random_rows(400, 2, seed=1)] * 5)
-    with ExternalSort(SCHEMA, ORDER, tmp_path, 40_000) as sort:
-        for piece in pieces(rows, seed=2):
-            sort.take(piece)
-        assert pa.concat_tables(sort.sorted()).to_pylist() == by_key(rows)
+    assert all_in_order(pieces(rows, seed=2), tmp_path, 40_000) == by_key(rows)
 
 
 def test_no_rows_are_no_tables(tmp_path: Path):
@@ -85,4 +90,12 @@ def test_who_stops_early_leaves_no_file(tmp_path: Path):
             sort.take(piece)
         assert next(sort.sorted()).num_rows < 1500
         assert any(tmp_path.iterdir())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path: Path):
+    (tmp_path / "sorted-runs").symlink_to("/dev/full")
+    rows = pieces(random_rows(1500, 5, seed=4), seed=4)
+    with pytest.raises(StoreError, match=r"sorted-runs: cannot write it: no space is left"):
+        all_in_order(rows, tmp_path, 48_000)
     assert not any(tmp_path.iterdir())
