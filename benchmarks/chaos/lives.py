@@ -1,5 +1,6 @@
 """Run a command of `dcd` in a process of its own, kill it, and look at what it leaves behind."""
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -19,6 +20,8 @@ from typing import Literal, Protocol, cast
 Signal = Literal["SIGKILL", "SIGTERM", "SIGINT"]
 LEAVE_S = 15.0  # as long as a process may take to be gone after a signal
 _READY_S = 300.0  # as long as imports may take
+_TELL = signal.SIGUSR1
+_TELLING_S = 3.0
 _MARK = "DCD_CHAOS_LIFE"  # children that are programs of their own inherit it
 # commands: those of a user, through Prefect. functions: what its tasks call, without Prefect, at a
 # fifth of the cost; what has no flow (promote, rollback, prune) is the command in both.
@@ -114,8 +117,13 @@ class Life:
             pass
 
     def end(self, within_s: float) -> Ended:
-        """Wait for the end; one that is not over by then is killed, and has no exit code."""
+        """Wait for the end; one that is not over by then is killed, and has no exit code.
+
+        It writes into its log where its threads are before.
+        """
         if not self.is_over(within_s):
+            os.kill(self.pid, _TELL)
+            self.is_over(_TELLING_S)
             self.send("SIGKILL")
             self.is_over(LEAVE_S)
             return Ended(None, time.monotonic() - self._started)
@@ -126,6 +134,14 @@ class Life:
             return self._program.returncode
         assert self._forked is not None
         return self._forked.exitcode
+
+    def processor_s(self) -> float:
+        """Seconds of processor time that the process itself has had so far."""
+        try:
+            told = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
     def left_behind(self) -> list[int]:
         """Processes of this life that are still there, itself left out."""
@@ -210,6 +226,7 @@ def _command(
 def _be(argv: list[str], way: Way, ready: Connection) -> None:
     """Be the very function of dcd's script, or what its tasks call."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.register(_TELL)
     from flows.cli.app import app
     from flows.cli.console import leaving
 

@@ -211,10 +211,15 @@ def _refused(place: Place, step: Step, refusal: Refusal, weather: Weather, told:
 
 
 def _kill(life: Life, name: Signal, of: str, told: Told) -> None:
+    had_s = life.processor_s()
     life.send(name)
-    before = life.end(LEAVE_S)
-    if before.exit_code is None:
-        told.faults.append(f"stuck: {of} was not over after {LEAVE_S:.0f} s")
+    if life.is_over(LEAVE_S):
+        return
+    had_s = life.processor_s() - had_s
+    life.end(0)
+    told.faults.append(
+        f"stuck: {of} was not over after {LEAVE_S:.0f} s, {had_s:.1f} s of them on a processor"
+    )
 
 
 def _check(told: Told, of: str, exit_code: int | None) -> None:
