@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
+from tests.s3_server import SwiftServer, client, use
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,14 +48,7 @@ def swift_url(swift_server: SwiftServer, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def _fresh_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    use(endpoint, monkeypatch)
     bucket = f"bucket-{uuid4().hex[:12]}"
     client(endpoint).create_bucket(Bucket=bucket)
     return f"s3://{bucket}/prefix"

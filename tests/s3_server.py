@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -191,6 +192,26 @@ class SwiftServer:
         self.kill()
         log = (self.folder / "swift.log").read_text()
         raise RuntimeError(f"Swift did not start: {saw}\n{log}")
+
+
+def settings(endpoint: str) -> dict[str, str]:
+    """Return the variables that lead to a server with these keys, and to no file of the user's."""
+    return {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
+
+
+def use(endpoint: str, patch: pytest.MonkeyPatch) -> None:
+    """Set these variables for a test, and take away those that would lead elsewhere."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        patch.delenv(name, raising=False)
+    for name, value in settings(endpoint).items():
+        patch.setenv(name, value)
 
 
 def client(endpoint: str) -> Any:

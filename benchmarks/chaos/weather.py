@@ -102,14 +102,7 @@ def store_of(kind: Kind, folder: Path) -> Iterator[tuple[str, dict[str, str], We
     server = s3_server.SwiftServer(folder / "swift")
     server.start()
     proxy = FaultyProxy(server.url)
-    environ = {
-        "AWS_ENDPOINT_URL_S3": proxy.url,
-        "AWS_ACCESS_KEY_ID": s3_server.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": s3_server.SECRET_KEY,
-        "AWS_DEFAULT_REGION": s3_server.REGION,
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    }
+    environ = s3_server.settings(proxy.url)
     os.environ.update(environ)
     s3_server.client(server.url).create_bucket(Bucket="chaos")
     try:

@@ -23,7 +23,6 @@ class BottomK:
         self.n_rows = n_rows
         self._kept = schema.empty_table()
         self._cutoff = np.uint64(2**64 - 1)
-        self._lowest = np.empty(0, np.uint64)  # of all heads that were seen, each once
 
     @property
     def n_held(self) -> int:

@@ -20,7 +20,7 @@ from dcd.store import Store
 from tests.browser import chromium
 from tests.case import LABELS, png, write_case
 from tests.operated import TERMINAL, Stack, started, wait_for
-from tests.s3_server import ACCESS_KEY, REGION, SECRET_KEY, SwiftServer, client
+from tests.s3_server import SwiftServer, client, use
 
 pytestmark = [pytest.mark.operated, pytest.mark.s3, pytest.mark.timeout(900)]
 
@@ -30,21 +30,10 @@ N_CELLS = 7  # six baselines and the selection, at one seed
 
 @pytest.fixture(scope="module")
 def store(swift_server: SwiftServer) -> Iterator[Store]:
-    settings = {
-        "AWS_ENDPOINT_URL_S3": swift_server.url,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-    }
     bucket = f"operated-{uuid4().hex[:12]}"
     client(swift_server.url).create_bucket(Bucket=bucket)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL"):
-            patch.delenv(name, raising=False)
-        for name, value in settings.items():
-            patch.setenv(name, value)
+        use(swift_server.url, patch)
         yield Store(f"s3://{bucket}/dcd")
 
 
