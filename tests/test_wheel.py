@@ -83,7 +83,7 @@ def test_an_installation_comes_up_and_goes_down(installed, config):
         assert str(installed.folder) in str(pulled[0])
         pids = [
             int((installed.folder / ".dcd" / f"{name}.pid").read_text())
-            for name in ("server", "worker")
+            for name in ("server", "worker", "watcher")
         ]
         assert all(psutil.pid_exists(pid) for pid in pids)
         again = installed.dcd("up", str(config), PORT=str(port))

@@ -67,6 +67,19 @@ def stop(home: Path, name: str) -> bool:
     return True
 
 
+def end_if_changed(home: Path, name: str, made_of: str) -> bool:
+    """End a process that was not started of `made_of`, and note what the next one is started of.
+
+    False if there was none to end. Raises StillRunning as `stop`.
+    """
+    note = home / f"{name}.made-of"
+    if note.is_file() and note.read_text(encoding="utf-8") == made_of:
+        return False
+    ended = stop(home, name)
+    note.write_text(made_of, encoding="utf-8")
+    return ended
+
+
 def _family(process: psutil.Process) -> list[psutil.Process]:
     try:
         return [process, *process.children(recursive=True)]

@@ -16,6 +16,7 @@ from socket import gethostname
 
 from dcd.config import RunConfig
 from dcd.errors import DCDError
+from dcd.store import keys
 from flows.deployment import local_processes
 
 _PREFECT = (sys.executable, "-m", "prefect")
@@ -100,7 +101,7 @@ def bring_up(
 ) -> None:
     """Start the server, the work pool, the deployments and the worker, each unless it is there.
 
-    The watcher starts anew: the config may be another. prefect_file: other deployments than the
+    The watcher starts anew if its config has changed. prefect_file: other deployments than the
     package's own.
 
     Raises StackError if the port is taken or a process ends, ConfigError as `deploy`.
@@ -127,7 +128,8 @@ def bring_up(
     logged = {**environ, "PREFECT_LOGGING_ROOT_LEVEL": "INFO"}
     working = ("worker", "start", "--pool", "dcd", "--name", f"dcd-{gethostname()}-{place.port}")
     _start(place, "worker", (*_PREFECT, *working), logged, tell)
-    local_processes.stop(place.home, "watcher")
+    made_of = keys.digest(watch.command, str(Path.cwd()), config)
+    local_processes.end_if_changed(place.home, "watcher", made_of)
     if watch.every_s:
         _start(place, "watcher", watch.command, environ, tell)
 

@@ -53,6 +53,20 @@ def test_a_process_is_started_once_and_its_words_are_kept(tmp_path):
     assert not local_processes.stop(tmp_path, "worker")
 
 
+def test_a_process_is_ended_if_it_was_started_of_something_else(tmp_path):
+    assert not local_processes.end_if_changed(tmp_path, "worker", "a")
+    pid = begin(tmp_path, _WAITING)
+    assert pid is not None
+    try:
+        assert not local_processes.end_if_changed(tmp_path, "worker", "a")
+        assert psutil.pid_exists(pid)
+        assert local_processes.end_if_changed(tmp_path, "worker", "b")
+        assert not psutil.pid_exists(pid)
+        assert not local_processes.end_if_changed(tmp_path, "worker", "b")
+    finally:
+        local_processes.stop(tmp_path, "worker")
+
+
 def test_what_does_not_end_is_killed_with_all_that_it_started(tmp_path):
     pid = begin(tmp_path, _STUBBORN)
     assert pid is not None
