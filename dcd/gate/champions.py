@@ -70,17 +70,28 @@ def current(store: Store) -> Champion | None:
         ObjectUnreadable: champion.json is damaged, or lost: the newest note took over from a
             champion, so there was one. It names that note; nothing is put in force by itself.
     """
-    if store.exists(keys.CHAMPION):
-        try:
-            return _read(store, keys.CHAMPION)
-        except ObjectUnreadable as err:
-            told = _in_words(newest_note(store))
-            raise ObjectUnreadable(f"{err}. {told}", err.uri) from err
+    now = _read_current(store)
+    if now is not None:
+        return now
     note = newest_note(store)
     if note is None or note.replaced is None:  # none yet, or the first promotion was cut off
         return None
+    # The note may be younger than the look: then there is a champion by now, since none is removed.
+    now = _read_current(store)
+    if now is not None:
+        return now
     lost = store.damaged(keys.CHAMPION, "no such object, but changes of the champion are noted")
     raise ObjectUnreadable(f"{lost}. {_in_words(note)}", lost.uri)
+
+
+def _read_current(store: Store) -> Champion | None:
+    if not store.exists(keys.CHAMPION):
+        return None
+    try:
+        return _read(store, keys.CHAMPION)
+    except ObjectUnreadable as err:
+        told = _in_words(newest_note(store))
+        raise ObjectUnreadable(f"{err}. {told}", err.uri) from err
 
 
 def in_force(store: Store, purpose: str) -> Champion:

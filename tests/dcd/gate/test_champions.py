@@ -163,6 +163,27 @@ def test_promotions_at_the_same_moment_leave_one_whole_champion(store: Store):
     assert whole_champion(store) == now
 
 
+def test_a_look_before_the_first_promotion_ends_after_the_second(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    """The look sees no champion, then the note of one that took over: it is not lost but new."""
+    exists = Store.exists
+
+    def exists_and_is_overtaken(place: Store, key: str) -> bool:
+        found = exists(place, key)
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "exists", exists)
+            for name in ("first", "second"):
+                promoted(store, write_run(store, name))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "exists", exists_and_is_overtaken)
+        now = current(store)
+    assert now is not None
+    assert now.run_id == "second"
+
+
 def kill_while_promoting(url: str, n_trials: int, within_s: float = 0.1) -> int:
     """SIGKILL a process that promotes, at random moments; returns how many promotions stood."""
     rng = random.Random(0)
