@@ -9,6 +9,7 @@ from dcd.cells.methods import UNREVIEWED, Method, methods
 from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.failures import registry
 from dcd.index.info import IndexInfo
+from dcd.maps.draw import MapInfo
 from dcd.report.record import StageCount
 from dcd.reviews.standing import Correction
 from dcd.rounds.plan import Rounds
@@ -25,6 +26,7 @@ from tasks.failures import has_failures, mark_covered
 from tasks.stages import (
     add_failures,
     cluster_pool,
+    draw_map,
     gather_split,
     kept_run_cell,
     match_reviews,
@@ -245,6 +247,15 @@ def tell_trained(cells: Sequence[CellInfo]) -> int:
     return n_reused
 
 
+def map_embeddings(
+    config: RunConfig, index: PoolIndex, splits: SeedSplits, selections: SeedSelections
+) -> MapInfo | None:
+    """Draw the first seed's failures and picks among images of pool and train."""
+    seed = config.seeds[0]
+    selection_id = selections.by_seed[seed]["selected"].id
+    return draw_map(config.store, index.info, splits.by_seed[seed], selection_id, config.map)
+
+
 def report(
     config: RunConfig,
     embedded: Embeddings,
@@ -255,7 +266,7 @@ def report(
     mended: Sequence[Mended] = (),
     rounds: Rounds | None = None,
 ) -> RunInfo:
-    """Write the run, pass the gate, note the failures that it covered, and show it in MLflow."""
+    """Draw the map, write the run, pass the gate, note the failures covered, show it in MLflow."""
     pool = embedded[source_of(config.pool).id]
     evidence = Evidence(
         pool=pool.source,
@@ -279,6 +290,7 @@ def report(
         reviewed=selections.reviewed,
         unreviewed=selections.by_seed[config.seeds[0]].get(UNREVIEWED),
         rounds=rounds,
+        map=map_embeddings(config, index, splits, selections),
     )
     run = write_run(config.store, config, evidence)
     if registry.SOURCE_ID in embedded:

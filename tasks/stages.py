@@ -7,6 +7,7 @@ from prefect import Task, task
 import dcd.cells.cell
 import dcd.failures.modes
 import dcd.index.build
+import dcd.maps.draw
 import dcd.rounds.picks
 import dcd.runs.comparison
 import dcd.runs.judged_rounds
@@ -21,6 +22,7 @@ from dcd.config import (
     ComparisonConfig,
     DataConfig,
     IndexConfig,
+    MapConfig,
     PoolConfig,
     RunConfig,
     SelectionConfig,
@@ -29,6 +31,7 @@ from dcd.config import (
 from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.failures.registry import corrections_of_failures
 from dcd.index.info import IndexInfo
+from dcd.maps.draw import MapInfo
 from dcd.reviews.standing import Correction
 from dcd.rounds.picks import RoundPicks, RoundPlan
 from dcd.rounds.plan import Rounds
@@ -132,6 +135,17 @@ def find_pool_gaps(
     store: str, index: IndexInfo, splits: Mapping[Split, SplitInfo], selection: SelectionInfo
 ) -> PoolGaps | None:
     return dcd.selection.pool_gaps.pool_gaps(Store(store), index, splits, selection)
+
+
+@task(name="draw-map", **RETRY)
+def draw_map(
+    store: str,
+    index: IndexInfo,
+    splits: Mapping[Split, SplitInfo],
+    selection_id: str,
+    config: MapConfig,
+) -> MapInfo | None:
+    return dcd.maps.draw.draw_map(Store(store), index, splits, selection_id, config)
 
 
 @task(name="pick-round", task_run_name="pick round {plan.number}", **RETRY)

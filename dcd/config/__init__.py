@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dcd.config.load import load_index_config as load_index_config
     from dcd.config.load import load_run_or_index_config as load_run_or_index_config
     from dcd.config.load import parse_config as parse_config
+    from dcd.config.map import MapConfig as MapConfig
+    from dcd.config.map import MapMethod as MapMethod
     from dcd.config.run import BASELINES as BASELINES
     from dcd.config.run import Baseline as Baseline
     from dcd.config.run import BuildIndexConfig as BuildIndexConfig
@@ -73,6 +75,8 @@ _HOMES = {
     "load_index_config": "dcd.config.load",
     "load_run_or_index_config": "dcd.config.load",
     "parse_config": "dcd.config.load",
+    "MapConfig": "dcd.config.map",
+    "MapMethod": "dcd.config.map",
     "BASELINES": "dcd.config.run",
     "Baseline": "dcd.config.run",
     "BuildIndexConfig": "dcd.config.run",

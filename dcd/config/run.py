@@ -15,6 +15,7 @@ from dcd.config.encoder import EncoderConfig
 from dcd.config.gate import GateConfig
 from dcd.config.goal import GoalConfig
 from dcd.config.index import IndexConfig
+from dcd.config.map import MapConfig
 from dcd.config.selection import SelectionConfig
 from dcd.config.training import TrainingConfig
 
@@ -134,6 +135,12 @@ class RunConfig(FrozenModel):
         # Left out of what is written where there is none, so a run without it keeps its id.
         exclude_if=lambda goal: goal is None,
         description="Go on in rounds until this is reached; null: one round, as `selection` says.",
+    )
+    map: MapConfig = Field(
+        default=MapConfig(),
+        # Left out of what is written where it says nothing, so a run without it keeps its id.
+        exclude_if=lambda of: of == MapConfig(),
+        description="The map of embeddings in the report and in dcd serve.",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()

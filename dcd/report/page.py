@@ -19,7 +19,7 @@ from rich.filesize import decimal
 from dcd.config import RunConfig, SelectionConfig
 from dcd.evaluation.pool_gaps import PoolGap
 from dcd.evaluation.summary import MethodSummary, mode_rows, summary_rows
-from dcd.report import curve_figure, figures, gallery
+from dcd.report import curve_figure, figures, gallery, map_figure
 from dcd.report.record import RunRecord, StageCount
 from dcd.report.rounds_figure import rounds_curve
 from dcd.report.thumbnails import Picture, album
@@ -85,6 +85,8 @@ def render(
         rounds_curve=_rounds_curve(record),
         narrow=Markup(figures.trade_off(rows, figures.NARROW)),
         gaps=gaps,
+        map_panels=() if record.map is None else map_figure.panels(record.map),
+        n_on_map=0 if record.map is None else map_figure.n_drawn(record.map),
         gallery=gallery.within(planned, pictures),
         max_open_groups=MAX_OPEN_GROUPS,
         max_classes=MAX_CLASSES,
@@ -219,6 +221,7 @@ def page_environment(*folders: Path) -> jinja2.Environment:
         brief=_brief,
         filesize=decimal,
         distance=_distance,
+        capitalize_first=lambda text: text[:1].upper() + text[1:],
         unbroken=lambda text: text.replace(" %", "\u00a0%"),
     )
     return environment

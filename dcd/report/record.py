@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dcd.config import RunConfig, Split
+from dcd.config import MapMethod, RunConfig, Split
 from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.evaluation.round_figures import RoundFigures
 from dcd.evaluation.stats import Interval
@@ -120,6 +121,45 @@ class RoundsRecord:
 
 
 @dataclass(frozen=True, eq=False)
+class DrawnMap:
+    """A map of embeddings. points: schemas.MAP, in the order in which they are drawn.
+
+    asked: how they were to be laid out; method: how they are. explained: the share of the variance
+    that pca's two directions hold. n_pool, n_train: how many images the drawn ones stand for.
+    """
+
+    points: pa.Table
+    asked: MapMethod
+    method: MapMethod
+    explained: float | None
+    n_pool: int
+    n_train: int
+
+    def count(self, role: str) -> int:
+        return pc.sum(pc.equal(self.points["role"], role)).as_py() or 0
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is drawn, what is left out, and how the places came about."""
+        pool, train = self.count("pool"), self.count("train")
+        drawn = (
+            f"{self.count('failure'):,} failures and the {self.count('pick'):,} images picked for "
+            f"them, all of them; with {pool:,} of {self.n_pool:,} other images of the pool's "
+            f"sample and {train:,} of {self.n_train:,} of train, drawn from every label."
+        )
+        if self.method == "tsne":
+            how = "By t-SNE of the first 50 principal components: near is alike, far says little."
+        else:
+            how = (
+                f"By the first two principal components alone, which hold {self.explained or 0:.0%}"
+                " of the variance: what lies apart differs, what lies together need not be alike."
+            )
+        if self.asked != self.method:
+            how += " t-SNE was asked for and its library is not there: the extra map brings it."
+        return drawn, how
+
+
+@dataclass(frozen=True, eq=False)
 class RunRecord:
     """A finished run: all that its report needs, except the image bytes.
 
@@ -131,7 +171,7 @@ class RunRecord:
     mended: the objects of the store that were found damaged or missing and were made again.
     review: what people decided, and what it changed; None where nobody did. rounds: None where the
     config has no goal. gaps: what the pool lacks for the first seed's failures; None where train
-    cannot tell what is far.
+    cannot tell what is far. map: None where none is drawn.
     """
 
     run_id: str
@@ -152,3 +192,4 @@ class RunRecord:
     review: ReviewEffect | None = None
     rounds: RoundsRecord | None = None
     gaps: PoolGaps | None = None
+    map: DrawnMap | None = None

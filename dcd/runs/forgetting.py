@@ -30,7 +30,10 @@ Fate = Literal["loses rows", "is deleted", "is replaced"]
 
 # Whatever was made with the picture is made again without it: these if they hold it, and these
 # always, since they do not tell what they were made with.
-_MADE_AGAIN = ("neighbors", "lpips", "reviewed", "evaluations")
+_MADE_AGAIN = ("neighbors", "lpips", "reviewed", "evaluations", keys.MAPS)
+
+# Nothing is trained on these: a picture that is merely there has touched no model.
+_UNLEARNT = (f"{keys.INDEXES}/", f"{keys.MAPS}/")
 _SILENT = ("heads", "noise", keys.DAMAGED)
 _ID_COLUMNS = ("image_id", "error_image_id")
 _NOT_DERIVED = (f"{keys.FAILURES_INBOX}/", f"{keys.FORGOTTEN}/", f"{keys.PROBES}/")
@@ -188,7 +191,7 @@ def _parts_of(store: Store, run: str) -> set[str]:
 def _saw(store: Store, run: str, holding: set[str], held_parts: set[str]) -> bool:
     prefix = f"{keys.RUNS}/{run}/"
     return any(key.startswith(prefix) for key in holding) or bool(
-        {part for part in _parts_of(store, run) & held_parts if not part.startswith(keys.INDEXES)}
+        {part for part in _parts_of(store, run) & held_parts if not part.startswith(_UNLEARNT)}
     )
 
 

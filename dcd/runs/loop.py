@@ -12,6 +12,7 @@ from dcd.cells.methods import UNREVIEWED, methods
 from dcd.config import RunConfig, Split
 from dcd.failures import registry
 from dcd.index.info import IndexInfo
+from dcd.maps.draw import draw_map
 from dcd.rounds.picks import pick_round
 from dcd.rounds.plan import Rounds, after_picking, plan_round
 from dcd.runs.judged_rounds import judge_round, plan_round_cells, round_cells
@@ -89,6 +90,9 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             reviewed=reviewed,
             unreviewed=unreviewed,
             rounds=rounds,
+            map=draw_map(
+                store, index, splits[config.seeds[0]], selected[config.seeds[0]].id, config.map
+            ),
         ),
     )
     if registry.SOURCE_ID in embedded.shards:

@@ -1,7 +1,7 @@
 """Tell what a store holds, and delete what of it nothing needs any more.
 
-Only cells, selections, indexes, splits and what merely saves work (`dcd.store.parts.CACHES`) are
-ever let go: they are made again from embeddings and labels where they are asked for again.
+Only cells, selections, indexes, splits, maps and what merely saves work (`dcd.store.parts.CACHES`)
+are ever let go: they are made again from embeddings and labels where they are asked for again.
 Embeddings, runs, comparisons, champions and failures stay.
 """
 
@@ -20,7 +20,7 @@ from dcd.store.requests import REQUESTS_AT_ONCE
 
 @dataclass(frozen=True)
 class Part:
-    """A cell, a selection, an index, a split or a cached object; `key` is what `part_of` gives."""
+    """A cell, selection, index, split, map or cached object; `key` is what `part_of` gives."""
 
     key: str
     objects: tuple[StoredObject, ...]

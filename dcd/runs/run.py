@@ -18,6 +18,7 @@ from dcd.gate.judge import foreseen, judge, settle
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
+from dcd.maps.draw import MapInfo, read_map
 from dcd.report.card import card_json, card_markdown, metrics_json
 from dcd.report.page import render
 from dcd.report.record import Lineage, ReviewEffect, RoundsRecord, RunRecord, StageCount
@@ -47,7 +48,7 @@ class Evidence:
     parts: the cells, selections, indexes and splits of the store that the run is a view of.
     mended: in words, the objects that were found damaged or missing and were made again. reviewed:
     the reviews that count; unreviewed: the first seed's selection as it is without them. rounds:
-    those of the config's goal, where it has one.
+    those of the config's goal, where it has one. map: of the first seed, where one is drawn.
     """
 
     pool: Source
@@ -64,6 +65,7 @@ class Evidence:
     reviewed: Reviewed | None = None
     unreviewed: SelectionInfo | None = None
     rounds: Rounds | None = None
+    map: MapInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,10 @@ def write_run(store: Store, config: RunConfig, evidence: Evidence) -> RunInfo:
 
 
 def all_parts(evidence: Evidence) -> tuple[str, ...]:
-    """The parts of the run and of its rounds, each once."""
-    if evidence.rounds is None:
-        return evidence.parts
-    return tuple(sorted({*evidence.parts, *evidence.rounds.parts}))
+    """The parts of the run, of its rounds and of its map, each once."""
+    of_map = () if evidence.map is None else (evidence.map.part,)
+    of_rounds = () if evidence.rounds is None else evidence.rounds.parts
+    return tuple(sorted({*evidence.parts, *of_rounds, *of_map}))
 
 
 def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
@@ -195,6 +197,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         review=_review(store, evidence, evidence.selections[seed]),
         rounds=_rounds(config, evidence),
         gaps=pool_gaps(store, evidence.index, evidence.splits[seed], evidence.selections[seed]),
+        map=None if evidence.map is None else read_map(store, evidence.map.part),
     )
 
 

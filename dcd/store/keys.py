@@ -23,6 +23,7 @@ _REFERENCE_FORMAT = 1
 
 # Folders that are listed.
 INDEXES = "index"
+MAPS = "maps"
 RUNS = "runs"
 COMPARISONS = "comparisons"
 CHAMPION_CHANGES = "champions"
@@ -282,6 +283,11 @@ def stage_checkpoint(checkpoint_key: str, stage: str) -> str:
     """Where an earlier stage of that training stands, or has ended; deleted with it."""
     folder, _, name = checkpoint_key.rpartition("/")
     return f"{folder}/{stage}-{name}"
+
+
+def drawn_map(map_id: str) -> str:
+    """Return the key of the points of a map of embeddings."""
+    return f"{MAPS}/{map_id}.parquet"
 
 
 # Runs, comparisons, champions.

@@ -26,7 +26,7 @@ _KEPT = (
 _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
     *("lpips/*", "neighbors/*", "selections/*", "reviewed/*", "heads/*", "noise/*", "cells/*"),
-    *("evaluations/*", f"{keys.RESULTS}/*", "failures/announced/*"),
+    *("evaluations/*", f"{keys.MAPS}/*", f"{keys.RESULTS}/*", "failures/announced/*"),
     *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.REVIEWS_VIEW, keys.STORE_FORMAT),
 )
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")

@@ -1,4 +1,4 @@
-"""The parts of a store that runs and comparisons are views of: cells, selections, indexes, splits.
+"""The parts of a store that runs are views of: cells, selections, indexes, splits, maps.
 
 A part is named by its prefix, or its key where it is one object. What only saves work (CACHES) is a
 part an object, of which no run is a view.
@@ -9,13 +9,13 @@ import re
 from dcd.store import keys
 
 _DIGEST = re.compile("[0-9a-f]{12}")
-_DEPTH = {"cells": 1, keys.INDEXES: 3, "selections": 1, "splits": 1}
+_DEPTH = {"cells": 1, keys.INDEXES: 3, keys.MAPS: 1, "selections": 1, "splits": 1}
 CACHES = ("evaluations", "heads", "lpips", "neighbors", "noise", keys.RESULTS)
 FOLDERS = (*_DEPTH, *CACHES)
 
 
 def part_of(key: str) -> str | None:
-    """Return the cell, selection, index, split or cached object that it belongs to, or None.
+    """Return the cell, selection, index, split, map or cached object it belongs to, or None.
 
     Only names that `keys.digest` gives count: a folder of the user's may be called cells too.
     """

@@ -150,6 +150,18 @@ PICKS = _schema(
     ("shard", pa.string()),
     ("weight", pa.float32()),
 )
+# The points of a map of embeddings (dcd.maps). role: pool, train, failure or pick. posterior: how
+# probably the label is right, 0…1; null where it is taken for true. x, y: -1…1, no unit.
+MAP = _schema(
+    ("image_id", pa.string()),
+    ("role", pa.string()),
+    ("label", pa.string()),
+    ("shard", pa.string()),
+    ("content_hash", CONTENT_HASH),
+    ("posterior", pa.float32(), True),
+    ("x", pa.float32()),
+    ("y", pa.float32()),
+)
 HEAD = _schema(
     ("class", pa.string()),
     ("weight", pa.binary()),  # of the features, as the bytes of float32s

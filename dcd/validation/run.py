@@ -9,6 +9,7 @@ from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfi
 from dcd.encoders.encoder import PIXELS
 from dcd.encoders.kept import kept_folder, read_kept
 from dcd.errors import DataError
+from dcd.maps.layout import has_tsne
 from dcd.sources.source import check_name, source_of
 from dcd.store import Store
 from dcd.store.store_format import open_store
@@ -64,6 +65,9 @@ def examine(config: RunConfig) -> Findings:
             start = load_start(config.training.start)
             if start.words:
                 notes.append(Note("training.start", start.words))
+    if config.map.method == "tsne" and not has_tsne():
+        words = "the extra map is not installed, so pca is drawn: see docs/map.md"
+        notes.append(Note("map.method", words))
     inventories = _inventories(config, problems, notes)
     problems += lpips_problems(config, config.selections(), inventories)
     labels: set[str] | None = None

@@ -27,6 +27,7 @@ _KINDS = {
     "evaluations": "champions on later runs' images",
     "heads": "baselines' heads",
     "lpips": "LPIPS distances",
+    "maps": "maps of embeddings",
     "neighbors": "neighbours of failures",
     "noise": "estimates of label noise",
     "results": "Prefect's results",

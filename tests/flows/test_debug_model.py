@@ -74,7 +74,7 @@ def test_another_k_redoes_selection_and_training_only(first):
     again = debug_model(config.model_copy(update={"selection": selection}))
     assert again.run_id != info.run_id
     new = {key.split("/")[0] for key in modified(store) if key not in before}
-    assert new - {"neighbors"} == {"selections", "cells", "heads", "runs", "results"}
+    assert new - {"neighbors"} == {"selections", "cells", "heads", "maps", "runs", "results"}
     baselines = [key for key in modified(store) if key.startswith("cells/") and key not in before]
     cells = {key.split("/")[1] for key in baselines}
     # These do not draw as many as selected picked.
@@ -98,7 +98,7 @@ def test_what_pruning_takes_is_made_again(first):
     latest = config.model_copy(update={"selection": config.selection.model_copy(update={"k": 4})})
     last = debug_model(latest)
     pruning = plan_pruning(store, 1, datetime.now(UTC))
-    assert {part.kind for part in pruning.unneeded} - set(CACHES) == {"cells", "selections"}
+    assert {part.kind for part in pruning.unneeded} - set(CACHES) == {"cells", "maps", "selections"}
     prune(store, pruning.unneeded)
 
     before = modified(store)
@@ -109,7 +109,7 @@ def test_what_pruning_takes_is_made_again(first):
 
     assert debug_model(config).run_id == info.run_id
     made = {key.split("/")[0] for key in modified(store) if key not in before}
-    assert {"cells", "selections"} <= made
+    assert {"cells", "maps", "selections"} <= made
     assert store.read_table(f"runs/{info.run_id}/metrics.parquet").equals(metrics)
 
 
