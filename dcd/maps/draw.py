@@ -103,9 +103,9 @@ def _publish(
     pool = one_row_a_content(_alike(sample))
     for rows in (*shown, train):
         pool = without(pool, rows)
-    labels = [rows["label"].to_pylist() for rows in (pool, train)]
-    planned = plan_sample(*labels, config.max_images)
-    teaching = train.take(pa.array(stratified(labels[1], _MAX_TEACHING)))
+    of_pool, of_train = (rows["label"].to_pylist() for rows in (pool, train))
+    planned = plan_sample(of_pool, of_train, config.max_images)
+    teaching = train.take(pa.array(stratified(of_train, _MAX_TEACHING)))
     drawn = {
         "pool": pool.take(pa.array(planned.pool)),
         "train": train.take(pa.array(planned.train)),
@@ -131,9 +131,9 @@ def _publish(
     for column, name in enumerate(("x", "y")):
         points = points.append_column(name, pa.array(layout.places[:, column]))
     described = {
-        "asked": config.method,
-        # Few points are laid out by pca whatever was asked for: nothing is missing then.
-        "method": "tsne" if with_tsne else "pca",
+        # Very few points are laid out by pca whatever was asked for: nothing is missing then.
+        "asked": layout.method if with_tsne else config.method,
+        "method": layout.method,
         "explained": "" if layout.explained is None else repr(layout.explained),
         "n_pool": str(pool.num_rows),
         "n_train": str(train.num_rows),

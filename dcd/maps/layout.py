@@ -18,7 +18,7 @@ from dcd.threads import one_blas_thread
 
 _DIRECTIONS = 50
 _PERPLEXITY = 30
-_LEAST_FOR_TSNE = 5  # points; fewer have no neighbours to speak of
+_LEAST_FOR_TSNE = 7  # points; fewer have no neighbours to speak of
 _LARGE = 10_000  # points from which on interpolation is the faster approximation
 
 
@@ -78,7 +78,7 @@ def _tsne(scores: np.ndarray, seed: int) -> np.ndarray:
 
     n = len(scores)
     fit = TSNE(
-        perplexity=min(_PERPLEXITY, (n - 1) / 3),
+        perplexity=min(_PERPLEXITY, (n - 1) // 3),
         initialization="pca",
         negative_gradient_method="bh" if n < _LARGE else "fft",
         n_jobs=1,
