@@ -41,10 +41,9 @@ from dcd.label_noise.noise_matrix import estimate_noise
 from dcd.selection.picks import limit_targeted_share
 from dcd.sources.source import sources
 from dcd.tables.vectors import embedding_matrix
-from dcd.training.head import LinearHead
+from dcd.training.head import LinearHead, predict
 from dcd.training.head_average import average_heads
 from dcd.training.losses import LabelDoubt, joined
-from dcd.training.predictions import predict
 
 _HOME = Path(__file__).parent
 BENCHMARKS = ("cifar10n", "cifar100", "domains")

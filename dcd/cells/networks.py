@@ -34,8 +34,7 @@ from dcd.tables.rows import with_column
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import LabelledImages, Progress, Recipe, RetrainingData
 from dcd.training.finetune import predict_images
-from dcd.training.head import LinearHead, hold_out
-from dcd.training.predictions import Predictions
+from dcd.training.head import LinearHead, Predictions, hold_out
 from dcd.training.retrain import retrain
 from dcd.training.saved_models import save_model, with_classes, with_head
 from dcd.training.user_model import load_start

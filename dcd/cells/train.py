@@ -21,9 +21,8 @@ from dcd.store import Store, keys
 from dcd.tables.rows import in_order_of
 from dcd.tables.vectors import embedding_matrix, stacked_vectors
 from dcd.training.data import CurvePoint, TrainingSet
-from dcd.training.head import LinearHead, fit_standardizer, loss_weights
+from dcd.training.head import LinearHead, Predictions, fit_standardizer, loss_weights, predict
 from dcd.training.losses import LabelDoubt, joined
-from dcd.training.predictions import Predictions, predict
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_heads import keep_model, kept_head, save_from_kept
 

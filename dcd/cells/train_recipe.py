@@ -27,9 +27,8 @@ from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import CurvePoint
-from dcd.training.head import LinearHead
+from dcd.training.head import LinearHead, predict
 from dcd.training.head_average import Compression
-from dcd.training.predictions import predict
 from dcd.training.saved_heads import kept_head
 
 # Raised whenever the same images would give other heads.

@@ -5,7 +5,8 @@ too narrow and a test too sure of itself (Kish 1965, "Survey Sampling", ch. 5).
 """
 
 import numpy as np
-from scipy.stats import binom
+
+from dcd.evaluation import binomial
 
 Groups = np.ndarray | None  # (N,) int: images with the same number belong together; None: none do
 
@@ -50,7 +51,7 @@ def sign_test(n_gained: int, n_lost: int) -> float:
     A candidate that is no better gets each with probability at most ½, so the test never exceeds
     its level, whatever their number.
     """
-    return float(binom.sf(n_gained - 1, n_gained + n_lost, 0.5))
+    return binomial.at_least(n_gained, n_gained + n_lost, 0.5)
 
 
 def sign_flip(changes: np.ndarray, groups: Groups) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from dcd.config import Objective
 
@@ -154,7 +154,7 @@ def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None
     happen to lie at the border. scale: its standard deviation, see `margin_scale`.
     """
     margin = margins(logits, truth)
-    return norm.cdf(margin / (margin_scale(margin) if scale is None else scale))
+    return ndtr(margin / (margin_scale(margin) if scale is None else scale))
 
 
 def margins(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:

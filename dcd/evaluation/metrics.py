@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from dcd.evaluation.bursts import Groups
 from dcd.evaluation.stats import bootstrap_mean
 from dcd.tables import schemas
-from dcd.training.predictions import Predictions
+from dcd.training.head import Predictions
 
 
 def label_precision(picks: pa.Table, true_labels: pa.Table | None) -> float | None:

@@ -8,16 +8,16 @@ together count as so many independent ones as tell as much (`dcd.evaluation.burs
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.special import ndtr, ndtri
 
 from dcd.errors import DataError
+from dcd.evaluation import binomial
 from dcd.evaluation.bursts import Groups, design_effect, effective_n
 
 N_BOOTSTRAP = 10_000
+_PRECISION = 1e-12  # of a bound
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def bootstrap_mean(correct: np.ndarray, level: float = 0.95, groups: Groups = No
     _count(correct)
     n = effective_n(correct, groups)
     value = float(np.mean(correct))
-    low, high = binom.ppf([(1 - level) / 2, (1 + level) / 2], n, value) / n
-    return Interval(value, float(low), float(high))
+    low, high = (binomial.quantile(q, n, value) / n for q in ((1 - level) / 2, (1 + level) / 2))
+    return Interval(value, low, high)
 
 
 def over_seeds(
@@ -197,17 +197,22 @@ def non_inferiority(counts: PairedCounts, margin: float) -> float:
     keeps its level where the Wald test does not: for few differing images. Its statistic is divided
     by the root of the design effect.
     """
-    return float(norm.sf(_tango_z(counts, -margin)))
+    return float(ndtr(-_tango_z(counts, -margin)))
 
 
 def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
     """Return the one-sided lower bound of `difference`: what `non_inferiority` does not reject."""
-    quantile = norm.ppf(level)
+    quantile = ndtri(level)
     lowest, highest = -1 + 1e-9, min(counts.difference, 1 - 1e-9)
     if _tango_z(counts, lowest) <= quantile:
         return -1.0
-    root: Any = brentq(lambda delta: _tango_z(counts, delta) - quantile, lowest, highest)
-    return float(root)
+    while highest - lowest > _PRECISION:
+        middle = (lowest + highest) / 2
+        if _tango_z(counts, middle) > quantile:
+            lowest = middle
+        else:
+            highest = middle
+    return (lowest + highest) / 2
 
 
 def images_for_non_inferiority(
@@ -223,8 +228,8 @@ def images_for_non_inferiority(
     if gap <= 0:
         return None
     differing = (counts.gained + counts.lost) / counts.n
-    at_margin = float(norm.ppf(1 - level)) * math.sqrt(_score_variance(counts, -margin))
-    as_seen = float(norm.ppf(power)) * math.sqrt(max(differing - counts.difference**2, 0.0))
+    at_margin = float(ndtri(1 - level)) * math.sqrt(_score_variance(counts, -margin))
+    as_seen = float(ndtri(power)) * math.sqrt(max(differing - counts.difference**2, 0.0))
     return math.ceil(counts.design_effect * ((at_margin + as_seen) / gap) ** 2)
 
 
@@ -238,8 +243,8 @@ def images_for_improvement(
     gain, differing = counts.difference, (counts.gained + counts.lost) / counts.n
     if gain <= 0:
         return None
-    under_none = float(norm.ppf(1 - level)) * math.sqrt(differing)
-    as_seen = float(norm.ppf(power)) * math.sqrt(differing - gain**2)
+    under_none = float(ndtri(1 - level)) * math.sqrt(differing)
+    as_seen = float(ndtri(power)) * math.sqrt(differing - gain**2)
     return math.ceil(counts.design_effect * ((under_none + as_seen) / gain) ** 2)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from dcd.config import BalancedAccuracyGuard, CommandGuard, GuardConfig, RecallGuard
 from dcd.evaluation.bursts import Groups, group_sums
@@ -68,7 +68,7 @@ def command_fault(guard: CommandGuard) -> str | None:
 
 def _balanced_accuracy(guard: BalancedAccuracyGuard, pairs: Pairs, level: float) -> GuardAnswer:
     value, error = balanced_difference(pairs.changes, pairs.labels, pairs.groups)
-    bound = value - float(norm.ppf(1 - level)) * error
+    bound = value - float(ndtri(1 - level)) * error
     passed = bound > -guard.margin_points / 100
     said = "within" if passed else "not within"
     return GuardAnswer(

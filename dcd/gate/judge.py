@@ -26,8 +26,7 @@ from dcd.sources.source import fetch
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables.vectors import embedding_matrix
-from dcd.training.head import LinearHead
-from dcd.training.predictions import Predictions, predict
+from dcd.training.head import LinearHead, Predictions, predict
 from dcd.training.saved_heads import read_head
 
 if TYPE_CHECKING:

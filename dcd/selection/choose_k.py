@@ -7,8 +7,7 @@ import pyarrow.compute as pc
 from dcd.config import TrainingConfig
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import TrainingSet
-from dcd.training.head import fit_standardizer, train_head
-from dcd.training.predictions import predict
+from dcd.training.head import fit_standardizer, predict, train_head
 
 
 def accuracy_with(

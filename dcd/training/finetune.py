@@ -28,9 +28,8 @@ from dcd.training.batches import (
 from dcd.training.checkpoints import Checkpoint, TrainingRun, resume, start, state
 from dcd.training.data import LabelledImages, Progress, Recipe
 from dcd.training.depthwise import fast_depthwise_gradients
-from dcd.training.head import class_indices
+from dcd.training.head import Predictions, class_indices, likeliest
 from dcd.training.losses import LabelDoubt
-from dcd.training.predictions import Predictions, likeliest
 from dcd.training.torch_losses import batch_loss
 
 log = logging.getLogger(__name__)

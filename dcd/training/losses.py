@@ -41,6 +41,7 @@ from dcd.config import TrainingConfig
 # (n, C), in the logits' dtype.
 ImageLosses = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray]]
 EVERY = slice(None)
+_TINY = 1e-30  # of a probability in float32: below it digits are lost
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def image_losses(
         likely = likelihoods(labels, doubt, n_classes)
         return lambda logits, rows: forward_losses_and_slopes(logits, likely[rows])
     target, share = targets(labels, doubt, n_classes, config), prediction_shares(doubt, config)
+    if config.q == 0 and not share.any():
+        return lambda logits, rows: cross_entropy_and_slopes(logits, target[rows])
     return lambda logits, rows: losses_and_slopes(logits, target[rows], share[rows], config.q)
 
 
@@ -143,14 +146,36 @@ def forward_losses_and_slopes(
     likelihood: (N, C), no row of zeros.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    # In logarithms, since the only likely class may have a p that rounds to 0.
-    with np.errstate(divide="ignore"):
-        log_joint = log_p + np.log(likelihood)
-    top = log_joint.max(axis=1, keepdims=True)
-    joint = np.exp(log_joint - top)
-    total = joint.sum(axis=1, keepdims=True)
-    return -(top + np.log(total))[:, 0], np.exp(log_p) - joint / total
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    joint = p * likelihood
+    likely = joint.sum(axis=1, keepdims=True)
+    losses = -np.log(np.maximum(likely, _TINY))[:, 0]
+    slopes = p - joint / np.maximum(likely, _TINY)
+    if (hidden := likely[:, 0] < _TINY).any():
+        # In logarithms, since the only likely class has a p that rounds to 0.
+        with np.errstate(divide="ignore"):
+            log_joint = (shifted - np.log(total))[hidden] + np.log(likelihood[hidden])
+        top = log_joint.max(axis=1, keepdims=True)
+        joint = np.exp(log_joint - top)
+        likely = joint.sum(axis=1, keepdims=True)
+        losses[hidden] = -(top + np.log(likely))[:, 0]
+        slopes[hidden] = p[hidden] - joint / likely
+    return losses, slopes
+
+
+def cross_entropy_and_slopes(
+    logits: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute what `ImageLosses` give, of the cross-entropy with targets (N, C) of sum 1."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    losses = np.log(total)[:, 0] - np.einsum("nc,nc->n", target, shifted)
+    p /= total
+    p -= target
+    return losses, p
 
 
 def losses_and_slopes(

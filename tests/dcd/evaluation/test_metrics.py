@@ -5,8 +5,7 @@ import pytest
 from dcd.errors import SchemaMismatch
 from dcd.evaluation.metrics import metrics_table, predictions_table
 from dcd.tables import schemas
-from dcd.training.head import LinearHead
-from dcd.training.predictions import Predictions, predict
+from dcd.training.head import LinearHead, Predictions, predict
 
 
 def _data(labels: list[str], modes: list[str | None]) -> pa.Table:

@@ -19,8 +19,7 @@ from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.finetune import predict_images
-from dcd.training.head import LinearHead
-from dcd.training.predictions import predict
+from dcd.training.head import LinearHead, predict
 from dcd.training.saved_models import linear_classifier, save_model
 from tests.case import LABELS, png
 from tests.dcd.gate.model_runs import CLASSES, promoted, write_run

@@ -15,10 +15,11 @@ from dcd.influence.curvature import Curvature, extended
 from dcd.influence.effects import Answer, RemovalEffects, answer_of, removal_effects
 from dcd.influence.refits import check, spread_rows
 from dcd.training.data import TrainingSet
+from dcd.training.descent import MeanLoss
 from dcd.training.head import LinearHead, fit_standardizer
 from dcd.training.head_average import average_heads
 from dcd.training.losses import LabelDoubt
-from dcd.training.robust_head import MeanLoss, fit_head, losses_of
+from dcd.training.robust_head import fit_head, losses_of
 
 N_TRAIN, N_POOL, N_CHECKED = 200, 300, 20
 CLASSES = tuple("0123456789")
@@ -68,14 +69,14 @@ def refitted(of: HeadFit, without: int | None) -> np.ndarray:
     loss = MeanLoss(x, losses_of(data, of.config), np.asarray(data.weight, float), of.config.l2)
     start = Curvature.of(of).at
     with ThreadPoolExecutor(1) as threads:
-        found = minimize(
-            lambda p: loss.at(p[:640].reshape(10, 64), p[640:], threads),
-            np.r_[start[:, :64].ravel(), start[:, 64]],
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 5000, "maxfun": 10000, "gtol": 1e-9, "ftol": 1e-16},
-        ).x
-    return np.column_stack([found[:640].reshape(10, 64), found[640:]])
+
+        def flat(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = loss.at(parameters.reshape(10, 65), threads)
+            return value, gradient.ravel()
+
+        options = {"maxiter": 5000, "maxfun": 10000, "gtol": 1e-9, "ftol": 1e-16}
+        found = minimize(flat, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
+    return found.reshape(10, 65)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "forward", "gce"])

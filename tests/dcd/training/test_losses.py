@@ -4,6 +4,7 @@ import pytest
 from dcd.config import TrainingConfig
 from dcd.training.losses import (
     LabelDoubt,
+    cross_entropy_and_slopes,
     forward_losses_and_slopes,
     high_loss,
     joined,
@@ -133,3 +134,13 @@ def test_hopeless_images_have_finite_forward_losses_and_slopes():
     loss, slopes = forward_losses_and_slopes(logits, np.array([[0.0, 1.0]], np.float32))
     assert loss == pytest.approx(600)
     np.testing.assert_allclose(slopes, [[1.0, -1.0]])
+
+
+def test_plain_cross_entropy_is_the_case_without_options():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 30, (50, 4)).astype(np.float32)
+    target = rng.dirichlet(np.ones(4), 50).astype(np.float32)
+    losses, slopes = cross_entropy_and_slopes(logits, target)
+    expected, expected_slopes = losses_and_slopes(logits, target, np.zeros(50, np.float32), 0.0)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(slopes, expected_slopes, atol=1e-6)

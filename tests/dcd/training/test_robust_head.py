@@ -1,15 +1,13 @@
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dcd.config import TrainingConfig
-from dcd.training import robust_head
 from dcd.training.data import TrainingSet
 from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
-from dcd.training.losses import LabelDoubt, losses_and_slopes
-from dcd.training.robust_head import MeanLoss, fit_head
+from dcd.training.losses import LabelDoubt
+from dcd.training.robust_head import fit_head
 
 CLASSES = ("a", "b", "c")
 N_TRUE, N_WEAK, DIM = 60, 600, 8
@@ -113,51 +111,3 @@ def test_two_classes_stay_mirror_images():
     data = replace(noisy.data, classes=CLASSES[:2], doubt=doubt).take(rows)
     head = fit_head(data, noisy.standardizer, TrainingConfig(loss="gce"))
     np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 16 * 5 * 8)  # 16 rows of 5 float64
-
-
-def mean_loss(q: float) -> MeanLoss:
-    rng = np.random.default_rng(1)
-    features, target = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
-    share, weight = rng.uniform(0, 0.4, 40), rng.uniform(0, 3, 40)
-    return MeanLoss(
-        features,
-        lambda logits, rows: losses_and_slopes(logits, target[rows], share[rows], q),
-        weight,
-        l2=0.1,
-    )
-
-
-def at(loss: MeanLoss, point: np.ndarray, n_threads: int = 2) -> tuple[float, np.ndarray]:
-    with ThreadPoolExecutor(n_threads) as threads:
-        return loss.at(point[:15].reshape(3, 5), point[15:], threads)
-
-
-def test_the_number_of_threads_changes_no_bit(small_blocks):
-    point = np.random.default_rng(2).normal(size=18)
-    value, slopes = at(mean_loss(0.7), point, 1)
-    same_value, same_slopes = at(mean_loss(0.7), point, 4)
-    assert value == same_value
-    assert np.array_equal(slopes, same_slopes)
-
-
-def test_blocks_add_up_to_the_whole(monkeypatch):
-    point = np.random.default_rng(2).normal(size=18)
-    whole, whole_slopes = at(mean_loss(0.7), point)
-    monkeypatch.setattr(robust_head, "_BLOCK_BYTES", 1)
-    value, slopes = at(mean_loss(0.7), point)
-    np.testing.assert_allclose(value, whole)
-    np.testing.assert_allclose(slopes, whole_slopes, atol=1e-12)
-
-
-@pytest.mark.parametrize("q", [0.0, 0.7])
-def test_the_gradient_is_that_of_finite_differences(q: float, small_blocks):
-    loss = mean_loss(q)
-    point = np.random.default_rng(2).normal(size=18)
-    steps = 1e-6 * np.eye(18)
-    expected = [(at(loss, point + step)[0] - at(loss, point - step)[0]) / 2e-6 for step in steps]
-    np.testing.assert_allclose(at(loss, point)[1], expected, atol=1e-8)
