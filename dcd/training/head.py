@@ -1,6 +1,9 @@
 """Fit the classifier on cached features, and say what it answers: multinomial regression."""
 
-from collections.abc import Sequence
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +18,7 @@ from dcd.training.losses import image_losses
 # Rare features make the last digits of the optimum slow to reach; predictions settle long before.
 _ENDING = Ending(gradient=1e-4, gain=1e-14, steps=300)
 _LABELS_ARE_TRUE = TrainingConfig(loss="cross_entropy")
+_REMEMBERED_BYTES = 64 * 2**20  # of features: larger ones are hardly ever asked for twice
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,47 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
         missing = [name for name, total in zip(classes, in_class, strict=True) if total <= 0]
         raise LabelError(f"training images: none has the label {missing}; every class needs one")
 
-    losses = image_losses(target, data.doubt, len(classes), _LABELS_ARE_TRUE)
-    loss = MeanLoss(standardised(data.features, standardizer), losses, weight, l2)
-    found = descend(loss, np.zeros((len(classes), expected[1] + 1)), _ENDING)
-    return folded(classes, found, standardizer)
+    def fit() -> LinearHead:
+        losses = image_losses(target, data.doubt, len(classes), _LABELS_ARE_TRUE)
+        loss = MeanLoss(standardised(data.features, standardizer), losses, weight, l2)
+        found = descend(loss, np.zeros((len(classes), expected[1] + 1)), _ENDING)
+        return folded(classes, found, standardizer)
+
+    if data.features.nbytes > _REMEMBERED_BYTES:
+        return fit()
+    seen = hashlib.blake2b(repr((classes, l2, expected)).encode())
+    for array in (data.features, target, weight, standardizer.mean, standardizer.std):
+        seen.update(np.ascontiguousarray(array).data)
+    return _remembered.get(seen.digest(), fit)
+
+
+class _Remembered:
+    """The last heads of this process: methods of a comparison begin with the same one of train."""
+
+    def __init__(self, n: int):
+        self._n, self._lock = n, threading.Lock()
+        self._heads: OrderedDict[bytes, LinearHead] = OrderedDict()
+
+    def get(self, key: bytes, fit: Callable[[], LinearHead]) -> LinearHead:
+        """Return the head of these data; of two threads that miss it both fit the same one."""
+        with self._lock:
+            head = self._heads.get(key)
+        if head is None:
+            head = fit()
+        with self._lock:
+            self._heads[key] = head
+            self._heads.move_to_end(key)
+            if len(self._heads) > self._n:
+                self._heads.popitem(last=False)
+        return head
+
+    def forget(self) -> None:
+        """Forget all, as a new process would."""
+        with self._lock:
+            self._heads.clear()
+
+
+_remembered = _Remembered(8)
 
 
 def standardised(features: np.ndarray, standardizer: Standardizer) -> np.ndarray:

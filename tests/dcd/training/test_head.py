@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad, minimize
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
+from dcd.training import head as head_module
 from dcd.training.data import TrainingSet
 from dcd.training.head import (
     LinearHead,
@@ -86,9 +89,24 @@ def test_the_same_input_gives_the_same_bits():
     features, labels = _blobs(4)
     classes = tuple(sorted(set(labels)))
     data = TrainingSet.of_true_labels(features, labels, classes)
-    fits = [train_head(data, fit_standardizer(features), 1e-3) for _ in range(2)]
+    fits = []
+    for _ in range(2):
+        head_module._remembered.forget()
+        fits.append(train_head(data, fit_standardizer(features), 1e-3))
     assert fits[0].weight.tobytes() == fits[1].weight.tobytes()
     assert fits[0].bias.tobytes() == fits[1].bias.tobytes()
+
+
+def test_a_head_that_was_just_fitted_is_not_fitted_again(monkeypatch):
+    features, labels = _blobs(3)
+    classes = tuple(sorted(set(labels)))
+    data = TrainingSet.of_true_labels(features, labels, classes)
+    first = train_head(data, fit_standardizer(features), 0.017)
+    monkeypatch.setattr(head_module, "descend", None)
+    assert train_head(data, fit_standardizer(features), 0.017) is first
+    other = replace(data, weight=data.weight + np.arange(240))
+    with pytest.raises(TypeError):
+        train_head(other, fit_standardizer(features), 0.017)
 
 
 def test_a_constant_feature_is_harmless():
