@@ -93,7 +93,7 @@ def panels(drawn: DrawnMap) -> tuple[Panel, ...]:
         _Kind(shape, colour, name, (chances >= least) & (chances < above))
         for (least, shape, colour, name), above in zip(_POSTERIORS, below, strict=False)
     ]
-    shown = _labels_shown(drawn.points)
+    shown = most_failing(drawn.points)
     others = [_Kind("dot", "rest", "other labels", ~np.isin(labels, shown))]
     by_label = [
         _Kind(*mark, name, labels == name) for mark, name in zip(_OF_LABELS, shown, strict=False)
@@ -126,8 +126,8 @@ def _evenly(rows: np.ndarray, n: int) -> np.ndarray:
     return rows[(np.arange(n) * len(rows) // max(n, 1))]
 
 
-def _labels_shown(points: pa.Table) -> list[str]:
-    """The labels of most failures, the most first."""
+def most_failing(points: pa.Table) -> list[str]:
+    """Return the labels of most failures, the most first, at most MAX_LABELS."""
     failures = points.filter(pc.equal(points["role"], "failure"))["label"]
     counts = {one["values"]: one["counts"] for one in pc.value_counts(failures).to_pylist()}
     return sorted(counts, key=lambda label: (-counts[label], label))[:MAX_LABELS]

@@ -1,9 +1,9 @@
 """Serve a small web page over a store: runs, reports, champions, failures, refusals.
 
 It only reads: only GET, only objects whose keys this module makes itself from checked names; no
-script, no session, no request to anywhere else. It knows no users: bind it to the loopback, or put
-a proxy that asks for a password in front of it. What writes, the review, is in
-`dcd.serve.review_pages`, and only there if it is asked for.
+session, no request to anywhere else, and script on the page of the map alone. It knows no users:
+bind it to the loopback, or put a proxy that asks for a password in front of it. What writes, the
+review, is in `dcd.serve.review_pages`, and only there if it is asked for.
 """
 
 import logging
@@ -29,6 +29,7 @@ from dcd.gate import champions
 from dcd.report.page import page_environment, style_sheet
 from dcd.runs.finished import list_runs
 from dcd.serve import browse
+from dcd.serve.map_pages import map_of_run, map_routes
 from dcd.serve.review_pages import ReviewAccess, review_routes
 from dcd.serve.shared_looks import SharedLooks
 from dcd.store import Store, keys
@@ -99,7 +100,13 @@ def create_app(
         if entry is None:
             raise HTTPException(404, f"There is no run {run_id}.")
         files = [name for name in RUN_FILES if store.exists(keys.run(run_id, name))]
-        return page("run.html", here="runs", run=browse.view_run(store, entry), files=files)
+        return page(
+            "run.html",
+            here="runs",
+            run=browse.view_run(store, entry),
+            files=files,
+            has_map=map_of_run(store, run_id) is not None,
+        )
 
     def run_file(request: Request) -> Response:
         run_id, name = _name(request.path_params["run_id"]), request.path_params["name"]
@@ -131,10 +138,10 @@ def create_app(
         own = (_TEMPLATES / "serve.css").read_text(encoding="utf-8")
         return _secured(Response(f"{style_sheet()[0]}\n{own}", media_type="text/css"))
 
-    def review_file(request: Request) -> Response:
-        kind = {"review.js": "text/javascript", "review.css": "text/css"}
+    def own_file(request: Request) -> Response:
         name = request.url.path.removeprefix("/")
-        return _secured(Response((_TEMPLATES / name).read_bytes(), media_type=kind[name]))
+        kind = {".js": "text/javascript", ".css": "text/css"}[Path(name).suffix]
+        return _secured(Response((_TEMPLATES / name).read_bytes(), media_type=kind))
 
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -156,12 +163,18 @@ def create_app(
         ("/rejects", _shared(looks, rejects)),
         ("/champions", _shared(looks, history)),
         ("/style.css", style),
+        ("/map.js", own_file),
+        ("/map.css", own_file),
     ]
     if review is not None:
-        routes += [("/review.js", review_file), ("/review.css", review_file)]
+        routes += [("/review.js", own_file), ("/review.css", own_file)]
     of_review = [] if review is None else review_routes(store, review, page)
     return Starlette(
-        routes=[*(Route(path, endpoint) for path, endpoint in routes), *of_review],
+        routes=[
+            *map_routes(store, page, _name),
+            *(Route(path, endpoint) for path, endpoint in routes),
+            *of_review,
+        ],
         middleware=[
             Middleware(_SecuredAnswers),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),

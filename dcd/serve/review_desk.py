@@ -187,7 +187,7 @@ def _desk_of_picks(
         if (row["image_id"], row["label"]) in places
     ]
     candidates.sort(key=lambda c: (len(order) if c.failure is None else c.failure, c.rank or 0))
-    errors = _failure_sources(store, config)
+    errors = failure_sources(store, config)
     return Desk(
         title=title,
         pool=index.pool,
@@ -235,7 +235,7 @@ def _registered_images(store: Store, rows: pa.Table) -> Mapping[str, bytes]:
     return found
 
 
-def _failure_sources(store: Store, config: RunConfig) -> list[Source]:
+def failure_sources(store: Store, config: RunConfig) -> list[Source]:
     """Where failures are: the error samples of all seeds, and the registry."""
     by_images = {source.data.images: source for source in sources(config)}
     data = [config.dataset("error_sample", seed) for seed in config.seeds]
