@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import EncoderConfig
+from dcd.encoders.int8 import placed
 from dcd.encoders.pictures import embed_pictures
 from dcd.errors import LabelError
 from dcd.index.info import IndexInfo
@@ -58,7 +59,7 @@ def look_up(
             f"such as {sorted(index.label_counts)[:5]}"
         )
     among = sorted(labels or index.label_counts)
-    queries = embed_pictures(encoder, pictures)
+    queries = embed_pictures(placed(encoder, store_url, source.id), pictures)
     neighbors = nearest(store, index, queries, among, k)
     rows = pool_rows(store, index, pa.array(among))
     rows = rows.filter(pc.is_in(rows["image_id"], value_set=neighbors["image_id"]))

@@ -92,6 +92,9 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     open_for_writing(config.store)
     start = time.monotonic()
     source = source_of(config.pool)
+    if config.encoder.precision == "int8":
+        encoder = embedding.calibrated(config.store, source, config.encoder)
+        config = config.model_copy(update={"encoder": encoder})
     encoder_id = embedding.encoder_id(config.encoder)
     shards = embedding.list_shards(config.store, source)
     versions = embedding.versions(config.store, source, encoder_id)

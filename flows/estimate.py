@@ -2,6 +2,7 @@
 
 from dcd.config import BuildIndexConfig, RunConfig
 from dcd.embeddings.batches import batched, max_tasks
+from dcd.embeddings.calibrate import calibrated
 from dcd.encoders.encoder import load_encoder
 from dcd.errors import DataError
 from dcd.estimate import pool_sample
@@ -24,7 +25,7 @@ def estimate_of(
     run: the config of the whole run, where selecting is to be told too.
     """
     store, source = Store(config.store), source_of(config.pool)
-    encoder = load_encoder(config.encoder)
+    encoder = load_encoder(calibrated(store, source, config.encoder))
     shards = list_shards(source.data)
     versions = embedding.versions.fn(config.store, source, encoder.encoder_id)
     batches = batched(shards, max_tasks(config.runner.max_workers))

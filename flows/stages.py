@@ -22,6 +22,7 @@ from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
 from flows.embed_pool import EmbeddedSource, embed_pool
 from tasks import progress, reuse
+from tasks.embedding import calibrated
 from tasks.failures import has_failures, mark_covered
 from tasks.stages import (
     add_failures,
@@ -87,12 +88,15 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
     wanted = sources(config)
     if config.failures and has_failures(config.store):
         wanted.append(registry.registry_source(config.store))
+    encoder = config.encoder
+    if encoder.precision == "int8":  # on the pool's images, and splits are embedded by it as well
+        encoder = calibrated(config.store, source_of(config.pool), encoder)
     return {
         source.id: embed_pool(
             EmbedConfig(
                 store=config.store,
                 pool=PoolConfig(name=source.id, **source.data.model_dump()),
-                encoder=config.encoder,
+                encoder=encoder,
                 runner=config.runner,
             )
         )

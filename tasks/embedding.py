@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from dcd.config import EncoderConfig
-from dcd.embeddings import status
+from dcd.embeddings import calibrate, status
 from dcd.embeddings.batches import Batch
 from dcd.embeddings.embed import ShardOutcome, embed_shard, published
 from dcd.embeddings.status import FailedShard
@@ -20,6 +20,11 @@ from dcd.store.errors import is_transient
 from tasks import progress, reuse
 from tasks.result_keys import ResultKey, embed_key
 from tasks.retries import RETRIES, RETRY
+
+
+@task(name="calibrate-encoder", **RETRY)
+def calibrated(store: str, pool: Source, config: EncoderConfig) -> EncoderConfig:
+    return calibrate.calibrated(Store(store), pool, config)
 
 
 @task(name="describe-encoder", cache_policy=NO_CACHE)

@@ -27,10 +27,18 @@ class EncoderConfig(FrozenModel):
     crop_pct: float | None = Field(
         default=None, gt=0, le=1, description="Centre-crop share; default: that of the weights."
     )
-    precision: Literal["auto", "fp32", "mixed", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "mixed", "bf16", "int8"] = Field(
         default="auto",
         description="auto: the fastest that keeps the embeddings, by a measurement at loading. "
-        "mixed: fp32 in the early layers, bf16 in the others (openvino).",
+        "mixed: fp32 in the early layers, bf16 in the others (openvino). int8: calibrated on the "
+        "pool's own images (openvino, extra int8).",
+    )
+    calibration: Uri | None = Field(
+        default=None,
+        # Left out of what is written where there is none, so that other encoders keep their ids.
+        exclude_if=lambda calibration: calibration is None,
+        description="Where int8 graphs lie: STORE/calibrations/POOL; default: those of the store "
+        "and its pool.",
     )
     backend: Literal["auto", "openvino", "torch"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

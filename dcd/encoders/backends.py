@@ -44,9 +44,13 @@ def resolve(config: EncoderConfig) -> Runtime:
     has_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bf16()
     if config.precision in ("bf16", "mixed") and not has_bf16:
         raise EncoderError(f"encoder.precision: this {device} has no bf16; use auto or fp32")
-    if config.precision == "mixed" and backend != "openvino":
-        raise EncoderError("encoder.precision mixed needs the backend openvino; use auto")
-    return Runtime(backend, device, config.precision if has_bf16 else "fp32")
+    if config.precision in ("mixed", "int8") and backend != "openvino":
+        raise EncoderError(
+            f"encoder.precision {config.precision} needs the backend openvino, which runs on the "
+            "CPU; use auto"
+        )
+    keeps = has_bf16 or config.precision == "int8"
+    return Runtime(backend, device, config.precision if keeps else "fp32")
 
 
 def default_batch_size(activation_bytes: int, runtime: Runtime) -> int:

@@ -9,9 +9,12 @@ from typing import cast
 import numpy as np
 
 from dcd.config import EncoderConfig
+from dcd.encoders.int8 import StoredGraph, placed, stored_graph
 from dcd.encoders.kept import GRAPH, KeptEncoder, keep, kept_folder, read_kept
 from dcd.encoders.precision import Embed, Precision, Runtime, compiled_when_used
+from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess, pixels_need_no_torch
+from dcd.scratch import scratch_folder
 from dcd.store import keys
 from dcd.threads import cores
 
@@ -53,13 +56,18 @@ def load_encoder(config: EncoderConfig) -> Encoder:
 
     Raises:
         EncoderError: unknown model, weights that do not fit or cannot be had, a device or precision
-            that this machine lacks.
+            that this machine lacks, int8 that was not calibrated yet.
     """
     with _loading:
         if config not in _loaded:
+            graph = _int8_graph(config) if config.precision == "int8" else None
             # Once: of a checkpoint it reads every byte.
-            folder = kept_folder(config)
-            _loaded[config] = _kept_encoder(folder) or _new_encoder(config, folder)
+            folder = kept_folder(config, graph and graph.key)
+            _loaded[config] = (
+                _kept_encoder(folder)
+                or (graph and _stored_encoder(config, graph, folder))
+                or _new_encoder(config, folder)
+            )
         return _loaded[config]
 
 
@@ -82,6 +90,55 @@ def _kept_encoder(folder: Path | None) -> Encoder | None:
         batch_size=found.batch_size,
         embed=compiled_when_used(compiled),
         runtime=found.runtime,
+    )
+
+
+def load_pool_encoder(config: EncoderConfig, store_url: str, pool: str) -> Encoder:
+    """Load the encoder that embeds a pool, `pool` being its id in the store; as `load_encoder`."""
+    return load_encoder(placed(config, store_url, pool))
+
+
+def _int8_graph(config: EncoderConfig) -> StoredGraph:
+    found = stored_graph(config)
+    if found is None:
+        raise EncoderError(
+            f"{config.model} in int8: nothing is calibrated in {config.calibration} yet; embed the "
+            "pool first, `dcd embed CONFIG`"
+        )
+    return found
+
+
+def _stored_encoder(config: EncoderConfig, graph: StoredGraph, folder: Path | None) -> Encoder:
+    """Make an encoder of a graph of the store, which is kept at its first batch."""
+    from dcd.encoders import backends
+
+    runtime = backends.resolve(config)
+    told = graph.calibration()
+    batch_size = config.batch_size or backends.default_batch_size(told.activation_bytes, runtime)
+    words = None
+    if config.checkpoint is not None:
+        from dcd.encoders.network import checkpoint_words
+
+        words = checkpoint_words(config)
+    kept = KeptEncoder(told.encoder_id, told.dim, batch_size, told.preprocess, runtime, words)
+
+    def compiled() -> Embed:
+        from dcd.encoders import openvino_backend
+
+        if folder is not None and pixels_need_no_torch():
+            keep(folder, kept, graph.write_to)
+        with scratch_folder("int8") as scratch:
+            graph.write_to(scratch)
+            read = openvino_backend.read(scratch / GRAPH)
+            return openvino_backend.embed_with(read, "int8", cores())
+
+    return Encoder(
+        encoder_id=told.encoder_id,
+        dim=told.dim,
+        preprocess=told.preprocess,
+        batch_size=batch_size,
+        embed=compiled_when_used(compiled),
+        runtime=runtime,
     )
 
 

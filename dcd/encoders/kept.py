@@ -21,16 +21,15 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dcd.config import EncoderConfig
 from dcd.encoders.precision import Runtime
-from dcd.encoders.weights_file import weights_file
+from dcd.encoders.weights_file import content_digest
 from dcd.errors import StoreError
 from dcd.images.preprocess import Preprocess
 from dcd.scratch import scratch_folder
 from dcd.store import keys
-from dcd.store.filesystems import locate
 from dcd.threads import cores
 
 log = logging.getLogger(__name__)
@@ -58,8 +57,10 @@ class KeptEncoder:
     checkpoint_words: str | None = None
 
 
-def kept_folder(config: EncoderConfig) -> Path | None:
+def kept_folder(config: EncoderConfig, graph: str | None = None) -> Path | None:
     """Return where an encoder of this config is kept, there or not yet; None if it never is.
+
+    graph: names what the store holds of it, where that decides instead of a measurement.
 
     Nothing is kept with an empty DCD_CACHE, for backends other than OpenVINO, where a GPU might
     run the network, and where the checkpoint cannot be read.
@@ -69,10 +70,11 @@ def kept_folder(config: EncoderConfig) -> Path | None:
     if not place or config.backend == "torch" or config.device == "cuda" or may_use_gpu:
         return None
     try:
-        checkpoint = None if config.checkpoint is None else _content_digest(config.checkpoint)
+        checkpoint = None if config.checkpoint is None else content_digest(config.checkpoint)
     except (OSError, StoreError):
         return None  # whoever loads it says what is wrong
-    key = keys.digest(_FORMAT, config, checkpoint, _installed(), _machine())
+    of_graph = [] if graph is None else [graph]
+    key = keys.digest(_FORMAT, config, checkpoint, _installed(), _machine(), *of_graph)
     return Path(place).expanduser() / "encoders" / f"{keys.slug(config.model)}-{key}"
 
 
@@ -166,11 +168,6 @@ def _prune(place: Path) -> None:
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
-
-
-def _content_digest(uri: str) -> str:
-    located = locate(weights_file(uri) or uri)
-    return hashlib.blake2b(cast(bytes, located.fs.cat_file(located.path))).hexdigest()[:32]
 
 
 def _default_place() -> str:

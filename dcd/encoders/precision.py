@@ -15,7 +15,7 @@ import numpy as np
 
 from dcd.errors import EncoderError
 
-Precision = Literal["fp32", "mixed", "bf16"]
+Precision = Literal["fp32", "mixed", "bf16", "int8"]
 Embed = Callable[[np.ndarray], np.ndarray]  # (B, S, S, 3) uint8 → (B, D) float32
 
 
@@ -25,7 +25,7 @@ class Runtime:
 
     backend: Literal["openvino", "torch"]
     device: Literal["cpu", "cuda"]
-    precision: Literal["auto", "fp32", "mixed", "bf16"]
+    precision: Literal["auto", "fp32", "mixed", "bf16", "int8"]
 
 
 MIN_COSINE = 0.999  # to fp32, for 99.9 % of images

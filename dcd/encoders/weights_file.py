@@ -1,4 +1,7 @@
-"""Find the file of weights that a URI means."""
+"""Find the file of weights that a URI means, and tell its content from others."""
+
+import hashlib
+from typing import cast
 
 from dcd.store.filesystems import locate
 
@@ -16,3 +19,12 @@ def weights_file(uri: str) -> str | None:
         return uri
     files = [f"{uri.rstrip('/')}/{name}" for name in _IN_A_FOLDER]
     return next((file for file in files if located.fs.isfile(locate(file).path)), None)
+
+
+def content_digest(uri: str) -> str:
+    """Return a digest of the bytes of the weights that a URI means.
+
+    Raises OSError or StoreError where they cannot be read.
+    """
+    located = locate(weights_file(uri) or uri)
+    return hashlib.blake2b(cast(bytes, located.fs.cat_file(located.path))).hexdigest()[:32]

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from dcd.cells.cell import CellPlan
 from dcd.config import Split
 from dcd.encoders.encoder import load_encoder
+from dcd.encoders.int8 import placed
 from dcd.encoders.pictures import embed_pictures
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.failures.registry import read_registry
@@ -60,13 +61,14 @@ def find_failure(store: Store, plan: CellPlan, wanted: str, label: str | None) -
         )
     if label is None:
         raise LabelError(f"{wanted}: is in no split of the run; give its true label with --label")
-    if load_encoder(plan.encoder).encoder_id != plan.index.encoder_id:
+    config = placed(plan.encoder, store.url, plan.pool.id)
+    if load_encoder(config).encoder_id != plan.index.encoder_id:
         raise EncoderMismatch(
             f"{wanted}: this machine's encoder is another one than the run's "
             f"({plan.index.encoder_id}), so that the picture cannot be compared; ask about an "
             "image of the run"
         )
-    features = embedding_matrix(embed_pictures(plan.encoder, {wanted: data}))[0]
+    features = embedding_matrix(embed_pictures(config, {wanted: data}))[0]
     return Failure(wanted, label, None, features, data)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dcd.config import SPLITS, RunConfig, Split
+from dcd.embeddings.calibrate import calibrated
 from dcd.embeddings.embed import embed_shard
 from dcd.encoders.encoder import load_encoder
 from dcd.errors import ConfigError
@@ -101,7 +102,8 @@ def select(config: RunConfig, seed: int) -> Selection:
 
 def embed_sources(store: Store, config: RunConfig) -> EmbeddedData:
     """Embed every source of a run and the registered failures, shard by shard."""
-    encoder_id = load_encoder(config.encoder).encoder_id
+    encoder = calibrated(store, source_of(config.pool), config.encoder)
+    encoder_id = load_encoder(encoder).encoder_id
     wanted = sources(config)
     if config.failures and registry.check_batches(store):
         wanted.append(registry.registry_source(config.store))
@@ -111,7 +113,7 @@ def embed_sources(store: Store, config: RunConfig) -> EmbeddedData:
     for source in wanted:
         shards[source.id] = tuple(list_source(store, source))
         for shard in shards[source.id]:
-            stats = embed_shard(store, source, shard, config.encoder, encoder_id).stats
+            stats = embed_shard(store, source, shard, encoder, encoder_id).stats
             n_images += stats.n_images
             n_rejected += stats.n_rejected
             rejected += [(source.id, shard.name)] if stats.n_rejected else []

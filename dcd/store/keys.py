@@ -25,6 +25,7 @@ _REFERENCE_FORMAT = 1
 INDEXES = "index"
 MAPS = "maps"
 RUNS = "runs"
+CALIBRATIONS = "calibrations"
 COMPARISONS = "comparisons"
 CHAMPION_CHANGES = "champions"
 RESULTS = "results"
@@ -119,6 +120,11 @@ def encoders_of(pool: str) -> str:
 
 def rejects(pool: str, encoder_id: str, shard: str) -> str:
     return f"rejects/{pool}/{encoder_id}/{shard}.parquet"
+
+
+def calibrations(pool: str) -> str:
+    """Return the prefix of the int8 graphs that were calibrated on a pool's images."""
+    return f"{CALIBRATIONS}/{pool}"
 
 
 def content_hashes(source_id: str, shard: str) -> str:

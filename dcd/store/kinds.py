@@ -25,6 +25,7 @@ _KEPT = (
 )
 _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
+    f"{keys.CALIBRATIONS}/*",
     *("lpips/*", "neighbors/*", "selections/*", "reviewed/*", "heads/*", "noise/*", "cells/*"),
     *("evaluations/*", f"{keys.MAPS}/*", f"{keys.RESULTS}/*", "failures/announced/*"),
     *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.REVIEWS_VIEW, keys.STORE_FORMAT),

@@ -24,6 +24,8 @@ SHARDS = _schema(
     ("etag", pa.string()),
 )
 REJECTS = _schema(("image_id", pa.string()), ("stage", pa.string()), ("reason", pa.string()))
+# Files of an encoder's graph in int8.
+CALIBRATION = _schema(("file", pa.string()), ("data", pa.large_binary()))
 ERROR_SAMPLE = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 
 from dcd.config import SPLITS, CommandGuard, DataConfig, EncoderConfig, RunConfig, Split
 from dcd.encoders.encoder import PIXELS
+from dcd.encoders.int8 import MISSING, has_nncf
 from dcd.encoders.kept import kept_folder, read_kept
-from dcd.errors import DataError
+from dcd.errors import DataError, EncoderError
 from dcd.maps.layout import has_tsne
 from dcd.sources.source import check_name, source_of
 from dcd.store import Store
@@ -143,7 +144,7 @@ def _check_encoder(config: EncoderConfig) -> str | None:
 
     Raises EncoderError. Weights are loaded and tried, but none fetched from a hub.
     """
-    folder = kept_folder(config)
+    folder = None if config.precision == "int8" else kept_folder(config)
     if folder is not None and (kept := read_kept(folder)):
         return kept.checkpoint_words
     from dcd.encoders import backends, weights
@@ -152,6 +153,10 @@ def _check_encoder(config: EncoderConfig) -> str | None:
 
     preprocess_of(config)
     backends.resolve(config)
+    if config.precision == "int8":  # its graph is made by the embedding; its weights are tried here
+        if not has_nncf():
+            raise EncoderError(f"encoder.precision int8: {MISSING}")
+        config = config.model_copy(update={"precision": "fp32", "calibration": None})
     bundled = config.weights == "auto" and weights.has_bundled(config.model)
     if config.checkpoint or bundled or config.weights in ("bundled", "random"):
         load_encoder(config)

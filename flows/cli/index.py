@@ -141,13 +141,13 @@ def cost_table(rows: "list[Cost]") -> Table:
 
 
 def _indexes(config: "EmbedConfig") -> "tuple[Store, list[IndexInfo]]":
-    from dcd.encoders.encoder import load_encoder
+    from dcd.encoders.encoder import load_pool_encoder
     from dcd.index.info import indexes
     from dcd.sources.source import source_of
     from dcd.store import Store
 
     store, pool = Store(config.store), source_of(config.pool).id
-    encoder_id = load_encoder(config.encoder).encoder_id
+    encoder_id = load_pool_encoder(config.encoder, config.store, pool).encoder_id
     found = indexes(store, pool, encoder_id)
     if not found:
         raise DataError(

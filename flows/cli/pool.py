@@ -146,9 +146,10 @@ def _check_access(config: "EmbedConfig") -> None:
 
 def _addressed(config: "EmbedConfig") -> "tuple[Store, str, str]":
     """The store, and the names of the pool and of the encoder in it."""
-    from dcd.encoders.encoder import load_encoder
+    from dcd.encoders.encoder import load_pool_encoder
     from dcd.sources.source import source_of
     from dcd.store.store_format import open_store
 
-    encoder_id = load_encoder(config.encoder).encoder_id
-    return open_store(config.store), source_of(config.pool).id, encoder_id
+    pool = source_of(config.pool).id
+    encoder_id = load_pool_encoder(config.encoder, config.store, pool).encoder_id
+    return open_store(config.store), pool, encoder_id
