@@ -89,7 +89,7 @@ def read(path: Path) -> ov.Model:
 
 
 def name_by_place(graph: ov.Model) -> None:
-    """Name a graph and its operations by their place, so that equal graphs are saved to equal bytes.
+    """Name a graph and its operations by their place, so that equal ones are saved to equal bytes.
 
     Their own names count all that the process has made.
     """

@@ -35,7 +35,7 @@ def to_int8(path: Path, network: nn.Module, images: np.ndarray) -> None:
         for part in given.get_ordered_ops()
         if part.get_type_name() == "MatMul"
     ][-1:]
-    # Answers are decided by what is frequent, embeddings of failures by what is rare.
+    # NNCF's own ranges: with these docs/export.md has measured the loss.
     graph = quantized(given, images, has_attention(network), left=heads, clip_rare=True)
     # Beside it first: the weights that are read are mapped from the file.
     folder = path.parent / "int8"
