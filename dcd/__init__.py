@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dcd.config.load import load_config as load_config
-    from dcd.demo import write_demo as write_demo
+    from dcd.demo.case import write_demo as write_demo
     from dcd.encoders.encoder import load_encoder as load_encoder
     from dcd.export.hub import write_hub_folder as write_hub_folder
     from dcd.export.picks import write_picks as write_picks
@@ -42,7 +42,7 @@ _HOMES = {
     "run": ("dcd.runs.loop", "run"),
     "select": ("dcd.runs.steps", "select"),
     "validate": ("dcd.validation.run", "validate"),
-    "write_demo": ("dcd.demo", "write_demo"),
+    "write_demo": ("dcd.demo.case", "write_demo"),
     "write_hub_folder": ("dcd.export.hub", "write_hub_folder"),
     "write_picks": ("dcd.export.picks", "write_picks"),
 }

@@ -1,6 +1,7 @@
 """The notebook runs from its first cell to its last, and stays light."""
 
 import base64
+import hashlib
 import io
 import os
 import re
@@ -28,6 +29,12 @@ def few_colours(png: str) -> str:
     return base64.b64encode(sink.getvalue()).decode()
 
 
+def code_digest(notebook: nbformat.NotebookNode) -> str:
+    """A short digest of all code, by which outputs are known to be of it."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+
+
 def refreshed(notebook: nbformat.NotebookNode) -> str:
     """The notebook as text, with what each cell printed and drew, but not when and how long."""
     for cell in notebook.cells:
@@ -38,6 +45,7 @@ def refreshed(notebook: nbformat.NotebookNode) -> str:
                 if "image/png" in out.get("data", {}):
                     out.data["image/png"] = few_colours(out.data["image/png"])
     notebook.metadata.language_info = {"name": "python"}
+    notebook.metadata["outputs_of"] = code_digest(notebook)
     return nbformat.writes(notebook) + "\n"
 
 
@@ -53,6 +61,15 @@ def test_it_uses_the_names_that_stay_and_nothing_inside():
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     assert re.findall(r"^(?:from dcd|import dcd\.).*", code, flags=re.M) == []
     assert "import dcd" in code
+
+
+def test_what_it_shows_is_of_the_code_that_it_holds():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert notebook.metadata.get("outputs_of") == code_digest(notebook), (
+        "a cell was changed; DCD_REFRESH_PICTURES=1 python -m pytest -m slow tests/test_notebook.py"
+    )
+    drawn = [bool(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum(drawn) == len(drawn) - 1, "all but the cell of helpers show something"
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The documentation as a site: built strictly, with every page and name, nothing fetched."""
 
+import base64
+import html
 import os
 import re
 import subprocess
@@ -9,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import nbformat
 import pytest
 import yaml
 
@@ -41,10 +44,10 @@ class _Assets(HTMLParser):
         self.found += [value or "" for name, value in attrs if name == _FETCHED.get(tag)]
 
 
-def assets(html: str) -> list[str]:
+def assets(page: str) -> list[str]:
     """The addresses that a browser fetches for a page."""
     parser = _Assets()
-    parser.feed(html)
+    parser.feed(page)
     return parser.found
 
 
@@ -85,6 +88,23 @@ def test_the_reference_tells_of_every_name_that_the_package_hands_out(site: Path
     assert [name for name, text in told.items() if not re.search(r"<p>[A-Z]\w+ .*\.", text)] == []
 
 
+def test_the_notebook_is_a_page_with_all_that_it_says_prints_and_draws(site: Path):
+    cells = nbformat.read(ROOT / "examples/notebook.ipynb", as_version=4).cells
+    page = (site / "notebook.html").read_text("utf-8")
+    shown = [address for address in assets(page) if re.fullmatch(r"notebook-\d+-\d+\.png", address)]
+    outputs = [out for cell in cells if cell.cell_type == "code" for out in cell.outputs]
+    drawn = [out.data["image/png"] for out in outputs if "image/png" in out.get("data", {})]
+    assert [(site / name).read_bytes() for name in shown] == [base64.b64decode(d) for d in drawn]
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    for out in outputs:
+        for line in out.get("text", "").splitlines():
+            assert line in text
+    for cell in cells:
+        title = re.match(r"#+ (.*)", cell.source) if cell.cell_type == "markdown" else None
+        assert title is None or title[1] in text
+    assert "make site" not in text.split("Mending a classifier", 1)[1].split("And now?")[0]
+
+
 def test_the_menu_is_grouped_as_the_home_page_is():
     # The whole file names a Python function, which only MkDocs' own loader reads.
     text = (ROOT / "mkdocs.yml").read_text("utf-8")
@@ -120,7 +140,7 @@ def test_pages_fit_the_screen_and_ask_nobody_else(site: Path, width: int, height
         with chromium() as browser:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.on("request", lambda request: asked.append(request.url))
-            for name in ("index", "reference", "results", "inputs", "architecture"):
+            for name in ("index", "reference", "notebook", "results", "inputs", "architecture"):
                 page.goto(f"{base}{name}.html")
                 too_wide = page.evaluate(
                     "document.documentElement.scrollWidth - document.documentElement.clientWidth"

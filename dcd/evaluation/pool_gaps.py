@@ -6,6 +6,7 @@ pool worse than nearly every image of train.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 FAR_QUANTILE = 0.95
+
+
+def kind_name(label: str, mode: str) -> str:
+    """Name a mode: 'deer, mode 2'; or as it is, where it names the label: 'deer at night'."""
+    says_the_label = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", mode)
+    return mode if says_the_label else f"{label}, mode {mode}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class PoolGap:
 
     @property
     def sentence(self) -> str:
-        kind = self.label if self.mode is None else f"{self.label}, mode {self.mode}"
+        kind = self.label if self.mode is None else kind_name(self.label, self.mode)
         if self.nearest_l2 is None:
             how = "no pool image can be taken for them"
         else:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from dcd.evaluation.pool_gaps import kind_name
 from dcd.evaluation.stats import Interval
 
 Change = Literal["rose", "fell", "unclear"]
@@ -34,4 +35,4 @@ def mode_name(mode: str | None, label: str | None) -> str:
     """Name a mode: 'deer, mode 2'; the part that is not known is left out."""
     if mode is None:
         return label or "all"
-    return f"mode {mode}" if label is None else f"{label}, mode {mode}"
+    return f"mode {mode}" if label is None else kind_name(label, mode)

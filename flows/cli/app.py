@@ -104,17 +104,28 @@ def validate(config: ConfigPath) -> None:
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where data, store and report go.")] = Path("demo"),
+    case: Annotated[
+        str, typer.Option(help="digits, handwritten, or clothes, pictures of a shop.")
+    ] = "digits",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where data, store and report go; demo or demo-CASE if not given."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Where the clothes lie, if not where Debian's package puts them."),
+    ] = None,
     json_file: JsonPath = None,
     verbose: Verbose = False,
 ) -> None:
-    """Make the demonstration case (handwritten digits, a noisy pool) and run the loop on it."""
+    """Make a demonstration case (real images, a noisy pool) and run the loop on it."""
     from dcd.config import load_config
-    from dcd.demo import write_demo
+    from dcd.demo.case import write_demo
 
+    to = folder or Path("demo" if case == "digits" else f"demo-{case}")
     with explained(), prefect_server(verbose) as ready:
-        typer.echo(f"Writing the case to {folder}/ …", err=True)
-        config = write_demo(folder)
+        typer.echo(f"Writing the case to {to}/ …", err=True)
+        config = write_demo(to, case, images)
         _run(load_config(config), json_file, verbose, ready)
     typer.echo(f"Config: {config}")
 

@@ -5,16 +5,22 @@ import json
 import numpy as np
 import pytest
 
+from dcd.demo.clothes import FOLDER
 from tests.wheel import install_wheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# The clothes come with a package of Debian, which .ci/run installs.
+CLOTHES = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 
 
-def test_the_demo_shows_a_repaired_model_and_nothing_that_frightens(tmp_path):
+@pytest.mark.parametrize("case", ["digits", pytest.param("clothes", marks=CLOTHES)])
+def test_the_demo_shows_a_repaired_model_and_nothing_that_frightens(tmp_path, case):
     installed = install_wheel(tmp_path)
-    done = installed.dcd("demo", "--folder", "demo", "--json", "metrics.json")
+    chosen = () if case == "digits" else ("--case", case)
+    done = installed.dcd("demo", *chosen, "--json", "metrics.json")
     assert done.returncode == 0, done.stderr
-    assert (installed.folder / "demo" / "store" / "runs").is_dir()
+    folder = "demo" if case == "digits" else "demo-clothes"
+    assert (installed.folder / folder / "store" / "runs").is_dir()
     assert "report.html" in done.stdout
     for noise in ("Traceback", "Warning", "leaked", "\x1b["):
         assert noise not in done.stderr + done.stdout, done.stderr

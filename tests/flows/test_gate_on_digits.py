@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import load_config
-from dcd.demo import load_digits, splits, write_demo
+from dcd.demo.case import load_case, splits, write_demo
 from dcd.gate.champions import current
 from dcd.gate.decision import decide
 from dcd.gate.record import read_record
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_the_whole_pool_is_refused_and_the_selection_promoted(tmp_path, prefect_home):
     config = load_config(write_demo(tmp_path)).model_copy(update={"seeds": (0,)})
     # Three times the demo's train: a model good enough to have something to lose.
-    pq.write_table(splits(load_digits(), 0, 60), tmp_path / "splits" / "seed0.parquet")
+    pq.write_table(splits(load_case("digits"), 0, 60), tmp_path / "splits" / "seed0.parquet")
     store = Store(config.store)
     # As most people would train on it: its labels taken for true.
     believing = config.model_copy(

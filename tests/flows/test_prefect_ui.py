@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from dcd.demo import write_demo
+from dcd.demo.case import write_demo
 from tests.browser import chromium, take_picture
 from tests.operated import Stack, started
 

@@ -25,3 +25,9 @@ def test_figures_are_written_with_one_decimal_and_a_true_minus():
 def test_a_mode_is_named_by_what_is_known():
     names = [mode_name("2", "deer"), mode_name("night", None), mode_name(None, "deer")]
     assert names == ["deer, mode 2", "mode night", "deer"]
+
+
+def test_a_mode_that_names_its_label_is_not_named_twice():
+    assert mode_name("deer at night", "deer") == "deer at night"
+    assert mode_name("reindeer", "deer") == "deer, mode reindeer"
+    assert mode_name("10", "1") == "1, mode 10"

@@ -73,3 +73,17 @@ def test_validate_names_every_problem(dcd, tmp_path):
     assert result.exit_code == 2
     assert "test.where" in result.output
     assert "absent.parquet" in result.output
+
+
+def test_a_demonstration_without_its_images_names_the_line_that_brings_them(dcd, tmp_path):
+    result = dcd("demo", "--case", "clothes", "--images", tmp_path, "--folder", tmp_path / "demo")
+    assert result.exit_code == 1
+    assert "apt-get install dataset-fashion-mnist" in result.output
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_demonstration_that_there_is_not_is_refused(dcd, tmp_path):
+    result = dcd("demo", "--case", "shoes", "--folder", tmp_path / "demo")
+    assert result.exit_code == 2
+    assert "digits, clothes" in result.output
+    assert not (tmp_path / "demo").exists()
