@@ -106,11 +106,8 @@ def _arms_apart(cloth: np.ndarray) -> np.ndarray:
     """(N, 28) bool: rows with cloth in the middle and a gap on each side of it."""
     middle = cloth.shape[2] // 2
     left, right = cloth[:, :, : middle - 1], cloth[:, :, middle + 1 :]
-    return (
-        cloth[:, :, middle - 1 : middle + 1].all(axis=2)
-        & _ends_after_cloth(left)
-        & _ends_after_cloth(right[:, :, ::-1])
-    )
+    apart = _ends_after_cloth(left) & _ends_after_cloth(right[:, :, ::-1])
+    return apart & cloth[:, :, middle - 1 : middle + 1].all(axis=2)
 
 
 def _ends_after_cloth(half: np.ndarray) -> np.ndarray:
