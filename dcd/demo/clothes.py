@@ -112,7 +112,7 @@ def _arms_apart(cloth: np.ndarray) -> np.ndarray:
 
 def _ends_after_cloth(half: np.ndarray) -> np.ndarray:
     """(N, 28) bool: rows of a half where background follows cloth, from the outside inwards."""
-    return (np.maximum.accumulate(half, axis=2) & ~half).any(axis=2)
+    return np.any(np.maximum.accumulate(half, axis=2) & ~half, axis=2)
 
 
 def _long_sleeves(cloth: np.ndarray) -> np.ndarray:
