@@ -172,7 +172,7 @@ def _sources(store: Store, run_id: str, role: str) -> list[Source]:
         case "failure":
             return failure_sources(store, config)
         case "train":
-            data = config.dataset("train", config.seeds[0])
-            return [source for source in sources(config) if source.data.images == data.images]
+            images = config.train.at_seed(config.seeds[0]).images
+            return [source for source in sources(config) if source.data.images == images]
         case _:
             return [source_of(config.pool)]

@@ -1,5 +1,6 @@
 """`dcd serve` over the store of a real run, as Chromium shows it."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import expect
 
 from tests.browser import chromium, take_picture
@@ -84,6 +86,50 @@ def test_a_reviewer_sees_the_picks_beside_their_failures(folder: Path, tmp_path:
             take_picture(page, "review-phone.png", tmp_path)
     finally:
         served.kill()
+
+
+def test_a_visitor_moves_about_the_map_and_opens_a_failure(folder: Path, url: str, tmp_path: Path):
+    """By t-SNE, of the demonstration's config: nothing but the map is made anew."""
+    document = yaml.safe_load((folder / "demo" / "config.yaml").read_text())
+    document |= {"name": "map", "store": str(folder / "demo" / "store")}
+    document |= {"map": {"method": "tsne", "max_images": 4000}, "gate": {"policy": "off"}}
+    (folder / "demo" / "map.yaml").write_text(yaml.safe_dump(document))
+    run = [sys.executable, "-m", "flows", "run", "demo/map.yaml"]
+    subprocess.run(run, cwd=folder, check=True)
+    (run_id,) = [path.name for path in (folder / "demo/store/runs").glob("map-*")]
+    take_map_pictures(f"{url}runs/{run_id}", tmp_path)
+
+
+def take_map_pictures(run_url: str, folder: Path) -> None:
+    """Show a failure of the map on a desktop, and the map by posterior on a phone."""
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 960})
+        page.goto(run_url)
+        page.get_by_role("link", name="map", exact=True).click()
+        expect(page.locator("#map")).to_have_attribute("data-drawn", re.compile(r"\d{4}"))
+        page.locator("#map").focus()
+        for key in "nnn":
+            page.keyboard.press(key)
+            page.wait_for_timeout(300)
+        expect(page.locator("#panel img")).not_to_have_js_property("naturalWidth", 0)
+        page.wait_for_timeout(300)
+        take_picture(page, "map.png", folder)
+        phone = browser.new_context(
+            viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+        )
+        page = phone.new_page()
+        page.goto(f"{run_url}/map")
+        expect(page.locator("#map")).to_have_attribute("data-drawn", re.compile(r"\d{4}"))
+        page.get_by_label("posterior").check()
+        page.evaluate("document.querySelector('#choices').scrollIntoView()")
+        x, y = page.evaluate("placeOf(nearest(canvas.width / 2, canvas.height / 3, Infinity))")
+        box = page.locator("#map").bounding_box()
+        assert box is not None
+        page.touchscreen.tap(box["x"] + x, box["y"] + y)
+        page.locator("#panel").wait_for()
+        expect(page.locator("#panel img")).not_to_have_js_property("naturalWidth", 0)
+        page.wait_for_timeout(300)
+        take_picture(page, "map-phone.png", folder)
 
 
 def _wait_for(url: str, serving: subprocess.Popen) -> None:

@@ -255,7 +255,7 @@ async function choose(i) {
     const facts = panel.querySelector("dl");
     facts.replaceChildren();
     const posterior = point.posterior === null ? "taken for true" : `right with ${Math.round(100 * point.posterior)} %`;
-    for (const [name, value] of [["label", point.label], ["", posterior], ["role", point.role], ["image", point.image_id]]) {
+    for (const [name, value] of [["label", point.label], ["posterior", posterior], ["role", point.role], ["image", point.image_id]]) {
       const row = made("div"), said = made("dd");
       said.append(made("bdi", value));
       row.append(made("dt", name), said);
@@ -276,9 +276,12 @@ function step(by) {
   if (!every.length) return;
   const place = every.indexOf(chosen);
   const next = every[place < 0 ? (by > 0 ? 0 : every.length - 1) : (place + by + every.length) % every.length];
-  const [x, y] = placeOf(next);
-  view.x += canvas.width / 2 - x;
-  view.y += canvas.height / 2 - y;
+  const [x, y] = placeOf(next), { width, height } = canvas;
+  // Not moved where it is to be seen: what is around it keeps its place.
+  if (x < width * 0.05 || x > width * 0.75 || y < height * 0.05 || y > height * 0.95) {
+    view.x += width / 2 - x;
+    view.y += height / 2 - y;
+  }
   choose(next);
 }
 

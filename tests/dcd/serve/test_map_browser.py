@@ -114,7 +114,7 @@ def test_a_click_opens_the_picture_of_the_point_that_is_there(page, place):
     panel = page.locator("#panel")
     expect(panel).to_contain_text(found["image_id"])
     expect(panel).to_contain_text(found["label"])
-    page.wait_for_function("document.querySelector('#panel img').naturalWidth > 0")
+    expect(page.locator("#panel img")).not_to_have_js_property("naturalWidth", 0)
     page.locator("#close").click()
     expect(panel).to_be_hidden()
 
