@@ -15,7 +15,6 @@ from prefect.artifacts import create_image_artifact, create_link_artifact, creat
 from prefect.exceptions import PrefectException
 
 from dcd.evaluation.summary import MethodSummary, Score
-from dcd.report import figures
 from dcd.runs.run import RunInfo
 from dcd.store import keys
 
@@ -94,6 +93,8 @@ def escaped(text: str) -> str:
 
 def figure_uri(rows: Sequence[MethodSummary]) -> str:
     """Return the trade-off figure as a data URI: no place is needed that a browser cannot reach."""
+    from dcd.report import figures  # imports matplotlib
+
     svg = figures.picture(rows)
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from dcd.config import Objective
 
@@ -154,6 +153,8 @@ def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None
     happen to lie at the border. scale: its standard deviation, see `margin_scale`.
     """
     margin = margins(logits, truth)
+    from scipy.special import ndtr
+
     return ndtr(margin / (margin_scale(margin) if scale is None else scale))
 
 

@@ -8,15 +8,16 @@ together count as so many independent ones as tell as much (`dcd.evaluation.burs
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from dcd.errors import DataError
 from dcd.evaluation import binomial
 from dcd.evaluation.bursts import Groups, design_effect, effective_n
 
 N_BOOTSTRAP = 10_000
+_NORMAL = NormalDist()
 _PRECISION = 1e-12  # of a bound
 
 
@@ -197,12 +198,12 @@ def non_inferiority(counts: PairedCounts, margin: float) -> float:
     keeps its level where the Wald test does not: for few differing images. Its statistic is divided
     by the root of the design effect.
     """
-    return float(ndtr(-_tango_z(counts, -margin)))
+    return math.erfc(_tango_z(counts, -margin) / math.sqrt(2)) / 2
 
 
 def lower_bound(counts: PairedCounts, level: float = 0.95) -> float:
     """Return the one-sided lower bound of `difference`: what `non_inferiority` does not reject."""
-    quantile = ndtri(level)
+    quantile = _NORMAL.inv_cdf(level)
     lowest, highest = -1 + 1e-9, min(counts.difference, 1 - 1e-9)
     if _tango_z(counts, lowest) <= quantile:
         return -1.0
@@ -228,8 +229,8 @@ def images_for_non_inferiority(
     if gap <= 0:
         return None
     differing = (counts.gained + counts.lost) / counts.n
-    at_margin = float(ndtri(1 - level)) * math.sqrt(_score_variance(counts, -margin))
-    as_seen = float(ndtri(power)) * math.sqrt(max(differing - counts.difference**2, 0.0))
+    at_margin = _NORMAL.inv_cdf(1 - level) * math.sqrt(_score_variance(counts, -margin))
+    as_seen = _NORMAL.inv_cdf(power) * math.sqrt(max(differing - counts.difference**2, 0.0))
     return math.ceil(counts.design_effect * ((at_margin + as_seen) / gap) ** 2)
 
 
@@ -243,8 +244,8 @@ def images_for_improvement(
     gain, differing = counts.difference, (counts.gained + counts.lost) / counts.n
     if gain <= 0:
         return None
-    under_none = float(ndtri(1 - level)) * math.sqrt(differing)
-    as_seen = float(ndtri(power)) * math.sqrt(differing - gain**2)
+    under_none = _NORMAL.inv_cdf(1 - level) * math.sqrt(differing)
+    as_seen = _NORMAL.inv_cdf(power) * math.sqrt(differing - gain**2)
     return math.ceil(counts.design_effect * ((under_none + as_seen) / gain) ** 2)
 
 

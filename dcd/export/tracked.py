@@ -14,7 +14,6 @@ from dcd.evaluation.stats import Interval
 from dcd.evaluation.summary import MethodSummary, outcomes, score_of, summary_rows
 from dcd.gate.champions import history
 from dcd.gate.record import GateOutcome, read_record
-from dcd.report import figures
 from dcd.runs.finished import run_config
 from dcd.runs.tables import read_table
 from dcd.store import Store, keys
@@ -43,6 +42,8 @@ class TrackedRun:
 
 def describe_run(store: Store, run_id: str) -> TrackedRun:
     """Bring together what a tracker shows of a finished run; nothing is written."""
+    from dcd.report import figures  # imports matplotlib
+
     config = run_config(store, run_id)
     card: dict[str, Any] = json.loads(store.read_bytes(keys.run_card(run_id)))
     ended = datetime.fromisoformat(card["created"])

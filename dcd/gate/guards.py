@@ -9,11 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from scipy.special import ndtri
 
 from dcd.config import BalancedAccuracyGuard, CommandGuard, GuardConfig, RecallGuard
 from dcd.evaluation.bursts import Groups, group_sums
@@ -68,7 +68,7 @@ def command_fault(guard: CommandGuard) -> str | None:
 
 def _balanced_accuracy(guard: BalancedAccuracyGuard, pairs: Pairs, level: float) -> GuardAnswer:
     value, error = balanced_difference(pairs.changes, pairs.labels, pairs.groups)
-    bound = value - float(ndtri(1 - level)) * error
+    bound = value - NormalDist().inv_cdf(1 - level) * error
     passed = bound > -guard.margin_points / 100
     said = "within" if passed else "not within"
     return GuardAnswer(

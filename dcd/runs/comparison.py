@@ -19,7 +19,6 @@ from dcd.evaluation.summary import (
     outcomes,
     summary_of,
 )
-from dcd.runs import comparison_figures
 from dcd.runs.cell_tables import cell_metrics, cell_predictions
 from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.sources.source import Source, fetch_shown
@@ -83,6 +82,8 @@ def write_comparison(
 
     splits: of every seed. parts: of the store, that it is a view of.
     """
+    from dcd.runs import comparison_figures  # imports matplotlib
+
     comparison_id = f"{config.name}-{keys.digest(config, [c.cell.id for c in cells])}"
     groups = groups_of_run(store, config.run(), splits)
     predictions = [with_groups(_predictions(store, cell), groups) for cell in cells]
@@ -252,6 +253,8 @@ def retrieval_sheet(
     rows = failures.filter(pc.is_in(failures["image_id"], value_set=pa.array(chosen)))
     errors = fetch_shown(store, error_sample.sources, rows)
     label = dict(zip(failures["image_id"].to_pylist(), failures["label"].to_pylist(), strict=True))
+    from dcd.runs import comparison_figures  # imports matplotlib
+
     return comparison_figures.sheet(
         [(label[f], errors.get(f), [images.get(i) for i in picks[f]]) for f in chosen]
     )

@@ -20,7 +20,6 @@ from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
 from dcd.maps.draw import MapInfo, read_map
 from dcd.report.card import card_json, card_markdown, metrics_json
-from dcd.report.page import render
 from dcd.report.record import Lineage, ReviewEffect, RoundsRecord, RunRecord, StageCount
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
@@ -154,6 +153,8 @@ def all_parts(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
+    from dcd.report.page import render  # imports matplotlib
+
     page = render(record, lambda shown: _image_bytes(store, evidence, record, shown))
     store.write_bytes(keys.run_report(record.run_id), page.encode())
 

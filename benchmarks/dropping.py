@@ -1,0 +1,108 @@
+"""How long it takes from the drop of failing pictures to their run, and to the champion.
+
+    python -m benchmarks.dropping [--times 3] [--drops 5 --pause 12]
+
+`dcd up` on a small case (three colours, a tiny network, one seed), with a real server, worker and
+watcher; pictures are put into the inbox and the runs that follow are timed by the server's clock.
+With --drops several are dropped one after the other, and the table says which run took them.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from dcd.store import Store, keys
+from tests.case import LABELS, png, write_case
+from tests.operated import TERMINAL, Stack, started, wait_for
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Seconds from the first drop on: until the run was created, began, and ended."""
+
+    created_s: float
+    started_s: float
+    ended_s: float
+
+
+def drop(store: Store, rng: np.random.Generator, name: str) -> None:
+    """Put a picture of every label into the inbox."""
+    for label in LABELS:
+        key = f"{keys.FAILURES_INBOX}/{label}/{name}.png"
+        store.write_bytes(key, png(rng, label, dark=True))
+
+
+def runs_since(stack: Stack, known: set[str]) -> list[dict[str, Any]]:
+    """The runs of debug-model that are new, the oldest first, once all of them have ended."""
+    runs = [run for run in stack.runs("debug-model") if run["id"] not in known]
+    done = runs and all(run["state_type"] in TERMINAL for run in runs)
+    return sorted(runs, key=lambda run: run["created"]) if done else []
+
+
+def since(dropped: datetime, at: str) -> float:
+    return (datetime.fromisoformat(at) - dropped).total_seconds()
+
+
+def measure(stack: Stack, store: Store, n_drops: int, pause_s: float, nth: int) -> list[Waited]:
+    """Drop, wait until no run works or waits any more, and say how long each of them took."""
+    rng = np.random.default_rng(100 + nth)
+    known = {run["id"] for run in stack.runs("debug-model")}
+    dropped = datetime.now(UTC)
+    for i in range(n_drops):
+        if i:
+            time.sleep(pause_s)
+        drop(store, rng, f"drop{nth}-{i}")
+    covered = wait_for("all to be covered", lambda: uncovered(store, nth) == 0 and "yes", 900)
+    assert covered
+    runs = wait_for("the end of the runs", lambda: runs_since(stack, known), 900)
+    times = [
+        [since(dropped, run[at]) for at in ("created", "start_time", "end_time")] for run in runs
+    ]
+    return [Waited(*of_run) for of_run in times]
+
+
+def uncovered(store: Store, nth: int) -> int:
+    """How many pictures of this drop no finished run has in its error sample."""
+    seen: set[str] = set()
+    for key in store.keys_under("runs"):
+        if key.endswith("/error_sample.parquet"):
+            table = pq.read_table(Path(store.path(key)), columns=["image_id"])
+            seen |= set(table["image_id"].to_pylist())
+    names = [key for key in store.keys_under(keys.FAILURES_INBOX) if f"/drop{nth}-" in key]
+    return sum(not any(Path(key).stem in image_id for image_id in seen) for key in names)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--drops", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=12.0, help="seconds between drops")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        config = write_case(Path(folder) / "case", seeds=(0,))
+        with started(Path(folder) / "home", config, {}) as stack:
+            store = Store(str(Path(folder) / "case" / "store"))
+            firsts = []
+            for nth in range(args.times):
+                runs = measure(stack, store, args.drops, args.pause, nth)
+                for run in runs:
+                    print(
+                        f"drop {nth}: created {run.created_s:.1f} s, "
+                        f"started {run.started_s:.1f} s, ended {run.ended_s:.1f} s",
+                        flush=True,
+                    )
+                firsts.append((runs[0].started_s, runs[-1].ended_s))
+            for name, values in zip(("start", "end"), zip(*firsts, strict=True), strict=True):
+                print(f"median from the drop to the {name}: {statistics.median(values):.1f} s")
+
+
+if __name__ == "__main__":
+    main()
