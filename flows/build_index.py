@@ -6,6 +6,7 @@ from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index.info import IndexInfo
+from dcd.progress import live
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
 from flows.deployment.attend import attend
@@ -24,12 +25,15 @@ def run_stages(config: BuildIndexConfig, mended: tuple[Mended, ...]) -> IndexInf
     """Embed and cluster once."""
     embedding = EmbedConfig(**{name: getattr(config, name) for name in EmbedConfig.model_fields})
     embedded = embed_pool(embedding)
-    return cluster_pool(
-        config.store,
-        embedded.source,
-        embedded.encoder_id,
-        embedded.shards,
-        config.pool,
-        config.index,
-        config.compact,
-    )
+    with live.stage("cluster by label") as stage:
+        index = cluster_pool(
+            config.store,
+            embedded.source,
+            embedded.encoder_id,
+            embedded.shards,
+            config.pool,
+            config.index,
+            config.compact,
+        )
+        stage.outcome = f"{index.n_rows:,} rows"
+    return index

@@ -7,12 +7,14 @@ images added. A cell that is in the store is not trained again, whichever compar
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 from prefect import flow
 
 from dcd.cells.cell import CellPlan, parts_of
 from dcd.cells.methods import Method, methods
 from dcd.config import ComparisonConfig, RunConfig, RunnerConfig
+from dcd.progress import live
 from dcd.runs.comparison import Arm, ArmCell, ComparisonInfo
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import open_for_pool
@@ -23,7 +25,6 @@ from flows import stages
 from flows.deployment.attend import attend
 from flows.runners import runner_of
 from flows.stages import CELLS_AT_ONCE, PoolIndex, SeedSelections, SeedSplits
-from tasks import progress
 from tasks.stages import run_cell, select, write_comparison
 
 
@@ -62,7 +63,8 @@ def run_stages(config: ComparisonConfig, mended: tuple[Mended, ...]) -> Comparis
     ]
     cells = train(base, planned)
     parts = parts_of([one.plan for one in planned])
-    return write_comparison(base.store, config, cells, index.pool, splits.by_seed, parts)
+    with live.stage("write the comparison"):
+        return write_comparison(base.store, config, cells, index.pool, splits.by_seed, parts)
 
 
 def plan_base(
@@ -109,21 +111,21 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
     embedded = stages.embed_sources(of_encoder)
     index = stages.index_pool(of_encoder, embedded)
     splits = stages.gather_splits(of_encoder, embedded)
+    cells = list(product(of_encoder.seeds, config.strategies, config.k))
     found: dict[tuple[str, int, int], SelectionInfo] = {}
-    for seed in of_encoder.seeds:
-        for strategy in config.strategies:
-            for k in config.k:
-                selection = method_of(config, encoder, strategy, k).selection
-                assert selection is not None
-                found[strategy, k, seed] = select(
-                    of_encoder.store, index.pool, index.info, splits.by_seed[seed], selection
-                )
+    with live.stage(f"select by {encoder}", len(cells), "selections") as stage:
+        for seed, strategy, k in stage.each(cells):
+            selection = method_of(config, encoder, strategy, k).selection
+            assert selection is not None
+            found[strategy, k, seed] = select(
+                of_encoder.store, index.pool, index.info, splits.by_seed[seed], selection
+            )
     return found
 
 
 def train(base: RunConfig, planned: list[PlannedArm]) -> list[ArmCell]:
     """Train and evaluate all cells."""
-    progress.started("train", len(planned), "models")
+    live.started("train", len(planned), "models")
     futures = [run_cell.submit(base.store, one.plan) for one in planned]
     for future in futures:  # all of them: what is done once more must not meet them
         future.wait()

@@ -13,12 +13,13 @@ from dcd.config import EmbedConfig
 from dcd.embeddings.batches import Batch, batched, max_tasks
 from dcd.embeddings.embed import ShardOutcome, respelled_words
 from dcd.errors import EmbeddingFailed
+from dcd.progress import live
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, source_of
 from dcd.store.store_format import open_for_writing
 from flows.deployment.attend import attend
 from flows.runners import Ended, WorkerKilled, ended
-from tasks import embedding, progress
+from tasks import embedding
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class EmbedJob:
             )
         # What other processes embed is not heard here; a kept result makes no sound at all.
         if self.config.runner.kind != "thread" or end.is_kept:
-            progress.advanced(self.source.id, sum(d.stats.n_images for d in outcome.done))
+            live.advanced(self.source.id, sum(d.stats.n_images for d in outcome.done))
         return outcome
 
 
@@ -100,7 +101,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     versions = embedding.versions(config.store, source, encoder_id)
     counts = [shard.n_images for shard in shards]
     total = None if None in counts else sum(n for n in counts if n is not None)
-    progress.started(source.id, total, "images")
+    live.started(source.id, total, "images")
 
     job = EmbedJob(config, source, encoder_id, versions)
     outcomes, n_lost = embed_batches(job, batched(shards, max_tasks(config.runner.max_workers)))
@@ -115,7 +116,7 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
 
     seconds = time.monotonic() - start
     result = _embedded_source(source, encoder_id, shards, done, n_lost, seconds)
-    progress.finished(source.id, summary(result))
+    live.finished(source.id, summary(result))
     return result
 
 

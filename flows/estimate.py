@@ -10,6 +10,7 @@ from dcd.estimate.embedding import Estimate, Pool, embedding_cost
 from dcd.estimate.indexing import indexing_cost, selecting_cost
 from dcd.estimate.pool_state import failing_labels, is_on_object_store, plan_pool_index, plan_shards
 from dcd.index.plan import distinct_labels
+from dcd.progress import live
 from dcd.sources.listing import list_shards
 from dcd.sources.source import source_of
 from dcd.splits.label_map import read_pool_labels
@@ -26,7 +27,8 @@ def estimate_of(
     """
     store, source = Store(config.store), source_of(config.pool)
     encoder = load_encoder(calibrated(store, source, config.encoder))
-    shards = list_shards(source.data)
+    with live.stage("list shards"):
+        shards = list_shards(source.data)
     versions = embedding.versions.fn(config.store, source, encoder.encoder_id)
     batches = batched(shards, max_tasks(config.runner.max_workers))
     results = [
@@ -39,10 +41,14 @@ def estimate_of(
         for shard in batch
         if result.is_kept
     }
-    planned = plan_shards(store, source, encoder.encoder_id, shards, versions, kept)
+    with live.stage("look for what is done"):
+        planned = plan_shards(store, source, encoder.encoder_id, shards, versions, kept)
     left = [one.shard for one in planned if one.done is None]
     done = [one.done for one in planned if one.done is not None]
-    sample = pool_sample.sample_pool(left, source.data, encoder) if left else None
+    sample = None
+    if left:
+        with live.stage("embed a few images"):  # for about 15 seconds
+            sample = pool_sample.sample_pool(left, source.data, encoder)
     rows = pool_sample.embedded_rows(store, source.id, encoder.encoder_id, done)
     if rows is None and sample is not None:
         rows = sample.rows
@@ -62,16 +68,17 @@ def estimate_of(
     # Long, since it is one straight line: what is there, what is planned, and what that costs.
     labels = read_pool_labels(config.pool)
     labels = None if labels is None else distinct_labels(labels)
-    index = plan_pool_index(
-        store,
-        source,
-        encoder.encoder_id,
-        shards,
-        pool.n_embedded,
-        labels,
-        config.index,
-        config.compact,
-    )
+    with live.stage("plan the index"):
+        index = plan_pool_index(
+            store,
+            source,
+            encoder.encoder_id,
+            shards,
+            pool.n_embedded,
+            labels,
+            config.index,
+            config.compact,
+        )
     speed = images_per_s or (None if sample is None else sample.images_per_s)
     indexing = indexing_cost(pool, index, config.index, labels)
     stages = [embedding_cost(pool, speed, n_machines), indexing.stage]

@@ -6,6 +6,7 @@ from prefect import flow
 
 from dcd.config import RunConfig
 from dcd.neighbors import Similar, look_up
+from dcd.progress import live
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
 from flows.embed_pool import embed_pool
@@ -21,6 +22,9 @@ def find_neighbors(
     def search(mended: tuple[Mended, ...]) -> Similar:
         embedded = embed_pool(config.embedding())
         found = index_pool(config, {embedded.source.id: embedded}).info
-        return look_up(config.store, config.encoder, embedded.source, found, pictures, labels, k)
+        with live.stage("search the pool"):
+            return look_up(
+                config.store, config.encoder, embedded.source, found, pictures, labels, k
+            )
 
     return healed(open_for_pool(config.store, config.pool), search)

@@ -5,6 +5,7 @@ from functools import partial
 from prefect import flow
 
 from dcd.config import RunConfig
+from dcd.progress import live
 from dcd.selection.review_plan import ReviewPlan
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
@@ -27,4 +28,5 @@ def run_stages(config: RunConfig, n: int, mended: tuple[Mended, ...]) -> ReviewP
     selections = stages.select_images(config, index, splits, reviewed)
     seed = config.seeds[0]
     selected = selections.by_seed[seed]["selected"]
-    return plan(config.store, index.info, splits.by_seed[seed], selected, n)
+    with live.stage("plan the review"):
+        return plan(config.store, index.info, splits.by_seed[seed], selected, n)

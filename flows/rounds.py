@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from dcd.config import GoalConfig, RunConfig
+from dcd.progress import live
 from dcd.rounds.picks import RoundPicks
 from dcd.rounds.plan import Rounds, after_picking, plan_round, round_words
 from dcd.runs.judged_rounds import RoundCells, plan_round_cells, round_cells
 from dcd.selection.reviewed import Reviewed
 from dcd.training.user_model import start_digest
 from flows.stages import PoolIndex, SeedSplits, run_cells
-from tasks import progress
 from tasks.stages import judge_round, pick_round
 
 
@@ -22,13 +22,13 @@ def run_rounds(
     rounds = Rounds()
     while rounds.stopped is None:
         stage = f"round {len(rounds.finished) + 1}"
-        progress.started(stage, None, "steps")
+        live.started(stage, None, "steps")
         picks = pick_images(config, config.goal, rounds, index, splits, reviewed)
         rounds = after_picking(rounds, picks)
         if rounds.stopped is None:
             cells = train_round(config, index, splits, picks)
             rounds = judge_round(config.store, config, rounds, splits.by_seed, picks, cells)
-        progress.finished(stage, round_words(config.goal, rounds))
+        live.finished(stage, round_words(config.goal, rounds))
     return rounds
 
 

@@ -10,6 +10,7 @@ from dcd.config import SPLITS, EmbedConfig, PoolConfig, RunConfig, Split
 from dcd.failures import registry
 from dcd.index.info import IndexInfo
 from dcd.maps.draw import MapInfo
+from dcd.progress import live
 from dcd.report.record import StageCount
 from dcd.reviews.standing import Correction
 from dcd.rounds.plan import Rounds
@@ -21,7 +22,7 @@ from dcd.splits.split import SplitInfo
 from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
 from flows.embed_pool import EmbeddedSource, embed_pool
-from tasks import progress, reuse
+from tasks import reuse
 from tasks.embedding import calibrated
 from tasks.failures import has_failures, mark_covered
 from tasks.stages import (
@@ -108,9 +109,11 @@ def index_pool(config: RunConfig, embedded: Embeddings) -> PoolIndex:
     """Cluster the embedded pool by label."""
     started = time.monotonic()
     pool = embedded[source_of(config.pool).id]
-    info = cluster_pool(
-        config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
-    )
+    with live.stage("cluster by label") as stage:
+        info = cluster_pool(
+            config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
+        )
+        stage.outcome = f"{info.n_rows:,} rows"
     seconds = time.monotonic() - started
     count = StageCount("cluster by label", info.n_rows, "vectors", seconds)
     return PoolIndex(pool.source, info, count)
@@ -120,7 +123,11 @@ def gather_splits(config: RunConfig, embedded: Embeddings) -> SeedSplits:
     """Join every split of every seed with its labels."""
     started = time.monotonic()
     corrections = review_failures(config.store) if registry.SOURCE_ID in embedded else ()
-    by_seed = {seed: gather_seed(config, seed, embedded, corrections) for seed in config.seeds}
+    with live.stage("gather splits", len(config.seeds), "seeds") as stage:
+        by_seed = {
+            seed: gather_seed(config, seed, embedded, corrections)
+            for seed in stage.each(config.seeds)
+        }
     return SeedSplits(by_seed, time.monotonic() - started)
 
 
@@ -170,23 +177,22 @@ def select_images(
     of_rounds: what rounds have picked, by seed; it is `selected` then.
     """
     started = time.monotonic()
-    by_seed = {
-        seed: {
-            method.name: of_rounds[seed]
-            if of_rounds is not None and method.name == "selected"
-            else select(
-                config.store,
-                index.pool,
-                index.info,
-                of_seed,
-                method.selection,
-                reviewed if method.reviewed else None,
-            )
-            for method in methods(config, has_reviews=reviewed is not None)
-            if method.selection is not None
-        }
-        for seed, of_seed in splits.by_seed.items()
+    searching = {
+        method.name: (method.selection, reviewed if method.reviewed else None)
+        for method in methods(config, has_reviews=reviewed is not None)
+        if method.selection is not None
     }
+    n_selections = len(splits.by_seed) * len(searching)
+    with live.stage("select", n_selections, "selections") as stage:
+        by_seed = {
+            seed: {
+                name: of_rounds[seed]
+                if of_rounds is not None and name == "selected"
+                else select(config.store, index.pool, index.info, of_seed, selection, counting)
+                for name, (selection, counting) in stage.each(searching.items())
+            }
+            for seed, of_seed in splits.by_seed.items()
+        }
     reused = [info.reused for of_seed in by_seed.values() for info in of_seed.values()]
     seconds = splits.seconds + time.monotonic() - started
     n_new = len(reused) - sum(reused)
@@ -235,7 +241,7 @@ def train_cells(
 
 def run_cells(config: RunConfig, plans: Sequence[CellPlan]) -> tuple[CellInfo, ...]:
     """Train and evaluate some cells, a few at once, and tell what was made."""
-    progress.started("train", len(plans), "models")
+    live.started("train", len(plans), "models")
     futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
     for future in futures:  # all of them: what is done once more must not meet them
         future.wait()
@@ -247,7 +253,7 @@ def run_cells(config: RunConfig, plans: Sequence[CellPlan]) -> tuple[CellInfo, .
 def tell_trained(cells: Sequence[CellInfo]) -> int:
     """Tell what the training made; gives the number of cells that were there already."""
     n_reused = sum(cell.reused for cell in cells)
-    progress.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
+    live.finished("train", f"{len(cells) - n_reused} models trained, {n_reused} reused")
     return n_reused
 
 
@@ -296,7 +302,8 @@ def report(
         rounds=rounds,
         map=map_embeddings(config, index, splits, selections),
     )
-    run = write_run(config.store, config, evidence)
+    with live.stage("write the report"):
+        run = write_run(config.store, config, evidence)
     if registry.SOURCE_ID in embedded:
         covered = [shard.name for shard in embedded[registry.SOURCE_ID].shards]
         mark_covered(config.store, config.name, run.run_id, covered)

@@ -13,11 +13,12 @@ from dcd.embeddings.embed import ShardOutcome, embed_shard, published
 from dcd.embeddings.status import FailedShard
 from dcd.encoders.encoder import load_encoder
 from dcd.errors import DCDError, StoreError
+from dcd.progress import live
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, list_source
 from dcd.store import Store, keys
 from dcd.store.errors import is_transient
-from tasks import progress, reuse
+from tasks import reuse
 from tasks.result_keys import ResultKey, embed_key
 from tasks.retries import RETRIES, RETRY
 
@@ -55,12 +56,12 @@ def embed_shards(
         def tell(n_images: int) -> None:
             nonlocal told
             told += n_images
-            progress.advanced(source.id, n_images)
+            live.advanced(source.id, n_images)
 
         try:
             outcome = embed_shard(Store(store), source, shard, config, encoder_id, tell)
         except Exception as error:
-            progress.advanced(source.id, -told)
+            live.advanced(source.id, -told)
             if not isinstance(error, DCDError | OSError):
                 get_run_logger().exception("shard %s", shard.name)
             if is_transient(error) and attempt <= RETRIES:
@@ -70,7 +71,7 @@ def embed_shards(
         else:
             done.append(outcome)
             if outcome.reused and attempt == 1:
-                progress.advanced(source.id, outcome.stats.n_images)
+                live.advanced(source.id, outcome.stats.n_images)
     if interrupted is not None:
         raise interrupted
     return Batch(tuple(done), tuple(failed))

@@ -32,6 +32,7 @@ from dcd.evaluation.pool_gaps import PoolGaps
 from dcd.failures.registry import corrections_of_failures
 from dcd.index.info import IndexInfo
 from dcd.maps.draw import MapInfo
+from dcd.progress import live
 from dcd.reviews.standing import Correction
 from dcd.rounds.picks import RoundPicks, RoundPlan
 from dcd.rounds.plan import Rounds
@@ -46,7 +47,7 @@ from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.training.data import Progress
-from tasks import artifacts, progress, reuse
+from tasks import artifacts, reuse
 from tasks.result_keys import cell_key
 from tasks.retries import RETRY
 
@@ -177,9 +178,9 @@ def judge_round(
 def run_cell(store: str, plan: CellPlan) -> CellInfo:
     name = f"{plan.method.name} seed {plan.seed}"
     cell = dcd.cells.cell.run_cell(
-        Store(store), plan, lambda at: progress.noted("train", f"{name}: {in_words(at)}")
+        Store(store), plan, lambda at: live.noted("train", f"{name}: {in_words(at)}")
     )
-    progress.advanced("train")
+    live.advanced("train")
     return cell
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dcd.config import DataConfig
 from dcd.embeddings.embed import ShardStats, published_of
 from dcd.errors import DataError, DCDError, ObjectNotFound
+from dcd.progress import live
 from dcd.sources.records import Shard
 from dcd.sources.shards import read_shard, shards_from_table
 from dcd.store import Store, keys
@@ -185,8 +186,12 @@ def verify(
             faults += _source_faults(state.shard, recount, state.stats.n_images)
         return [Fault(state.shard.name, message) for message in faults]
 
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        faults = [fault for found in requests.map(check, states) for fault in found]
+    with (
+        live.stage("check", len(states), "shards") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests,
+    ):
+        checks = stage.each(requests.map(check, states))
+        faults = [fault for found in checks for fault in found]
     done = [state.stats for state in states if state.stats is not None]
     return Verification(len(states), len(done), sum(s.n_images for s in done), tuple(faults))
 

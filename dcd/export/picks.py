@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from dcd.progress import live
 from dcd.runs.finished import run_config, run_or_newest
 from dcd.sources.records import RawImage
 from dcd.sources.source import fetch_each, source_of
@@ -56,11 +57,16 @@ def write_picks(store: Store, run_id: str | None, folder: Path) -> WrittenPicks:
     schema = _schema(labels)
     images = fetch_each(store, [source_of(config.pool)], picks.select(["image_id", "shard"]))
     (folder / "README.md").unlink(missing_ok=True)
+    n_images = 0
     with (
+        live.stage("write picks", picks.num_rows, "images") as stage,
         published(str(folder / PART)) as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        n_images = sum(_written(writer, rows) for rows in _batches(images, picks, labels, schema))
+        for rows in _batches(images, picks, labels, schema):
+            writer.write_table(rows)
+            stage.advance(rows.num_rows)
+            n_images += rows.num_rows
     with published(str(folder / "README.md")) as file:
         file.write(_readme(run_id, config.pool.licence).encode())
     return WrittenPicks(run_id, n_images, labels)
@@ -104,11 +110,6 @@ def _batches(
             ],
             schema=schema,
         )
-
-
-def _written(writer: pq.ParquetWriter, rows: pa.Table) -> int:
-    writer.write_table(rows)
-    return rows.num_rows
 
 
 def _readme(run_id: str, licence: str | None) -> str:

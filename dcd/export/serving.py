@@ -21,6 +21,7 @@ from dcd.export.formats import (
     write_format,
 )
 from dcd.export.int8 import CALIBRATION_IMAGES, check_int8, to_int8
+from dcd.progress import live
 from dcd.scratch import scratch_folder
 from dcd.store.local_files import published
 
@@ -62,14 +63,17 @@ def export_champion(
     """
     if int8:
         check_int8(to)
-    inputs = read_inputs(images, trusted.model.preprocess, n_images)
+    with live.stage("read images"):
+        inputs = read_inputs(images, trusted.model.preprocess, n_images)
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder("export", within=folder) as scratch:
-        written = write_format(trusted.model, to, scratch)
+        with live.stage(f"write {to}"):
+            written = write_format(trusted.model, to, scratch)
         if int8:
             preprocess = trusted.model.preprocess
-            calibration = read_spread(trusted.train_images, preprocess, CALIBRATION_IMAGES)
-            to_int8(written, trusted.model.network, calibration)
+            with live.stage("calibrate int8"):
+                calibration = read_spread(trusted.train_images, preprocess, CALIBRATION_IMAGES)
+                to_int8(written, trusted.model.network, calibration)
         found = agreement(torch_answer(trusted.model), open_format(to, written), inputs)
         least = LEAST_INT8_AGREEMENT if int8 else LEAST_AGREEMENT
         if found.share < least:
@@ -92,8 +96,12 @@ def agreement(one: Answer, other: Answer, inputs: np.ndarray) -> Agreement:
     first, rest = _BATCHES
     bounds = [0, first, *range(first + rest, len(inputs), rest), len(inputs)]
     parts = [inputs[a:b] for a, b in pairwise(bounds) if a < b]
-    these = np.concatenate([one(part) for part in parts])
-    those = np.concatenate([other(part) for part in parts])
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    with live.stage("compare answers", len(inputs), "images") as stage:
+        for part in parts:
+            answers.append((one(part), other(part)))
+            stage.advance(len(part))
+    these, those = (np.concatenate(of_one) for of_one in zip(*answers, strict=True))
     equal = these.argmax(axis=1) == those.argmax(axis=1)
     return Agreement(len(inputs), int(equal.sum()), float(np.abs(these - those).max()))
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from dcd.errors import DataError, EncoderError, LabelError
 from dcd.gate import champions
 from dcd.images.decode import BadImage, decode
 from dcd.images.preprocess import Preprocess, to_input
+from dcd.progress import live
 from dcd.sources.listing import list_shards
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
@@ -138,9 +139,7 @@ class _Question:
     pixels: np.ndarray
 
 
-def answer(
-    model: SavedModel, data: DataConfig, on_images: Callable[[int], None] | None = None
-) -> Answers:
+def answer(model: SavedModel, data: DataConfig) -> Answers:
     """Ask the model about every labelled image of a data set, shard by shard.
 
     Raises DataError if there are no images, LabelError if none has a label that the model knows.
@@ -151,8 +150,14 @@ def answer(
     tally = _Tally()
     rows: list[dict[str, object]] = []
     features: list[np.ndarray] = []
-    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="dcd-decode") as threads:
-        for shard in list_shards(data):
+    shards = list_shards(data)
+    counts = [shard.n_images for shard in shards]
+    total = None if None in counts else sum(n for n in counts if n is not None)
+    with (
+        live.stage("ask the model", total, "images") as stage,
+        ThreadPoolExecutor(_DECODERS, thread_name_prefix="dcd-decode") as threads,
+    ):
+        for shard in shards:
             labelled = _labelled(read_shard(shard, data), given, set(model.classes), tally)
             while window := list(islice(labelled, _BATCH)):
                 found = threads.map(lambda of: _question(of[0], of[1], model.preprocess), window)
@@ -163,8 +168,7 @@ def answer(
                     vectors, probability = _ask(network, pixels, model.preprocess, device)
                     features.append(vectors)
                     rows += _rows(questions, shard, probability, model.classes)
-                if on_images:
-                    on_images(len(window))
+                stage.advance(len(window))
     table = _table(rows, data, tally, model.classes)
     return Answers(
         table, np.concatenate(features), tally.n_rejected, tally.n_unlabelled, tally.n_unknown

@@ -17,6 +17,7 @@ from dcd.failures.known_content import KnownContent, known_content
 from dcd.failures.registry import Registry, read_registry
 from dcd.images.decode import BadImage, decode
 from dcd.images.formats import REFUSED, suffix_of
+from dcd.progress import live
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
 from dcd.sources.passed_over import PassedOver, why_no_image
 from dcd.sources.records import (
@@ -91,7 +92,8 @@ def take_in_folder(store: Store, config: RunConfig, folder: str | None = None) -
     words = str(passed_over) if len(passed_over) else ""
     if not files:
         return Intake((), 0, 0, 0, words)
-    taken = take_in(store, files, registry, known_content(store, config))
+    with live.stage(f"check {len(files):,} new files"):
+        taken = take_in(store, files, registry, known_content(store, config))
     return replace(taken, passed_over=words)
 
 

@@ -15,6 +15,7 @@ from dcd.evaluation.choice import mixture_name
 from dcd.influence.effects import RemovalEffects, answer_of, removal_effects
 from dcd.influence.failure import Failure, find_failure
 from dcd.influence.refits import Check, check, spread_rows
+from dcd.progress import live
 from dcd.runs.origins import Saved, plan_of_run
 from dcd.sources.source import Source, fetch_shown
 from dcd.store import Store
@@ -85,7 +86,8 @@ def explain_failure(
     """
     plan = plan_of_run(store, run_id, method)
     failure = find_failure(store, plan, wanted, label)
-    found = fits_of_cell(store, plan)
+    with live.stage("fit the heads again"):
+        found = fits_of_cell(store, plan)
     if failure.label not in found.head.classes:
         raise LabelError(
             f"{wanted}: label {failure.label!r:.80} is none of train's, such as "
@@ -93,7 +95,8 @@ def explain_failure(
         )
     place = found.head.classes.index(failure.label)
     answer = answer_of(found.head, failure.features, place)
-    effects = removal_effects(found.fits, found.images.num_rows, answer, failure.features)
+    with live.stage("reckon effects"):
+        effects = removal_effects(found.fits, found.images.num_rows, answer, failure.features)
     used = np.unique(np.concatenate([fit.rows for fit in found.fits]))
     checked = None
     if n_checked:

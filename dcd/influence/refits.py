@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from dcd.cells.fits import HeadFit
 from dcd.influence.curvature import Curvature, extended
 from dcd.influence.effects import RemovalEffects
+from dcd.progress import live
 
 _MAX_STEPS = 20
 _SETTLED = 1e-8  # of the gradient: far below what one image among thousands changes
@@ -45,15 +46,16 @@ def check(
     """Leave out each of some images in turn, fit all heads to convergence, and ask again."""
     measured = np.zeros(len(rows))
     slope = effects.answer.slopes["margin"]
-    for fit in fits:
-        around = Curvature.of(fit, np.float64)
-        settled = _settle(around)
-        asked = extended(fit, features)
-        for i, row in enumerate(rows.tolist()):
-            place = np.flatnonzero(fit.rows == row)
-            if len(place):
-                without = refit_without(settled, place)
-                measured[i] += fit.share * float(slope @ ((without - settled.at) @ asked))
+    with live.stage("leave out and fit", len(fits) * len(rows), "fits") as stage:
+        for fit in fits:
+            around = Curvature.of(fit, np.float64)
+            settled = _settle(around)
+            asked = extended(fit, features)
+            for i, row in stage.each(enumerate(rows.tolist())):
+                place = np.flatnonzero(fit.rows == row)
+                if len(place):
+                    without = refit_without(settled, place)
+                    measured[i] += fit.share * float(slope @ ((without - settled.at) @ asked))
     return Check(rows, effects.margin[rows], measured)
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from dcd.embeddings.embed import forgotten_reject
 from dcd.errors import DataError
+from dcd.progress import live
 from dcd.runs.finished import read_parts
 from dcd.store import Store, keys
 from dcd.store.forgotten import block
@@ -106,9 +107,12 @@ def find_pictures(store: Store, wanted: Sequence[str]) -> Pictures:
 def plan_forgetting(store: Store, pictures: Pictures) -> Forgetting:
     """Look through every object of the store; changes nothing. It costs reading all tables once."""
     every = [key for key in store.keys_under("") if not key.startswith(_NOT_DERIVED)]
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
-        counts = dict(zip(every, readers.map(lambda k: _count(store, k, pictures), every),
-                          strict=True))  # fmt: skip
+    with (
+        live.stage("search", len(every), "objects") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers,
+    ):
+        found = stage.each(readers.map(lambda k: _count(store, k, pictures), every))
+        counts = dict(zip(every, found, strict=True))
     holding = {key for key, n in counts.items() if n}
     held_parts = {part for key in holding if (part := part_of(key)) is not None}
     runs = {run for run in _runs(every) if _saw(store, run, holding, held_parts)}
@@ -124,8 +128,12 @@ def plan_forgetting(store: Store, pictures: Pictures) -> Forgetting:
 def forget(store: Store, planned: Forgetting) -> None:
     """Do it. The pictures are blocked first, so that one who is killed may simply start again."""
     block(store, planned.pictures.contents)
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        list(requests.map(lambda holder: _apply(store, holder, planned.pictures), planned.holders))
+    with (
+        live.stage("forget", len(planned.holders), "objects") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests,
+    ):
+        done = requests.map(lambda holder: _apply(store, holder, planned.pictures), planned.holders)
+        list(stage.each(done))
     note = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_pictures": len(planned.pictures.contents),
@@ -142,8 +150,11 @@ def _contents_by_id(store: Store) -> dict[str, set[bytes]]:
     found = [k for folder in folders for k in store.keys_under(folder) if k.endswith(".parquet")]
     columns = ["image_id", "content_hash"]
     contents: dict[str, set[bytes]] = {}
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
-        for table in readers.map(lambda key: store.read_table(key, columns), found):
+    with (
+        live.stage("read ids", len(found), "tables") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers,
+    ):
+        for table in stage.each(readers.map(lambda key: store.read_table(key, columns), found)):
             pairs = zip(*(table[name].to_pylist() for name in columns), strict=True)
             for image_id, content in pairs:
                 contents.setdefault(image_id, set()).add(content)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dcd.errors import DataError
+from dcd.progress import live
 from dcd.runs.finished import finished, read_parts
 from dcd.store import Store, StoredObject, keys
 from dcd.store.parts import FOLDERS, part_of, says_done
@@ -78,7 +79,8 @@ def plan_pruning(store: Store, n_kept_runs: int, before: datetime) -> Pruning:
     Raises DataError if no run and no comparison is finished, ObjectUnreadable if a list of parts,
     or an index that is needed, is damaged.
     """
-    found = parts(o for folder in FOLDERS for o in store.objects_under(folder))
+    with live.stage("list objects"):
+        found = parts(o for folder in FOLDERS for o in store.objects_under(folder))
     used, n_silent = _used(store, n_kept_runs)
     wanted = used | newest_indexes(found)
     pruning = plan(found, wanted | _segments(store, found, wanted), before)
@@ -124,8 +126,11 @@ def newest(written: Mapping[str, datetime], n: int) -> list[str]:
 def prune(store: Store, unneeded: Sequence[Part]) -> None:
     """Delete parts. The object that says a part is whole goes first: none is ever taken for whole
     that is not, and a crash leaves pieces that the next pruning takes."""
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
-        for part in unneeded:
+    with (
+        live.stage("delete", len(unneeded), "parts") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests,
+    ):
+        for part in stage.each(unneeded):
             last = says_done(part.key)
             store.delete(last)
             rest = [found.key for found in part.objects if found.key != last]

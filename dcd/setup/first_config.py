@@ -9,6 +9,7 @@ import numpy as np
 
 from dcd.config import DataConfig
 from dcd.failures.collect import IMAGES, ROWS
+from dcd.progress import live
 from dcd.setup.cut import Cut, cut_failures, write_roles
 from dcd.setup.places import Places
 from dcd.sources.shards import decoded_images
@@ -81,7 +82,8 @@ def write_first_config(places: Places, name: str, store: str, path: Path) -> Fir
     collected = _collected(str(places.failures))
     if collected is None:
         failures, roles = str(places.failures), path.with_name(f"{path.stem}-failures.csv")
-        cut = cut_failures(failures)
+        with live.stage("look at the failures"):
+            cut = cut_failures(failures)
         write_roles(roles, cut)
         cut_words = (
             f"# `dcd init` cut them by their content: {_in_words(cut)}.\n"

@@ -1,12 +1,13 @@
 """Check all objects of a store, set damaged ones aside, back up what nothing can make again."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from dcd.errors import ObjectFault, ObjectNotFound
+from dcd.progress import live
 from dcd.store import keys, parquet
 from dcd.store.checksums import unsealed
 from dcd.store.healing import set_aside
@@ -38,22 +39,21 @@ class CheckedObject:
         return kind_of(self.key)
 
 
-def verify(
-    store: Store, *, deep: bool = False, on_objects: Callable[[int, int], None] | None = None
-) -> list[CheckedObject]:
+def verify(store: Store, *, deep: bool = False) -> list[CheckedObject]:
     """Check all objects of a store, by key.
 
-    Without `deep` of Parquet the footer alone is read, and every byte of all else. on_objects: is
-    told how many of how many are done. The inbox and what was set aside are not looked at.
+    Without `deep` of Parquet the footer alone is read, and every byte of all else. The inbox and
+    what was set aside are not looked at.
     """
-    found = [o for o in store.objects_under() if not o.key.startswith(_UNCHECKED)]
-    checked: list[CheckedObject] = []
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers:
-        for one in readers.map(lambda o: _check(store, o.key, o.n_bytes, deep), found):
-            if one is not None:
-                checked.append(one)
-            if on_objects is not None:
-                on_objects(len(checked), len(found))
+    with live.stage("list objects"):
+        found = [o for o in store.objects_under() if not o.key.startswith(_UNCHECKED)]
+    with (
+        live.stage("check", len(found), "objects") as stage,
+        ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers,
+    ):
+        checks = readers.map(lambda o: _check(store, o.key, o.n_bytes, deep), found)
+        checked = [one for one in stage.each(checks) if one is not None]
+        stage.outcome = f"{len(checked):,} objects checked"
     return checked
 
 
@@ -73,19 +73,26 @@ def backup(store: Store, to: Store) -> list[str]:
     What lies there already with the same bytes is left. Raises ObjectUnreadable for a damaged
     object: it never replaces a good copy.
     """
-    return _copy(store, to, [key for key in _kept(store) if _differs(store, to, key)])
+    kept = _kept(store)
+    with live.stage("compare", len(kept), "objects") as stage:
+        found = [key for key in stage.each(kept) if _differs(store, to, key)]
+    return _copy(store, to, found)
 
 
 def restore(store: Store, backed_up: Store) -> list[str]:
     """Copy back what is missing or damaged here, and return the keys. All else stays as it is."""
-    return _copy(backed_up, store, [key for key in _kept(backed_up) if not _is_whole(store, key)])
+    kept = _kept(backed_up)
+    with live.stage("check", len(kept), "objects") as stage:
+        missing = [key for key in stage.each(kept) if not _is_whole(store, key)]
+    return _copy(backed_up, store, missing)
 
 
 def _copy(source: Store, to: Store, found: list[str]) -> list[str]:
     # The champion goes last: what it points at in the history is there then.
     ordered = sorted(found, key=lambda key: (key == keys.CHAMPION, key))
-    for key in ordered:
-        to.write_raw(key, _whole_bytes(source, key))
+    with live.stage("copy", len(ordered), "objects") as stage:
+        for key in stage.each(ordered):
+            to.write_raw(key, _whole_bytes(source, key))
     return ordered
 
 

@@ -11,6 +11,7 @@ from dcd.encoders.int8 import MISSING, has_nncf
 from dcd.encoders.kept import kept_folder, read_kept
 from dcd.errors import DataError, EncoderError
 from dcd.maps.layout import has_tsne
+from dcd.progress import live
 from dcd.sources.source import check_name, source_of
 from dcd.store import Store
 from dcd.store.store_format import open_store
@@ -58,7 +59,7 @@ def examine(config: RunConfig) -> Findings:
         store.probe()
         with noting(problems, "pool.name"):
             check_name(store, config.pool)
-    with noting(problems, "encoder"):
+    with live.stage("look at the encoder"), noting(problems, "encoder"):
         if words := _check_encoder(config.encoder):
             notes.append(Note("encoder.checkpoint", words))
     with noting(problems, "training.start"):
@@ -84,7 +85,8 @@ def examine(config: RunConfig) -> Findings:
     for seed in config.seeds:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
-        found = _split_problems(view, inventories, labels, notes, members)
+        with live.stage(f"check the splits of seed {seed}"):
+            found = _split_problems(view, inventories, labels, notes, members)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
@@ -173,7 +175,7 @@ def _inventories(
             wanted.setdefault(data.images, (split, data))
     found = {}
     for images, (place, data) in wanted.items():
-        with noting(problems, f"{place}.images"):
+        with live.stage(f"look at {place}"), noting(problems, f"{place}.images"):
             reading = source_of(data).data
             inventory = take_inventory(reading)
             notes += inventory_notes(place, inventory)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dcd.progress import live
 from flows.cli import (
     cache,
     champions,
@@ -85,7 +86,7 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
     """Run the whole loop: embed, select, train, evaluate, report."""
     from dcd.config import load_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
             check(loaded)
@@ -123,9 +124,10 @@ def demo(
     from dcd.demo.case import write_demo
 
     to = folder or Path("demo" if case == "digits" else f"demo-{case}")
-    with explained(), prefect_server(verbose) as ready:
+    with explained(verbose=verbose), prefect_server(verbose) as ready:
         typer.echo(f"Writing the case to {to}/ …", err=True)
-        config = write_demo(to, case, images)
+        with live.stage("write the case"):
+            config = write_demo(to, case, images)
         _run(load_config(config), json_file, verbose, ready)
     typer.echo(f"Config: {config}")
 
@@ -134,12 +136,11 @@ def _run(
     config: "RunConfig", json_file: Path | None, verbose: bool, ready: Callable[[], None]
 ) -> None:
     from dcd.runs.run import read_metrics
-    from flows.cli.terminal import live_bars, rounds_table, summary_table
+    from flows.cli.terminal import rounds_table, summary_table
     from flows.debug_model import debug_model
 
     ready()
-    with live_bars(verbose):
-        info = debug_model(config)
+    info = debug_model(config)
     console = plain_console()
     for sentence in info.verdict:
         console.print(sentence)

@@ -16,7 +16,7 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
     """Compare encoders, strategies and k: every cell is trained once, and kept."""
     from dcd.config import load_comparison
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_comparison(config)
         with prefect_server(verbose) as ready:
             from dcd.validation.lpips import (
@@ -24,11 +24,9 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
             )
 
             refuse(lpips_problems(loaded.base, loaded.selections()))
-            from flows.cli.terminal import live_bars
             from flows.compare import compare as run_compare
 
             ready()
-            with live_bars(verbose):
-                info = run_compare(loaded)
+            info = run_compare(loaded)
     typer.echo(info.table)
     typer.echo(f"Tables and figures: {info.folder}")

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from dcd.errors import ConfigError, DCDError
+from dcd.progress import live
+from flows.cli.show.progress import progress_shown
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig
@@ -65,7 +67,12 @@ def prefect_server(verbose: bool) -> Iterator[Callable[[], None]]:
     from flows.server.temporary import temporary_server  # imports Prefect, after its settings
 
     with temporary_server() as ready:
-        yield ready
+
+        def waited() -> None:
+            with live.stage("wait for Prefect"):
+                ready()
+
+        yield waited
 
 
 def leaving(command: Callable[[], object]) -> NoReturn:
@@ -90,10 +97,14 @@ def leaving(command: Callable[[], object]) -> NoReturn:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn an expected error into its message and an exit code; anything else keeps its trace."""
+def explained(*, verbose: bool = False) -> Iterator[None]:
+    """Show the progress of the block, and turn an expected error into its message and exit code.
+
+    Any other error keeps its trace. verbose: Prefect's log is shown, so no live progress.
+    """
     try:
-        yield
+        with progress_shown(plain_console(stderr=True), verbose=verbose):
+            yield
     except ConfigError as error:
         for problem in error.problems:
             complain(problem)
@@ -114,7 +125,8 @@ def explained() -> Iterator[None]:
 
 def check(config: "RunConfig") -> None:
     """Tell what is passed over; raise ConfigError with all that is found wrong before work."""
-    from dcd.validation.run import examine  # imports torch, which --help does not need
+    with live.stage("load"):
+        from dcd.validation.run import examine  # imports torch, which --help does not need
 
     findings = examine(config)
     for note in findings.notes:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dcd.progress import live
 from flows.cli.console import StoreUrl, explained, plain_console
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from dcd.failures.answers import Answers
     from dcd.failures.collect import ErrorCollection
     from dcd.training.saved_models import SavedModel
@@ -62,25 +61,13 @@ def errors(
             )
         opened = open_model(model, store, seed, architecture, classes)
         data = DataConfig(images=dataset, labels=labels, label_column=label_column, where=where)
-        with plain_console(stderr=True).status("Loading …") as status:
-            answers = answer(opened, data, _Counter(status).add)
+        answers = answer(opened, data)
+        with live.stage("write the errors"):
             found = collect_errors(answers, shares)
             write_collection(output, data, found)
             page = render_sheet(found, f"{model} on {dataset}", partial(read_images, output))
             (output / PAGE).write_text(page, encoding="utf-8")
     _print_result(answers, found, opened, output)
-
-
-class _Counter:
-    """Shows how many images have been asked about."""
-
-    def __init__(self, status: "Status"):
-        self._status = status
-        self._n = 0
-
-    def add(self, n: int) -> None:
-        self._n += n
-        self._status.update(f"{self._n:,} images asked about")
 
 
 def _print_result(

@@ -66,7 +66,7 @@ def watch(
     """Look into the store's inbox once, as the deployment watch-failures does; or without end."""
     from dcd.config import WatchConfig, load_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_config(config)
         if every is not None:
             _watch_on(WatchConfig(run=loaded), every, verbose)

@@ -40,7 +40,7 @@ def build(
     """Embed what is new in the pool and index it; new shards are appended."""
     from dcd.config import load_index_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_index_config(config)
         with prefect_server(verbose) as ready:
             from flows.build_index import build_index

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dcd.progress import live
 from flows.cli.console import explained
 
 app = typer.Typer(no_args_is_help=True, name="lpips", help="Weights for LPIPS.")
@@ -30,6 +31,7 @@ def convert(
     with explained():
         from dcd.encoders.lpips_package import convert_lpips  # imports torch
 
-        written = convert_lpips(package, folder)
+        with live.stage("convert"):
+            written = convert_lpips(package, folder)
     for file in written:
         typer.echo(str(file))

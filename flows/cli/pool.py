@@ -36,16 +36,14 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
     """
     from dcd.config import load_embed_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_embed_config(config)
         _check_access(loaded)
         with prefect_server(verbose) as ready:
-            from flows.cli.terminal import live_bars
             from flows.embed_pool import embed_pool, summary
 
             ready()
-            with live_bars(verbose):
-                embedded = embed_pool(loaded)
+            embedded = embed_pool(loaded)
         from dcd.sources.source import passed_over_in
         from dcd.store import Store
 

@@ -27,7 +27,7 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
     """Choose images for the failures and write the tables of picks; nothing is trained."""
     from dcd.config import load_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
             check(loaded)
@@ -79,7 +79,7 @@ def neighbors(
     """Show what the pool has for some pictures: a table and an HTML contact sheet."""
     from dcd.config import load_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_config(config)
         pictures = {str(path): _read(path) for path in images}
         with prefect_server(verbose) as ready:

@@ -74,7 +74,7 @@ def plan(
     """Choose the pool images whose verification is expected to gain most, to be reviewed."""
     from dcd.config import load_config
 
-    with explained():
+    with explained(verbose=verbose):
         loaded = load_config(config)
         with prefect_server(verbose) as ready:
             check(loaded)

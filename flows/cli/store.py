@@ -106,12 +106,7 @@ def verify(
 
     with explained():
         opened = open_store(store)
-        with plain_console(stderr=True).status("Listing …") as status:
-            checked = checking.verify(
-                opened,
-                deep=deep,
-                on_objects=lambda n, total: status.update(f"{n:,} of {total:,} objects checked"),
-            )
+        checked = checking.verify(opened, deep=deep)
         faults = [one for one in checked if one.fault is not None]
         plain_console().print(_verified_table(checked))
         for one in faults:

@@ -1,78 +1,11 @@
-"""Show what a person sees in the terminal: progress bars, the summary table, errors."""
+"""Show what a run found in the terminal: the summary table, that of a goal's rounds."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from dcd.evaluation.summary import MethodSummary, Score
 from dcd.report.record import RoundsRecord
-from flows.cli.console import plain_console
-from tasks import progress
 
 _NAME_WIDTH = 15  # of the longest built-in name
-
-
-class Bars:
-    """A progress listener that draws one bar a stage. Use as a context manager."""
-
-    def __init__(self, console: Console):
-        self._progress = Progress(
-            SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "Bars":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def started(self, stage: str, total: int | None, unit: str) -> None:
-        self._bars[stage] = self._progress.add_task(stage, total=total, note=unit)
-
-    def advanced(self, stage: str, n: int) -> None:
-        if stage in self._bars:
-            self._progress.advance(self._bars[stage], n)
-
-    def noted(self, stage: str, note: str) -> None:
-        if stage in self._bars:
-            self._progress.update(self._bars[stage], note=note)
-
-    def finished(self, stage: str, outcome: str) -> None:
-        bar = self._bars.pop(stage)
-        task = next(t for t in self._progress.tasks if t.id == bar)
-        total = task.total or task.completed or 1
-        self._progress.update(bar, total=total, completed=total, note=outcome)
-
-
-@contextmanager
-def live_bars(verbose: bool) -> Iterator[None]:
-    """Show bars on a terminal; nothing in a pipe, or where Prefect's log is shown instead."""
-    errors = plain_console(stderr=True)
-    if verbose or not errors.is_terminal:
-        yield
-        return
-    with Bars(errors) as bars:
-        progress.listen(bars)
-        yield
 
 
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:

@@ -7,8 +7,8 @@ say for want of memory, must not do so for ever.
 from prefect import get_run_logger, runtime
 
 from dcd.errors import DCDError
+from dcd.progress import live
 from flows.deployment.sweep import sweep
-from tasks import progress
 from tasks.shown_progress import ShownProgress
 
 MAX_STARTS = 3
@@ -32,7 +32,7 @@ def attend() -> None:
             "(memory? disk?); look at the worker's log, mend the cause and run it anew: what is "
             "done is reused"
         )
-    progress.listen(ShownProgress())
+    live.listen(ShownProgress())
 
 
 def resume_crashed() -> None:

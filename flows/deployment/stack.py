@@ -16,6 +16,7 @@ from socket import gethostname
 
 from dcd.config import RunConfig
 from dcd.errors import DCDError
+from dcd.progress import live
 from dcd.store import keys
 from flows.deployment import local_processes
 
@@ -114,14 +115,17 @@ def bring_up(
         )
     serving = ("server", "start", "--host", "127.0.0.1", "--port", str(place.port))
     _start(place, "server", (*_PREFECT, *serving), environ, tell)
-    _wait_for_server(place)
-    _make_work_pool(environ)
+    with live.stage("wait for the server"):  # the first start makes its database
+        _wait_for_server(place)
+    with live.stage("make the work pool"):
+        _make_work_pool(environ)
 
     os.environ.update(environ)
     from flows.deployment.deploy import PREFECT_FILE, deploy
     from flows.deployment.sweep import sweep
 
-    deploy(config, prefect_file or PREFECT_FILE)
+    with live.stage("deploy the flows"):
+        deploy(config, prefect_file or PREFECT_FILE)
     for line in sweep():
         tell(line)
     # The root level lets the lines of `dcd` through to the runs' logs.
@@ -137,7 +141,9 @@ def bring_up(
 def bring_down(home: Path, tell: Callable[[str], None]) -> None:
     """Stop the watcher, the worker, its runs, and the server. Raises StillRunning."""
     for name in ("watcher", "worker", "server"):
-        if local_processes.stop(home, name):
+        with live.stage(f"stop the {name}"):
+            stopped = local_processes.stop(home, name)
+        if stopped:
             tell(f"{name} stopped")
 
 

@@ -9,11 +9,12 @@ from dcd.config import EmbedConfig, EncoderConfig, PoolConfig, RunnerConfig, loa
 from dcd.embeddings.batches import batched
 from dcd.errors import ConfigError, EmbeddingFailed, StoreUnavailable
 from dcd.index.build import cluster_pool
+from dcd.progress import live
 from dcd.sources.records import Shard
 from dcd.splits.label_map import read_pool_labels
 from dcd.store import Store, keys
 from flows.embed_pool import embed_pool
-from tasks import embedding, progress
+from tasks import embedding
 from tests.case import LABELS, write_case
 
 
@@ -38,7 +39,7 @@ class Heard:
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard()
-    monkeypatch.setattr(progress, "_listener", heard)
+    monkeypatch.setattr(live, "_listener", heard)
     return heard
 
 

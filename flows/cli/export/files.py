@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dcd.progress import live
 from flows.cli.console import StoreUrl, explained
 
 app = typer.Typer(no_args_is_help=True, name="export", help="Models and picks for other tools.")
@@ -33,7 +34,8 @@ def champion(
     from dcd.store.store_format import open_store
 
     with explained():
-        trusted = open_champion(open_store(store))
+        with live.stage("open the champion"):
+            trusted = open_champion(open_store(store))
         folder = output or Path("exported") / (f"{to}-int8" if int8 else to)
         data = trusted.test_images if images is None else DataConfig(images=images)
         found = export_champion(trusted, to, folder, data, n_images, int8)
@@ -78,4 +80,6 @@ def mlflow(
     with explained():
         opened = open_store(store)
         run_id = run_or_newest(opened, run)
-        typer.echo(f"{run_id}: {send_run(opened, run_id)}")
+        with live.stage("send to MLflow"):
+            sent = send_run(opened, run_id)
+    typer.echo(f"{run_id}: {sent}")

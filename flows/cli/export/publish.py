@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dcd.progress import live
 from flows.cli.console import StoreUrl, explained
 
 
@@ -27,14 +28,16 @@ def publish(
 
     entry = HubEntry(repo, licence, tuple(dataset or ()))
     with explained():
-        champion = write_hub_folder(open_store(store), entry, output)
+        with live.stage("write the folder"):
+            champion = write_hub_folder(open_store(store), entry, output)
         typer.echo(f"Champion: {champion.run_id} (seed {champion.seed})")
         typer.echo(f"Folder: {output}")
         if licence is None:
             typer.echo("No --license: the Hub will show none", err=True)
         if no_push:
             return
-        page = push(entry, output, private=not public)
+        with live.stage("push to the Hub"):
+            page = push(entry, output, private=not public)
     if page is None:
         typer.echo("Not pushed: no token; set HF_TOKEN, or call `hf auth login`, and try again")
         return

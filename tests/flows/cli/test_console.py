@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from flows.cli.console import EXIT_FAILED, explained, plain_console
-from flows.cli.terminal import Bars
+from flows.cli.show.progress import Bars
 
 HOSTILE = ("[/x]", "[red]wine[/red]", "[link=file:///etc/passwd]a[/link]", ":smile:")
 
@@ -28,7 +28,7 @@ def test_markup_is_printed_as_it_is(capsys, text):
 def test_bars_show_markup_as_it_is(text):
     console = plain_console()
     console.file = io.StringIO()
-    with Bars(console) as bars:
+    with Bars(console, worth_a_line_s=0) as bars:
         bars.started(text, 2, text)
         bars.noted(text, text)
         bars.finished(text, text)

@@ -71,7 +71,7 @@ def test_the_automations_are_what_the_server_takes_and_name_flows_that_exist():
 
 def test_a_run_that_crashes_again_and_again_gives_up(monkeypatch):
     listened = []
-    monkeypatch.setattr("tasks.progress.listen", listened.append)
+    monkeypatch.setattr("dcd.progress.live.listen", listened.append)
     attend()  # no deployment: nothing happens
     assert listened == []
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "some-deployment")
