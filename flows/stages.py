@@ -263,7 +263,8 @@ def map_embeddings(
     """Draw the first seed's failures and picks among images of pool and train."""
     seed = config.seeds[0]
     selection_id = selections.by_seed[seed]["selected"].id
-    return draw_map(config.store, index.info, splits.by_seed[seed], selection_id, config.map)
+    with live.stage("draw the map"):
+        return draw_map(config.store, index.info, splits.by_seed[seed], selection_id, config.map)
 
 
 def report(

@@ -66,7 +66,7 @@ class Bars:
                 )
             drawn = self._drawn
         if first and drawn is not None:
-            drawn.start()
+            drawn.start(refresh=True)
 
     def advanced(self, stage: str, n: int) -> None:
         with self._lock:
