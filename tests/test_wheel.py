@@ -13,7 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
+from dcd.gate.champions import current
+from dcd.gate.record import read_record
+from dcd.runs.finished import list_runs
+from dcd.store import Store
 from tests.case import LABELS, png
+from tests.operated import wait_for
 from tests.wheel import Installed, install_wheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -70,9 +75,7 @@ def test_a_first_config_of_class_folders_runs(installed, config):
 
 
 def test_an_installation_comes_up_and_goes_down(installed, config):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     try:
         done = installed.dcd("up", str(config), PORT=str(port))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -81,10 +84,7 @@ def test_an_installation_comes_up_and_goes_down(installed, config):
         assert "flows.debug_model.debug_model" in entrypoints
         pulled = [step for deployment in asked.json() for step in deployment["pull_steps"]]
         assert str(installed.folder) in str(pulled[0])
-        pids = [
-            int((installed.folder / ".dcd" / f"{name}.pid").read_text())
-            for name in ("server", "worker", "watcher")
-        ]
+        pids = processes(installed)
         assert all(psutil.pid_exists(pid) for pid in pids)
         again = installed.dcd("up", str(config), PORT=str(port))
         assert again.returncode == 0, again.stderr
@@ -93,3 +93,54 @@ def test_an_installation_comes_up_and_goes_down(installed, config):
         down = installed.dcd("down")
     assert down.returncode == 0, down.stderr
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.operated
+def test_a_picture_in_the_inbox_becomes_a_run_with_an_answer_of_the_gate(installed, config):
+    """`dcd init` wrote `failures: false`; what is woken by a failure takes it all the same."""
+    store = Store(str(installed.folder / "store"))
+    before = {entry.run_id for entry in list_runs(store)}
+    try:
+        done = installed.dcd("up", str(config), PORT=str(free_port()))
+        assert done.returncode == 0, done.stdout + done.stderr
+        pids = processes(installed)
+        inbox = installed.folder / "store" / "failures" / "inbox" / "red"
+        inbox.mkdir(parents=True)
+        (inbox / "dropped.png").write_bytes(png(np.random.default_rng(9), "red", dark=True))
+        run_id = wait_for(
+            "the run of the dropped picture",
+            lambda: next((e.run_id for e in list_runs(store) if e.run_id not in before), None),
+            patience_s=420,
+        )
+        answer = wait_for("the gate's answer", lambda: read_record(store, run_id))
+        assert answer.outcome in ("passed", "refused"), answer
+        if answer.outcome == "passed":
+            wait_for("the new champion", lambda: run_id == champion_of(store))
+        wait_for(
+            "the run that covered the picture",
+            lambda: run_id in installed.dcd("failures", "list", "--config", str(config)).stdout,
+        )
+        assert (run_id == champion_of(store)) == (answer.outcome == "passed")
+    finally:
+        down = installed.dcd("down")
+    assert down.returncode == 0, down.stderr
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def champion_of(store: Store) -> str | None:
+    champion = current(store)
+    return champion and champion.run_id
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def processes(installed: Installed) -> list[int]:
+    """The processes that `dcd up` keeps."""
+    return [
+        int((installed.folder / ".dcd" / f"{name}.pid").read_text())
+        for name in ("server", "worker", "watcher")
+    ]
