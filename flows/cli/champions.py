@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
     from dcd.gate.champions import Champion, HistoryRow

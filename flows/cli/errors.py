@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from dcd.progress import live
 from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
     from dcd.failures.answers import Answers

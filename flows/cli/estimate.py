@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
 
 from flows.cli.console import ConfigPath, configure_prefect, explained, plain_console
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.estimate.embedding import Estimate, StageCost

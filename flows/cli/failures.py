@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.table import Table
 
 from dcd.errors import DataError
 from flows.cli.console import (
@@ -17,6 +16,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig, WatchConfig
@@ -108,11 +108,7 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
     console = plain_console()
     table = Table(title="Registered failures", title_justify="left")
     for heading in ("batch", "registered (UTC)", "images", "labels", "first run"):
-        table.add_column(
-            heading,
-            justify="right" if heading == "images" else "left",
-            no_wrap=heading in ("batch", "images"),
-        )
+        table.add_column(heading, justify="right" if heading == "images" else "left")
     for batch, rows in batches.items():
         labels = Counter(str(row["label"]) for row in rows)
         table.add_row(

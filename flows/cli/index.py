@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from dcd.errors import DataError
 from flows.cli.console import (
@@ -17,6 +16,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.config import EmbedConfig

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
 
 from flows.cli.console import EXIT_FAILED, StoreUrl, explained, plain_console
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
     from dcd.runs.pruning import Part, Pruning, Usage

@@ -1,9 +1,8 @@
 """Show what a run found in the terminal: the summary table, that of a goal's rounds."""
 
-from rich.table import Table
-
 from dcd.evaluation.summary import MethodSummary, Score
 from dcd.report.record import RoundsRecord
+from flows.cli.show.tables import Table
 
 _NAME_WIDTH = 15  # of the longest built-in name
 

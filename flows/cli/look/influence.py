@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
     from dcd.influence.of_run import Explanation
