@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dcd.errors import ObjectNotFound
+from dcd.errors import ObjectFault
 from dcd.maps.draw import read_map
 from dcd.report.map_figure import most_failing
 from dcd.report.record import DrawnMap
@@ -55,10 +55,13 @@ class _Atlas:
 
 
 def map_of_run(store: Store, run_id: str) -> str | None:
-    """Return the key of the map that a run shows; None where it has none or it is gone."""
+    """Return the key of the map that a run shows; None where it has none or it is gone.
+
+    A damaged list of parts hides the map and not the run; `dcd store verify` names it.
+    """
     try:
         parts = read_parts(store, keys.run_parts(run_id)) or set()
-    except ObjectNotFound:
+    except ObjectFault:
         return None
     found = sorted(part for part in parts if part.startswith(f"{keys.MAPS}/"))
     return next((key for key in found if store.exists(key)), None)

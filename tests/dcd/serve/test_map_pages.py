@@ -10,7 +10,7 @@ from dcd.maps.draw import read_map
 from dcd.runs import loop
 from dcd.serve.app import create_app
 from dcd.serve.map_pages import ROLES, map_of_run, pack
-from dcd.store import Store
+from dcd.store import Store, keys
 from tests.case import write_case
 
 
@@ -100,6 +100,17 @@ def test_a_map_that_is_gone_says_so(ran, client):
     assert "its map is gone" in client.get(f"/runs/{run_id}/map").text
     assert client.get(f"/runs/{run_id}/map/numbers").status_code == 404
     assert f"/runs/{run_id}/map" not in client.get(f"/runs/{run_id}").text
+    store.write_raw(key, data)
+
+
+def test_a_damaged_list_of_parts_hides_the_map_and_not_the_run(ran, client):
+    config, run_id = ran
+    store, key = Store(config.store), keys.run_parts(run_id)
+    data = store.read_raw(key)
+    store.write_raw(key, b"{")
+    page = client.get(f"/runs/{run_id}")
+    assert page.status_code == 200
+    assert f"/runs/{run_id}/map" not in page.text
     store.write_raw(key, data)
 
 
