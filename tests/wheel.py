@@ -5,6 +5,7 @@ editable install there does not come along, for Python reads no path files of su
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "dcd", "tasks", "flows")
+_COPIED = re.compile(r"^COPY (.+) /source/\S*$", re.M)
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ class Installed:
 
 
 def install_wheel(folder: Path) -> Installed:
-    """Build the wheel of this checkout and install it in a new environment below `folder`."""
+    """Build the wheel of this checkout and install it in a new environment below `folder`.
+
+    It is built from what deployments/Dockerfile copies and nothing else, as the image is.
+    """
     source, wheels, env = folder / "source", folder / "wheels", folder / "env"
     source.mkdir()
-    for name in _BUILT_FROM:
+    dockerfile = (ROOT / "deployments/Dockerfile").read_text(encoding="utf-8")
+    for name in " ".join(_COPIED.findall(dockerfile)).split():
         found = ROOT / name
         if found.is_dir():
             ignored = shutil.ignore_patterns("__pycache__")

@@ -102,6 +102,10 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
         opened = open_store(run.store)
         registry = read_registry(opened)
         covered_by = first_runs(opened, run.name)
+    if not registry.failures.num_rows:
+        # A store's relative path counts from the folder of the call: an empty table hides that.
+        where = opened.url if "://" in opened.url else Path(opened.url).absolute()
+        typer.echo(f"No failures are registered in the store {where}", err=True)
     batches: dict[str, list[dict[str, object]]] = {}
     for row in registry.failures.to_pylist():
         batches.setdefault(row["batch"], []).append(row)
