@@ -26,17 +26,21 @@ from flows.cli import (
 )
 from flows.cli.console import (
     ConfigPath,
+    FoundPath,
     JsonPath,
     Verbose,
     check,
     explained,
     leaving,
+    looked_through,
     plain_console,
     prefect_server,
+    refuse,
 )
 from flows.cli.export import files, publish
 from flows.cli.look import influence
 from flows.cli.setup import doctor, init
+from flows.cli.show.as_json import write_json
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig
@@ -94,12 +98,14 @@ def run(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = False
 
 
 @app.command()
-def validate(config: ConfigPath) -> None:
+def validate(config: ConfigPath, json_file: FoundPath = None) -> None:
     """Check a config and the data it names, without any work."""
     from dcd.config import load_config
 
     with explained():
-        check(load_config(config))
+        found = looked_through(load_config(config))
+        write_json(json_file, asdict(found))
+        refuse(found.problems)
     typer.echo(f"{config}: no problem found")
 
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.console import FoundPath, StoreUrl, explained, plain_console
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def champions(
     mend: Annotated[
         bool, typer.Option("--mend", help="Put the newest whole note in force, if there is need.")
     ] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """List the champion and those before it."""
     from dcd.errors import ObjectUnreadable
@@ -35,6 +37,7 @@ def champions(
             except ObjectUnreadable:
                 _tell(store, put_in_force(opened))
         rows = history(opened)
+        write_json(json_file, [_as_json(row) for row in rows])
     if not rows:
         typer.echo(f"{store}: no champion yet; `dcd run` promotes what its gate lets pass")
         return
@@ -66,6 +69,19 @@ def rollback(store: StoreUrl = "store") -> None:
 
     with explained():
         _tell(store, champions.rollback(open_store(store)))
+
+
+def _as_json(row: "HistoryRow") -> dict[str, object]:
+    champion = row.champion
+    return {
+        "place": row.place,
+        "since": champion.at.isoformat(),
+        "run_id": champion.run_id,
+        "seed": champion.seed,
+        "model": champion.model,
+        "action": champion.action,
+        "reasons": list(champion.reasons),
+    }
 
 
 def _tell(store: str, champion: "Champion") -> None:

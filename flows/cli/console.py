@@ -18,11 +18,14 @@ from flows.cli.show.progress import progress_shown
 
 if TYPE_CHECKING:
     from dcd.config import RunConfig
-    from dcd.validation.problems import Problem
+    from dcd.validation.problems import Findings, Problem
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
 JsonPath = Annotated[
     Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
+]
+FoundPath = Annotated[
+    Path | None, typer.Option("--json", help="Write what was found to this file.")
 ]
 StoreUrl = Annotated[
     str,
@@ -125,6 +128,11 @@ def explained(*, verbose: bool = False) -> Iterator[None]:
 
 def check(config: "RunConfig") -> None:
     """Tell what is passed over; raise ConfigError with all that is found wrong before work."""
+    refuse(looked_through(config).problems)
+
+
+def looked_through(config: "RunConfig") -> "Findings":
+    """Look through a config and its data, and tell what is passed over."""
     with live.stage("load"):
         from dcd.validation.run import examine  # imports torch, which --help does not need
 
@@ -133,7 +141,7 @@ def check(config: "RunConfig") -> None:
         plain_console(stderr=True).print(
             f"{note.place}: note: {note.message}", style="yellow", soft_wrap=True
         )
-    refuse(findings.problems)
+    return findings
 
 
 def refuse(problems: "Sequence[Problem]") -> None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from flows.cli.console import EXIT_FAILED, StoreUrl, explained, plain_console
+from flows.cli.console import EXIT_FAILED, FoundPath, StoreUrl, explained, plain_console
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
@@ -35,13 +37,14 @@ _KINDS = {
 
 
 @app.command()
-def usage(store: StoreUrl = "store") -> None:
+def usage(store: StoreUrl = "store", json_file: FoundPath = None) -> None:
     """Show what each folder of the store takes."""
     from dcd.runs.pruning import usage as used
     from dcd.store.store_format import open_store
 
     with explained():
         rows = used(open_store(store).objects_under())
+        write_json(json_file, [asdict(row) for row in rows])
     if not rows:
         typer.echo(f"{store}: holds nothing")
         return
@@ -99,6 +102,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Set aside what is damaged; the next run makes it.")
     ] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """Check the objects of a store: exit code 0 if all are whole, else 1."""
     from dcd.store import verify as checking
@@ -112,6 +116,14 @@ def verify(
         for one in faults:
             typer.echo(one.fault)
         mended = checking.repair(opened, faults) if repair else []
+        found = {
+            "n_objects": len(checked),
+            "n_bytes": sum(one.n_bytes for one in checked),
+            "n_without_checksum": sum(one.is_sealed is False for one in checked),
+            "faults": [{"object": one.key, "fault": one.fault} for one in faults],
+            "set_aside": mended,
+        }
+        write_json(json_file, found)
     if mended:
         typer.echo(f"Set aside: {len(mended)}; the next run makes them again.")
     if faults:

@@ -1,11 +1,13 @@
 """`dcd doctor`: whether this installation can work, and the line that mends what cannot."""
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import EXIT_FAILED, plain_console
+from flows.cli.console import EXIT_FAILED, FoundPath, plain_console
+from flows.cli.show.as_json import write_json
 
 if TYPE_CHECKING:
     from dcd.setup.findings import Finding
@@ -18,6 +20,7 @@ def doctor(
         str | None,
         typer.Option(envvar="DCD_STORE", help="Try this store's rights and clock too."),
     ] = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Look at packages, processor, memory, store, clock and Prefect's server; say what mends."""
     from dcd.setup.machine import machine_findings, store_findings
@@ -26,6 +29,7 @@ def doctor(
     found = [*machine_findings(), *package_findings(), _prefect()]
     if store is not None:
         found += store_findings(store)
+    write_json(json_file, [asdict(each) for each in found])
     console = plain_console()
     for each in found:
         console.print(f"{each.state:5}", style=_STYLES[each.state], end="  ")
