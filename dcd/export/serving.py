@@ -96,12 +96,9 @@ def agreement(one: Answer, other: Answer, inputs: np.ndarray) -> Agreement:
     first, rest = _BATCHES
     bounds = [0, first, *range(first + rest, len(inputs), rest), len(inputs)]
     parts = [inputs[a:b] for a, b in pairwise(bounds) if a < b]
-    answers: list[tuple[np.ndarray, np.ndarray]] = []
-    with live.stage("compare answers", len(inputs), "images") as stage:
-        for part in parts:
-            answers.append((one(part), other(part)))
-            stage.advance(len(part))
-    these, those = (np.concatenate(of_one) for of_one in zip(*answers, strict=True))
+    with live.stage("compare answers", 2 * len(parts), "batches") as stage:
+        these = np.concatenate([one(part) for part in stage.each(parts)])
+        those = np.concatenate([other(part) for part in stage.each(parts)])
     equal = these.argmax(axis=1) == those.argmax(axis=1)
     return Agreement(len(inputs), int(equal.sum()), float(np.abs(these - those).max()))
 
