@@ -27,7 +27,7 @@ from dcd.training.robust_head import fit_head
 from dcd.training.saved_heads import keep_model, kept_head, save_from_kept
 
 # Raised whenever the same images would give another head.
-_HEAD_FORMAT = 1
+_HEAD_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from dcd.training.head_average import Compression
 from dcd.training.saved_heads import kept_head
 
 # Raised whenever the same images would give other heads.
-_KEPT_FORMAT = 1
+_KEPT_FORMAT = 2
 
 
 @dataclass(frozen=True)
