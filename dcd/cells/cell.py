@@ -36,7 +36,7 @@ from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.training.data import Progress
 
-_CELL_FORMAT = 5
+_CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
 _RECIPE_FORMAT = 7

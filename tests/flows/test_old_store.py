@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from dcd.config import load_config
+from dcd.encoders import encoder, openvino_backend
 from dcd.serve.app import create_app
 from dcd.store import Store, keys
 from flows.debug_model import debug_model
@@ -23,6 +24,9 @@ def old(request: pytest.FixtureRequest) -> OldStore:
 @pytest.fixture
 def case(old: OldStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)  # the store knows its images by relative paths
+    # Nor had the machine that wrote them bf16: an encoder of another precision is another one.
+    monkeypatch.setattr(openvino_backend, "has_bf16", lambda: False)
+    monkeypatch.setattr(encoder, "_loaded", {})
     return unpack(old, tmp_path)
 
 
