@@ -1,6 +1,5 @@
 """The command line `dcd`."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -168,4 +167,4 @@ def _run(
         found: object = read_metrics(config.store, info.run_id)
         if info.rounds is not None:
             found = {"metrics": found, "rounds": asdict(info.rounds)}
-        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(json_file, found)

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.console import Verbose, explained, prefect_server, refuse
+from flows.cli.console import FoundPath, Verbose, explained, prefect_server, refuse
+from flows.cli.show.as_json import write_json
 
 ComparisonPath = Annotated[
     Path, typer.Argument(help="The comparison's YAML config.", metavar="CONFIG.yaml")
 ]
 
 
-def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
+def compare(config: ComparisonPath, json_file: FoundPath = None, verbose: Verbose = False) -> None:
     """Compare encoders, strategies and k: every cell is trained once, and kept."""
     from dcd.config import load_comparison
 
@@ -28,5 +29,6 @@ def compare(config: ComparisonPath, verbose: Verbose = False) -> None:
 
             ready()
             info = run_compare(loaded)
+        write_json(json_file, {"comparison_id": info.comparison_id, "folder": info.folder})
     typer.echo(info.table)
     typer.echo(f"Tables and figures: {info.folder}")

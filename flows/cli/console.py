@@ -21,11 +21,22 @@ if TYPE_CHECKING:
     from dcd.validation.problems import Findings, Problem
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
+
+
+def _in_a_folder(file: Path | None) -> Path | None:
+    """Refuse, before any work, a file that cannot be written when it is done."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise typer.BadParameter(f"{file}: give a file in a folder that exists")
+    return file
+
+
 JsonPath = Annotated[
-    Path | None, typer.Option("--json", help="Write the run's metrics to this file.")
+    Path | None,
+    typer.Option("--json", help="Write the run's metrics to this file.", callback=_in_a_folder),
 ]
 FoundPath = Annotated[
-    Path | None, typer.Option("--json", help="Write what was found to this file.")
+    Path | None,
+    typer.Option("--json", help="Write what was found to this file.", callback=_in_a_folder),
 ]
 StoreUrl = Annotated[
     str,

@@ -1,5 +1,6 @@
 """`dcd errors`: from a model and a data set to an error sample and debug splits."""
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcd.progress import live
-from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.console import FoundPath, StoreUrl, explained, plain_console
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def errors(
         float, typer.Option(min=0.01, max=0.9, help="Share of the images for debug_heldout.")
     ] = 0.3,
     store: StoreUrl = "store",
+    json_file: FoundPath = None,
 ) -> None:
     """Collect a model's failures as an error sample, with debug splits and a contact sheet."""
     from dcd.config import DataConfig
@@ -67,6 +70,16 @@ def errors(
             write_collection(output, data, found)
             page = render_sheet(found, f"{model} on {dataset}", partial(read_images, output))
             (output / PAGE).write_text(page, encoding="utf-8")
+        told = {
+            "n_images": found.n_images,
+            "accuracy": found.accuracy,
+            "n_rejected": answers.n_rejected,
+            "n_unlabelled": answers.n_unlabelled,
+            "n_unknown": answers.n_unknown,
+            "folder": str(output),
+            "modes": [asdict(mode) for mode in found.modes],
+        }
+        write_json(json_file, told)
     _print_result(answers, found, opened, output)
 
 

@@ -1,14 +1,13 @@
 """The command `dcd estimate`: what embedding, indexing and selecting from a pool will cost."""
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
 
-from flows.cli.console import ConfigPath, configure_prefect, explained, plain_console
+from flows.cli.console import ConfigPath, FoundPath, configure_prefect, explained, plain_console
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -27,9 +26,7 @@ def estimate(
         typer.Option(min=0.001, help="Of one machine. Default: measured here, on a few images."),
     ] = None,
     machines: Annotated[int, typer.Option(min=1, help="Machines that embed at once.")] = 1,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file.")
-    ] = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Say what the pool will cost, stage by stage: images, hours, GB, tasks, requests.
 
@@ -47,8 +44,7 @@ def estimate(
     console.print(estimate_table(found))
     for line in estimate_lines(found):
         console.print(line)
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, asdict(found))
 
 
 def estimate_table(found: "Estimate") -> Table:

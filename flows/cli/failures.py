@@ -1,6 +1,7 @@
 """`dcd failures`: report failing images, see what became of them."""
 
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -10,12 +11,14 @@ import typer
 from dcd.errors import DataError
 from flows.cli.console import (
     ConfigPath,
+    FoundPath,
     Verbose,
     configure_prefect,
     explained,
     plain_console,
     prefect_server,
 )
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def add(
     ],
     store: StoreUrl = None,
     config: ConfigOption = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Check failing images and register the good ones. They are copied, never moved."""
     from dcd.failures.intake import take_in_folder
@@ -45,6 +49,7 @@ def add(
     with explained():
         run = _run_config(store, config)
         intake = take_in_folder(open_store(run.store), run, images)
+        write_json(json_file, asdict(intake))
     typer.echo(
         f"{intake.n_files} new files: {intake.n_new} failures registered, {intake.n_bad} refused"
     )
@@ -61,6 +66,7 @@ def watch(
         int | None,
         typer.Option(min=1, help="Seconds; look again and again, and wake deployed runs."),
     ] = None,
+    json_file: FoundPath = None,
     verbose: Verbose = False,
 ) -> None:
     """Look into the store's inbox once, as the deployment watch-failures does; or without end."""
@@ -69,13 +75,16 @@ def watch(
     with explained(verbose=verbose):
         loaded = load_config(config)
         if every is not None:
+            if json_file is not None:
+                raise DataError("--json: --every looks without end; leave one of them out")
             _watch_on(WatchConfig(run=loaded), every, verbose)
         with prefect_server(verbose) as ready:
             from flows.watch_failures import watch_failures
 
             ready()
             arrival = watch_failures(WatchConfig(run=loaded))
-    found, waiting = arrival.intake, arrival.waiting
+        found, waiting = arrival.intake, arrival.waiting
+        write_json(json_file, {**asdict(found), "n_waiting": waiting.n_failures})
     typer.echo(
         f"{found.n_files} new files: {found.n_new} failures registered, {found.n_bad} refused; "
         f"{waiting.n_failures} failures wait for a run"
@@ -92,7 +101,9 @@ def _watch_on(config: "WatchConfig", every_s: float, verbose: bool) -> NoReturn:
 
 
 @app.command("list")
-def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
+def list_failures(
+    store: StoreUrl = None, config: ConfigOption = None, json_file: FoundPath = None
+) -> None:
     """List registered failures by batch, which run covered them, and what was refused."""
     from dcd.failures.registry import first_runs, read_registry
     from dcd.store.store_format import open_store
@@ -109,6 +120,20 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
     batches: dict[str, list[dict[str, object]]] = {}
     for row in registry.failures.to_pylist():
         batches.setdefault(row["batch"], []).append(row)
+    rejects = registry.rejects()
+    found = {
+        "batches": [
+            {
+                "batch": batch,
+                "registered": f"{rows[0]['registered']:%Y-%m-%dT%H:%M:%S}Z",
+                "labels": dict(Counter(str(row["label"]) for row in rows)),
+                "first_run": covered_by.get(batch),
+            }
+            for batch, rows in batches.items()
+        ],
+        "refused": rejects.select(["image_id", "reason", "uri"]).to_pylist(),
+    }
+    write_json(json_file, found)
     console = plain_console()
     table = Table(title="Registered failures", title_justify="left")
     for heading in ("batch", "registered (UTC)", "images", "labels", "first run"):
@@ -123,7 +148,6 @@ def list_failures(store: StoreUrl = None, config: ConfigOption = None) -> None:
             covered_by.get(batch, "waiting"),
         )
     console.print(table)
-    rejects = registry.rejects()
     if rejects.num_rows:
         refused = Table(title="Refused", title_justify="left")
         for heading in ("image", "reason", "file"):

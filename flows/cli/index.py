@@ -1,6 +1,5 @@
 """The commands about indexes: `dcd index build`, `dcd index info`, `dcd cost`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -48,8 +48,7 @@ def build(
             ready()
             index = build_index(loaded.model_copy(update={"compact": compact or loaded.compact}))
     typer.echo("\n".join(info_lines(index)))
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(index), indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, asdict(index))
 
 
 @app.command()
@@ -61,9 +60,7 @@ def info(config: ConfigPath, json_file: JsonPath = None) -> None:
         _, found = _indexes(load_index_config(config))
     for index in found:
         typer.echo("\n".join([*info_lines(index), ""]))
-    if json_file is not None:
-        text = json.dumps([asdict(index) for index in found], indent=1)
-        json_file.write_text(text + "\n", encoding="utf-8")
+    write_json(json_file, [asdict(index) for index in found])
 
 
 def cost(
@@ -93,18 +90,11 @@ def cost(
             f"index {index.index_id} ({index.storage}): {files.index_bytes:,.0f} bytes a row in "
             f"its files, {files.embedding_bytes:,.0f} bytes an image in the embedding files"
         )
-    if json_file is not None:
-        text = json.dumps(
-            {
-                "encoders": [asdict(row) for row in rows],
-                "files": [
-                    {"index_id": index.index_id, "storage": index.storage, **asdict(files)}
-                    for index, files in measured
-                ],
-            },
-            indent=1,
-        )
-        json_file.write_text(text + "\n", encoding="utf-8")
+    in_files = [
+        {"index_id": index.index_id, "storage": index.storage, **asdict(files)}
+        for index, files in measured
+    ]
+    write_json(json_file, {"encoders": [asdict(row) for row in rows], "files": in_files})
 
 
 def info_lines(index: "IndexInfo") -> list[str]:

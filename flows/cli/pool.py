@@ -1,6 +1,5 @@
 """The commands about a pool: `dcd embed`, `dcd pool status`, `dcd pool verify`."""
 
-import json
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +10,14 @@ from dcd.errors import ConfigError, DCDError
 from flows.cli.console import (
     EXIT_FAILED,
     ConfigPath,
+    FoundPath,
     JsonPath,
     Verbose,
     complain,
     explained,
     prefect_server,
 )
+from flows.cli.show.as_json import write_json
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
     from dcd.config import EmbedConfig
@@ -52,18 +53,17 @@ def embed(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fal
     for told in (passed_over, embedded.cleaned):
         if told:
             typer.echo(told)
-    if json_file is not None:
-        counts = {
-            "pool": embedded.source.id,
-            "encoder_id": embedded.encoder_id,
-            "n_shards": len(embedded.shards),
-            "n_reused_shards": embedded.n_reused_shards,
-            "n_images": embedded.n_images,
-            "n_embedded": embedded.n_embedded,
-            "n_rejected": embedded.n_rejected,
-            "seconds": embedded.seconds,
-        }
-        json_file.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    counts = {
+        "pool": embedded.source.id,
+        "encoder_id": embedded.encoder_id,
+        "n_shards": len(embedded.shards),
+        "n_reused_shards": embedded.n_reused_shards,
+        "n_images": embedded.n_images,
+        "n_embedded": embedded.n_embedded,
+        "n_rejected": embedded.n_rejected,
+        "seconds": embedded.seconds,
+    }
+    write_json(json_file, counts)
 
 
 @pool_app.command()
@@ -80,8 +80,7 @@ def status(config: ConfigPath, json_file: JsonPath = None) -> None:
     typer.echo("\n".join([f"{source_id} by {encoder_id}", *status_lines(found)]))
     for failure in failures:
         typer.echo(f"  {failure.shard}: {failure.reason}")
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, asdict(found))
 
 
 @pool_app.command()
@@ -90,6 +89,7 @@ def verify(
     sources: Annotated[
         bool, typer.Option("--sources", help="Read the image archives too, and count their images.")
     ] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """Read every published shard again and count it; exit code 1 if one is not whole."""
     from dcd.config import load_embed_config
@@ -103,6 +103,7 @@ def verify(
         found = find_faults(
             store, source_id, encoder_id, source_of(loaded.pool).data if sources else None
         )
+    write_json(json_file, asdict(found))
     for fault in found.faults:
         complain(f"{fault.shard}: {fault.message}")
     typer.echo(

@@ -1,6 +1,5 @@
 """The commands that choose images or look at them: `dcd select`, `dcd neighbors`, `dcd exif`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ import typer
 from dcd.errors import ConfigError, DataError
 from flows.cli.console import (
     ConfigPath,
+    FoundPath,
     JsonPath,
     Verbose,
     check,
@@ -17,6 +17,7 @@ from flows.cli.console import (
     plain_console,
     prefect_server,
 )
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:  # they import torch, which --help does not need
@@ -47,18 +48,17 @@ def select(config: ConfigPath, json_file: JsonPath = None, verbose: Verbose = Fa
     gaps = next((one.gaps for one in selected if one.gaps is not None), None)
     for sentence in () if gaps is None else gaps.sentences:
         console.print(sentence, soft_wrap=True)
-    if json_file is not None:
-        rows = [
-            {
-                "method": one.method,
-                "seed": one.seed,
-                **asdict(one.info),
-                "debug_train": table,
-                **({} if one.gaps is None else {"pool_lacks": asdict(one.gaps)}),
-            }
-            for one, table in zip(selected, tables, strict=True)
-        ]
-        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        {
+            "method": one.method,
+            "seed": one.seed,
+            **asdict(one.info),
+            "debug_train": table,
+            "pool_lacks": None if one.gaps is None else asdict(one.gaps),
+        }
+        for one, table in zip(selected, tables, strict=True)
+    ]
+    write_json(json_file, rows)
 
 
 def neighbors(
@@ -71,9 +71,7 @@ def neighbors(
     html: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path(
         "neighbors.html"
     ),
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the neighbours to this file.")
-    ] = None,
+    json_file: FoundPath = None,
     verbose: Verbose = False,
 ) -> None:
     """Show what the pool has for some pictures: a table and an HTML contact sheet."""
@@ -97,8 +95,7 @@ def neighbors(
     console.print(table)
     html.write_text(found.page, encoding="utf-8")
     console.print(f"Contact sheet: {html}", soft_wrap=True)
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(json_file, rows)
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
@@ -9,12 +10,14 @@ import typer
 
 from flows.cli.console import (
     ConfigPath,
+    FoundPath,
     StoreUrl,
     Verbose,
     check,
     explained,
     prefect_server,
 )
+from flows.cli.show.as_json import write_json
 
 if TYPE_CHECKING:
     from dcd.reviews.hand_off import Tool
@@ -69,6 +72,7 @@ def serve(
 def plan(
     config: ConfigPath,
     n: Annotated[int, typer.Option("--n", min=1, help="Images that people will look at.")] = 100,
+    json_file: FoundPath = None,
     verbose: Verbose = False,
 ) -> None:
     """Choose the pool images whose verification is expected to gain most, to be reviewed."""
@@ -82,6 +86,7 @@ def plan(
 
             ready()
             found = plan_review(loaded, n)
+        write_json(json_file, asdict(found))
     typer.echo(
         f"{found.n_images} of {found.n_candidates:,} pool images, {found.n_picks} of them picks; "
         f"{found.n_decided} decided before are left out"
@@ -103,6 +108,7 @@ def export_(
     ] = None,
     only: Annotated[str, typer.Option(help="all, undecided or skipped.")] = "all",
     config: ConfigOption = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Write images with their labels as pre-annotations, for annotators in another tool."""
     with explained():
@@ -111,6 +117,7 @@ def export_(
         desk, opened = _desk(store, name, config)
         tool, which = _tool(to), _one_of("--only", only, get_args(Only))
         found = hand_off(opened, desk, tool, folder, url_prefix, which)
+        write_json(json_file, asdict(found))
     typer.echo(f"{found.n_images} images; {folder}/: {', '.join(found.files)}")
     if found.gone:
         typer.echo(f"{len(found.gone)} left out, their pictures are gone: {_some(found.gone)}")
@@ -123,6 +130,7 @@ def import_(
     from_: Annotated[str, typer.Option("--from", help="As --to of the export.")] = "label-studio",
     store: StoreUrl = "store",
     config: ConfigOption = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Take what annotators decided; unknown images and labels are listed, the rest is taken."""
     with explained():
@@ -130,6 +138,7 @@ def import_(
 
         desk, opened = _desk(store, name, config)
         found = take_back(opened, desk, _tool(from_), file.read_bytes(), str(file))
+        write_json(json_file, asdict(found))
     typer.echo(f"{found.n_new} decisions taken, {found.n_known} known before")
     if found.refused:
         typer.echo(f"{len(found.refused)} not taken:")

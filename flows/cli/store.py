@@ -63,6 +63,7 @@ def prune(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete it; without this it is only shown.")
     ] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """Delete trained cells, selections, indexes and splits that no recent run is a view of.
 
@@ -84,12 +85,16 @@ def prune(
                 f"{found.n_silent} of the runs and comparisons that count are of an older version "
                 "and do not say what they need; run them again first if it is dear to make again"
             )
+        unneeded = [{"part": one.key, "n_bytes": one.n_bytes} for one in found.unneeded]
+        counts = {"n_kept": len(found.kept), "n_silent": found.n_silent, "is_deleted": delete}
         n = len(found.unneeded)
         total = f"{n:,} {'part' if n == 1 else 'parts'}, {_size(found.unneeded)}"
         if not delete:
+            write_json(json_file, {"unneeded": unneeded, **counts})
             typer.echo(f"Not needed: {total}. Nothing was deleted; --delete does it.")
             return
         delete_parts(opened, found.unneeded)
+        write_json(json_file, {"unneeded": unneeded, **counts})
     typer.echo(f"Deleted: {total}.")
 
 
@@ -134,6 +139,7 @@ def verify(
 def backup(
     to: Annotated[str, typer.Argument(help="A folder or s3://bucket/prefix.")],
     store: StoreUrl = "store",
+    json_file: FoundPath = None,
 ) -> None:
     """Copy what nothing can make again: registered failures, champions and their history."""
     from dcd.store import verify as checking
@@ -141,6 +147,7 @@ def backup(
 
     with explained():
         copied = checking.backup(open_store(store), open_store(to))
+        write_json(json_file, {"copied": list(copied)})
     typer.echo(f"{len(copied)} objects copied to {to}")
 
 
@@ -148,6 +155,7 @@ def backup(
 def restore(
     backed_up: Annotated[str, typer.Argument(help="What `backup` wrote.", metavar="BACKUP")],
     store: StoreUrl = "store",
+    json_file: FoundPath = None,
 ) -> None:
     """Copy back from a backup what is missing or damaged; all else stays as it is."""
     from dcd.store import verify as checking
@@ -155,6 +163,7 @@ def restore(
 
     with explained():
         copied = checking.restore(open_store(store), open_store(backed_up))
+        write_json(json_file, {"restored": list(copied)})
     for key in copied:
         typer.echo(f"restored: {key}")
     typer.echo(f"{len(copied)} objects restored")

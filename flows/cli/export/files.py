@@ -1,12 +1,14 @@
 """`dcd export`: the champion for a runtime, the picks for `datasets`, a run for MLflow."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from dcd.progress import live
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import FoundPath, StoreUrl, explained
+from flows.cli.show.as_json import write_json
 
 app = typer.Typer(no_args_is_help=True, name="export", help="Models and picks for other tools.")
 
@@ -26,6 +28,7 @@ def champion(
     int8: Annotated[
         bool, typer.Option("--int8", help="Of openvino: whole numbers; needs the extra int8.")
     ] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """Write the champion for a serving runtime, checked by its answers on real images."""
     from dcd.config import DataConfig
@@ -39,6 +42,8 @@ def champion(
         folder = output or Path("exported") / (f"{to}-int8" if int8 else to)
         data = trusted.test_images if images is None else DataConfig(images=images)
         found = export_champion(trusted, to, folder, data, n_images, int8)
+        whose = {"run_id": trusted.champion.run_id, "seed": trusted.champion.seed}
+        write_json(json_file, {**whose, "folder": str(folder), **asdict(found)})
     typer.echo(f"Champion: {trusted.champion.run_id} (seed {trusted.champion.seed})")
     typer.echo(
         f"Top-1 equal to torch's on {found.n_equal} of {found.n_images} images, logits to within "
@@ -54,6 +59,7 @@ def picks(
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("picks"),
     store: StoreUrl = "store",
+    json_file: FoundPath = None,
 ) -> None:
     """Write a run's picks, with their images, as a folder of Parquet that `datasets` loads."""
     from dcd.export.picks import write_picks
@@ -61,6 +67,7 @@ def picks(
 
     with explained():
         written = write_picks(open_store(store), run, output)
+        write_json(json_file, {**asdict(written), "folder": str(output)})
     typer.echo(f"{written.run_id}: {written.n_images:,} images of {len(written.labels)} labels")
     typer.echo(f'Data set: {output}; load it with datasets.load_dataset("{output}")')
 

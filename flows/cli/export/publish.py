@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from dcd.progress import live
-from flows.cli.console import StoreUrl, explained
+from flows.cli.console import FoundPath, StoreUrl, explained
+from flows.cli.show.as_json import write_json
 
 
 def publish(
@@ -21,6 +22,7 @@ def publish(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="A new repository is private.")] = False,
     no_push: Annotated[bool, typer.Option("--no-push", help="Write the folder only.")] = False,
+    json_file: FoundPath = None,
 ) -> None:
     """Write the champion as a folder for the Hub, and push it where a token is."""
     from dcd.export.hub import HubEntry, push, write_hub_folder
@@ -34,10 +36,13 @@ def publish(
         typer.echo(f"Folder: {output}")
         if licence is None:
             typer.echo("No --license: the Hub will show none", err=True)
+        whose = {"run_id": champion.run_id, "seed": champion.seed, "folder": str(output)}
+        write_json(json_file, {**whose, "page": None})
         if no_push:
             return
         with live.stage("push to the Hub"):
             page = push(entry, output, private=not public)
+        write_json(json_file, {**whose, "page": page})
     if page is None:
         typer.echo("Not pushed: no token; set HF_TOKEN, or call `hf auth login`, and try again")
         return

@@ -1,12 +1,12 @@
 """`dcd influence`: which training images an answer hangs on."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.console import StoreUrl, explained, plain_console
+from flows.cli.console import FoundPath, StoreUrl, explained, plain_console
+from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def influence(
         int, typer.Option(min=0, help="Leave out so many images and fit again, to compare.")
     ] = 0,
     html: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("influence.html"),
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the images to this file.")
-    ] = None,
+    json_file: FoundPath = None,
 ) -> None:
     """Show the train and pool images whose removal would change a model's answer most."""
     with explained():
@@ -53,9 +51,7 @@ def influence(
     console.print(_table("Against the label: without it the margin rises", found.against(_SHOWN)))
     console.print(_table("For the label: without it the margin falls", found.in_favour(_SHOWN)))
     console.print(f"Page: {html}", soft_wrap=True)
-    if json_file is not None:
-        text = json.dumps(as_json(found, _IN_JSON), indent=1, ensure_ascii=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+    write_json(json_file, as_json(found, _IN_JSON))
 
 
 def _sentences(found: "Explanation") -> list[str]:
