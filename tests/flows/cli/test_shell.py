@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,21 @@ def test_exit_codes_are_those_of_the_table(command, code, tmp_path):
     assert done.returncode == code, done.stderr
     table = (ROOT / "docs/terminal.md").read_text("utf-8")
     assert re.search(rf"^\| {code} \|", table, flags=re.M)
+
+
+def test_ctrl_c_is_told_in_the_exit_code(tmp_path):
+    config = tmp_path / "config.yaml"
+    os.mkfifo(config)  # the command waits for its config, and so for the signal
+    with (
+        subprocess.Popen(
+            [*_DCD, "validate", str(config)], stderr=subprocess.PIPE, text=True, env=environ()
+        ) as process,
+        config.open("w"),
+    ):  # opens once the command reads
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
