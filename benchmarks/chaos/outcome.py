@@ -28,7 +28,7 @@ _TOLD_WITH_TIMES = re.compile(r"runs/\*/(report\.html|card\.(json|md)|.*\.svg)$"
 # A batch of failures says when it was registered, and what is made of it has ids that say so too:
 # objects are compared by their kind and value, whatever their ids.
 _IDS_IN_KEYS = re.compile(
-    r"^(cells|selections|splits|runs|evaluations|neighbors|heads|noise|failures/receipts)/[^/.]+"
+    r"^(cells|selections|splits|runs|evaluations|maps|neighbors|heads|noise|failures/receipts)/[^/.]+"
 )
 _IDS_IN_JSON = re.compile(r"\b[0-9a-f]{12}\b|\b\d{8}T\d+-[0-9a-f]{6}\b")
 

@@ -24,6 +24,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, prefect_home: str) -> Path:
     """Where the demonstration ran; its store is demo/store."""
     folder = tmp_path_factory.mktemp("served")
     subprocess.run([sys.executable, "-m", "flows", "demo"], cwd=folder, check=True)
+    # What its gate says hangs on the last digits, and so on the CPU: a champion is named by hand.
+    run = next(path.name for path in (folder / "demo/store/runs").iterdir())
+    promote = [sys.executable, "-m", "flows", "promote", run, "--store", "demo/store", "--force"]
+    subprocess.run(promote, cwd=folder, check=True)
     return folder
 
 
@@ -53,7 +57,7 @@ def test_a_visitor_finds_the_run_its_report_and_the_champion(url: str, tmp_path:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
         page.get_by_text("demo-").first.click()
-        page.get_by_text("Promoted").first.wait_for()
+        page.get_by_text(re.compile("^(Promoted|Refused by the gate)")).first.wait_for()
         page.get_by_text("filtered_pool").first.wait_for()
         take_picture(page, "serve.png", tmp_path)
         assert page.evaluate("document.documentElement.scrollWidth") == 1280
