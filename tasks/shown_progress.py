@@ -47,13 +47,18 @@ class ShownProgress:
         self._sender = ThreadPoolExecutor(1, "progress")
 
     def started(self, stage: str, total: int | None, unit: str) -> None:
-        """Open the bar; called inside the flow run that it belongs to."""
+        """Open the bar; called inside the flow run that it belongs to.
+
+        A stage of one step, or of nobody knows how many, has lines in the log and no bar: a run's
+        page would be full of bars before its results.
+        """
         made: list[Any] = []
-        attempt(
-            lambda: made.append(
-                create_progress_artifact(0.0, key(stage, "progress"), f"{stage}: starts")
+        if total is not None and total > 1:
+            attempt(
+                lambda: made.append(
+                    create_progress_artifact(0.0, key(stage, "progress"), f"{stage}: starts")
+                )
             )
-        )
         with self._lock:
             self._bars[stage] = _Bar(
                 made[0] if made else None, total, unit, shown_at=time.monotonic()
