@@ -11,10 +11,7 @@ import json
 import multiprocessing
 import resource
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -120,34 +117,17 @@ def large_map(store: Store) -> str:
     return "large-1"
 
 
-@contextmanager
-def served(store: Store) -> Iterator[str]:
-    """Serve a store's pages from this process; gives their address."""
-    import uvicorn
-
-    from dcd.serve.app import create_app
-
-    server = uvicorn.Server(uvicorn.Config(create_app(store), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
 def measure_frames() -> None:
     from playwright.sync_api import expect
 
+    from dcd.serve.app import create_app
     from tests.browser import chromium
+    from tests.served import served
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(str(Path(folder) / "store"))
         run_id = large_map(store)
-        with served(store) as url, chromium() as browser:
+        with served(create_app(store)) as url, chromium() as browser:
             for name, settings in SCREENS.items():
                 page = browser.new_context(**settings).new_page()
                 begun = time.monotonic()

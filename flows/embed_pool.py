@@ -9,7 +9,7 @@ from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from dcd.config import EmbedConfig
+from dcd.config import EmbedConfig, EncoderConfig
 from dcd.embeddings.batches import Batch, batched, max_tasks
 from dcd.embeddings.embed import ShardOutcome, respelled_words
 from dcd.errors import EmbeddingFailed
@@ -83,6 +83,13 @@ class EmbedJob:
         return outcome
 
 
+def with_graph(store: str, pool: Source, encoder: EncoderConfig) -> EncoderConfig:
+    """Give an encoder in int8 its graph, made of the pool's images; others need none."""
+    if encoder.precision != "int8":
+        return encoder
+    return embedding.calibrated(store, pool, encoder)
+
+
 @flow(name="embed-pool", flow_run_name="embed {config.pool.title}")
 def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     """Embed what is not embedded yet.
@@ -93,9 +100,8 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     open_for_writing(config.store)
     start = time.monotonic()
     source = source_of(config.pool)
-    if config.encoder.precision == "int8":
-        encoder = embedding.calibrated(config.store, source, config.encoder)
-        config = config.model_copy(update={"encoder": encoder})
+    encoder = with_graph(config.store, source, config.encoder)
+    config = config.model_copy(update={"encoder": encoder})
     encoder_id = embedding.encoder_id(config.encoder)
     shards = embedding.list_shards(config.store, source)
     versions = embedding.versions(config.store, source, encoder_id)

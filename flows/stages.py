@@ -21,9 +21,8 @@ from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
 from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
-from flows.embed_pool import EmbeddedSource, embed_pool
+from flows.embed_pool import EmbeddedSource, embed_pool, with_graph
 from tasks import reuse
-from tasks.embedding import calibrated
 from tasks.failures import has_failures, mark_covered
 from tasks.stages import (
     add_failures,
@@ -89,9 +88,8 @@ def embed_sources(config: RunConfig) -> dict[str, EmbeddedSource]:
     wanted = sources(config)
     if config.failures and has_failures(config.store):
         wanted.append(registry.registry_source(config.store))
-    encoder = config.encoder
-    if encoder.precision == "int8":  # on the pool's images, and splits are embedded by it as well
-        encoder = calibrated(config.store, source_of(config.pool), encoder)
+    # In int8 made of the pool's images, and the splits are embedded by it as well.
+    encoder = with_graph(config.store, source_of(config.pool), config.encoder)
     return {
         source.id: embed_pool(
             EmbedConfig(

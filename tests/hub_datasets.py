@@ -1,17 +1,16 @@
 """A stand-in for data sets on the Hugging Face Hub: the part of its API that HfFileSystem asks."""
 
 import hashlib
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.served import served
 
 TOKEN = "hf_stand_in_of_data_sets"
 _COMMIT = "0" * 40
@@ -102,18 +101,8 @@ def data_sets_server() -> Iterator[DataSets]:
             Route(f"{of}/resolve/{{revision}}/{{path:path}}", hub.resolve),
         ]
     )
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    hub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
+    with served(app) as hub.url:
         yield hub
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def _repo(request: Request) -> str:

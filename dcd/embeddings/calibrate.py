@@ -47,11 +47,11 @@ def calibrated(store: Store, pool: Source, config: EncoderConfig) -> EncoderConf
     if not has_nncf():
         raise EncoderError(f"encoder.precision int8: {MISSING}")
     backends.resolve(wanted)
-    pictures = calibration_images(store, pool)
+    preprocess = preprocess_of(wanted)
     digest = hashlib.blake2b(digest_size=16)
     inputs = []
-    for picture in pictures:
-        pixels = _pixels(picture, preprocess_of(wanted))
+    for picture in calibration_images(store, pool):
+        pixels = _pixels(picture, preprocess)
         if pixels is not None:
             inputs.append(pixels)
             digest.update(schemas.content_hash(picture.data))

@@ -152,9 +152,9 @@ def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None
     the best other class) a normal distribution function of it: less depends on the few images that
     happen to lie at the border. scale: its standard deviation, see `margin_scale`.
     """
-    margin = margins(logits, truth)
     from scipy.special import ndtr
 
+    margin = margins(logits, truth)
     return ndtr(margin / (margin_scale(margin) if scale is None else scale))
 
 

@@ -30,19 +30,21 @@ _SHAPES = {
     "plus": "m-9 0h18m-9-9v18",
     "down": "m-8-6h16l-8 15z",
 }
-_ROLES = (
+# Of each kind: what it is, its shape, its colour and its words. The page of the map draws by them
+# too, roles in this order.
+ROLES = (
     ("pool", "dot", "rest", "pool"),
     ("train", "square", "c1", "train"),
     ("pick", "triangle", "c2", "picked for a failure"),
     ("failure", "cross", "ink", "failure"),
 )
-_POSTERIORS = (
+POSTERIORS = (
     (0.75, "dot", "c1", "label right with 75 % and more"),
     (0.5, "dot", "c3", "50 to 75 %"),
     (0.25, "down", "c2", "25 to 50 %"),
     (0.0, "down", "c4", "below 25 %"),
 )
-_OF_LABELS = (
+OF_LABELS = (
     ("triangle", "c2"),
     ("square", "c1"),
     ("cross", "c4"),
@@ -86,17 +88,17 @@ def panels(drawn: DrawnMap) -> tuple[Panel, ...]:
     chances = points["posterior"].to_numpy(zero_copy_only=False).astype(float)
     chances = np.where(points["posterior"].is_null(), np.nan, chances)
     labels = np.array(points["label"].to_pylist())
-    by_role = [_Kind(shape, colour, name, roles == role) for role, shape, colour, name in _ROLES]
+    by_role = [_Kind(shape, colour, name, roles == role) for role, shape, colour, name in ROLES]
     true = [_Kind("square", "rest", "label taken for true", np.isnan(chances))]
-    below = [1.1, *(least for least, *_ in _POSTERIORS)]
+    below = [1.1, *(least for least, *_ in POSTERIORS)]
     by_posterior = [
         _Kind(shape, colour, name, (chances >= least) & (chances < above))
-        for (least, shape, colour, name), above in zip(_POSTERIORS, below, strict=False)
+        for (least, shape, colour, name), above in zip(POSTERIORS, below, strict=False)
     ]
     shown = most_failing(drawn.points)
     others = [_Kind("dot", "rest", "other labels", ~np.isin(labels, shown))]
     by_label = [
-        _Kind(*mark, name, labels == name) for mark, name in zip(_OF_LABELS, shown, strict=False)
+        _Kind(*mark, name, labels == name) for mark, name in zip(OF_LABELS, shown, strict=False)
     ]
     by_label = [kind for kind in (*others, *by_label) if kind.rows.any()]
     places = _places(points)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from dcd.errors import ObjectFault
 from dcd.maps.draw import read_map
-from dcd.report.map_figure import most_failing
+from dcd.report import map_figure
 from dcd.report.record import DrawnMap
 from dcd.report.thumbnails import thumbnail
 from dcd.runs.finished import read_parts, run_config
@@ -30,11 +30,12 @@ MAP_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-ROLES = ("pool", "train", "pick", "failure")  # in the order in which they are drawn
+ROLES = tuple(role for role, *_ in map_figure.ROLES)  # in the order in which they are drawn
 MAX_SIDE_PX = 320
 _MAPS_HELD = 2
 _PICTURES_HELD = 512
 _HALF = 32767  # a place within -1…1 becomes a whole number within 0…2 * _HALF
+_HALF_PERCENTS = 200  # that make 1: so a posterior is told
 _NO_POSTERIOR = 255
 _GONE = (
     "This run shows no map, or its map is gone: pruned, or taken along with a picture that was "
@@ -77,7 +78,7 @@ def pack(points: pa.Table, labels: Sequence[str]) -> bytes:
     wide.append(_codes(points["label"], labels))
     posterior = points["posterior"].to_numpy(zero_copy_only=False).astype(np.float64)
     unknown = points["posterior"].is_null().to_numpy()
-    percents = np.where(unknown, _NO_POSTERIOR, np.rint(np.nan_to_num(posterior) * 200))
+    percents = np.where(unknown, _NO_POSTERIOR, np.rint(np.nan_to_num(posterior) * _HALF_PERCENTS))
     narrow = [_codes(points["role"], ROLES), percents]
     return b"".join(
         [*(part.astype("<u2").tobytes() for part in wide),
@@ -128,8 +129,23 @@ def map_routes(store: Store, page: Page, name_of: Callable[[str], str]) -> list[
 
     def described(request: Request) -> Response:
         _, _, atlas = asked_for(request)
-        found = {"n": atlas.drawn.points.num_rows, "roles": ROLES, "labels": atlas.labels}
-        return JSONResponse(found | {"failing": most_failing(atlas.drawn.points)})
+        return JSONResponse(
+            {
+                "n": atlas.drawn.points.num_rows,
+                "roles": ROLES,
+                "labels": atlas.labels,
+                "failing": map_figure.most_failing(atlas.drawn.points),
+                "legend": {
+                    "shapes": [shape for _, shape, _, _ in map_figure.ROLES],
+                    "roles": [colour for _, _, colour, _ in map_figure.ROLES],
+                    "labels": [colour for _, colour in map_figure.OF_LABELS],
+                    "posteriors": [
+                        [_HALF_PERCENTS * least, colour, words]
+                        for least, _, colour, words in map_figure.POSTERIORS
+                    ],
+                },
+            }
+        )
 
     def numbers(request: Request) -> Response:
         _, _, atlas = asked_for(request)

@@ -16,6 +16,8 @@ import numpy as np
 from dcd.threads import cores, one_blas_thread
 from dcd.training.losses import ImageLosses
 
+SETTLED = 1e-4  # of a gradient's parts: the predictions move no more
+
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
 _CURVED_ROWS = 4096  # of which the curvature is learnt
 _LEAST_CURVATURE = 1e-6  # of what no penalty holds and no image moves, such as a bias

@@ -12,11 +12,11 @@ from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
 from dcd.threads import one_blas_thread
 from dcd.training.data import TrainingSet
-from dcd.training.descent import Ending, MeanLoss, descend
+from dcd.training.descent import SETTLED, Ending, MeanLoss, descend
 from dcd.training.losses import image_losses
 
 # Rare features make the last digits of the optimum slow to reach; predictions settle long before.
-_ENDING = Ending(gradient=1e-4, gain=1e-14, steps=300)
+_ENDING = Ending(gradient=SETTLED, gain=1e-14, steps=300)
 _LABELS_ARE_TRUE = TrainingConfig(loss="cross_entropy")
 _REMEMBERED_BYTES = 64 * 2**20  # of features: larger ones are hardly ever asked for twice
 

@@ -5,7 +5,7 @@ import numpy as np
 from dcd.config import TrainingConfig
 from dcd.threads import one_blas_thread
 from dcd.training.data import TrainingSet
-from dcd.training.descent import Ending, MeanLoss, descend
+from dcd.training.descent import SETTLED, Ending, MeanLoss, descend
 from dcd.training.head import (
     LinearHead,
     Standardizer,
@@ -102,5 +102,5 @@ def _descend(
     the loss.
     """
     loss = MeanLoss(standardised(data.features, standardizer), losses, data.weight, l2)
-    ending = Ending(gradient=1e-4, gain=tolerance, steps=_MAX_ITERATIONS)
+    ending = Ending(gradient=SETTLED, gain=tolerance, steps=_MAX_ITERATIONS)
     return folded(start.classes, descend(loss, unfolded(start, standardizer), ending), standardizer)

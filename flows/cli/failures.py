@@ -151,7 +151,7 @@ def list_failures(
     if rejects.num_rows:
         refused = Table(title="Refused", title_justify="left")
         for heading in ("image", "reason", "file"):
-            refused.add_column(heading, overflow="fold")
+            refused.add_column(heading)
         for row in rejects.slice(0, 50).to_pylist():
             refused.add_row(row["image_id"], row["reason"], row["uri"])
         console.print(refused)

@@ -10,9 +10,8 @@ _NAME_WIDTH = 15  # of the longest built-in name
 def summary_table(rows: tuple[MethodSummary, ...]) -> Table:
     """Make the comparison's table: per cent, mean over seeds ± standard deviation."""
     table = Table(title="Accuracy in %, mean over seeds (95 % interval)", title_justify="left")
-    # A name may be broken, where nothing else fits, and is never cut.
     widest = max((len(row.method) for row in rows), default=0)
-    table.add_column("added to train", overflow="fold", min_width=min(widest, _NAME_WIDTH))
+    table.add_column("added to train", min_width=min(widest, _NAME_WIDTH))
     # Two lines a heading where that keeps a terminal of 80 columns from cutting the names.
     for heading in ("debug_heldout", "test", "right\nlabels", "images\nadded"):
         table.add_column(heading, justify="right")

@@ -14,18 +14,8 @@ const MOVED_PX = 5; // farther is a drag
 const FEW = 5000; // points that have room to be larger
 const MAX_ZOOM = 200;
 const STEP_PX = 80;
-// Of a role: its shape, and half its size in pixels.
-const SHAPES = ["dot", "square", "triangle", "cross"];
-const SIZES = [1.6, 2, 3.6, 4.2];
+const SIZES = [1.6, 2, 3.6, 4.2]; // of a role: half its mark's size in pixels
 const FIRST_LOOKED_AT = 2; // n and p go through picks and failures
-const ROLE_COLOURS = ["--rest", "--c1", "--c2", "--ink"];
-const LABEL_COLOURS = ["--c2", "--c1", "--c4", "--c5", "--c3", "--c6", "--ink"];
-const POSTERIORS = [
-  [150, "--c1", "label right with 75 % and more"],
-  [100, "--c3", "50 to 75 %"],
-  [50, "--c2", "25 to 50 %"],
-  [0, "--c4", "below 25 %"],
-];
 const INSIDE = {
   dot: (x, y, r) => x * x + y * y <= r * r + 0.3,
   square: (x, y, r) => Math.max(Math.abs(x), Math.abs(y)) <= r * 0.9,
@@ -33,7 +23,10 @@ const INSIDE = {
   cross: (x, y, r) => Math.max(Math.abs(x), Math.abs(y)) <= r && Math.abs(Math.abs(x) - Math.abs(y)) <= r * 0.3,
 };
 
-let n = 0, roles = [], labels = [], failing = [];
+let n = 0, labels = [], failing = [];
+// As the report has it: shapes and colours of the roles, colours of the labels that fail most, and
+// of posteriors the least, a colour and the words.
+let kinds = { shapes: [], roles: [], labels: [], posteriors: [] };
 let xs, ys, labelOf, roleOf, posteriorOf;
 // Where the middle of the map is on the canvas, and how many pixels half of it is; in device pixels.
 const view = { x: 0, y: 0, half: 1 };
@@ -71,15 +64,15 @@ function coloured() {
   const rest = numberOf("--rest");
   const of = new Uint32Array(n);
   if (shown.by === "role") {
-    const by = ROLE_COLOURS.map(numberOf);
+    const by = kinds.roles.map(numberOf);
     for (let i = 0; i < n; i++) of[i] = by[roleOf[i]];
   } else if (shown.by === "label") {
     const by = new Uint32Array(65536).fill(rest);
-    failing.forEach((code, i) => { by[code] = numberOf(LABEL_COLOURS[i]); });
+    failing.forEach((code, i) => { by[code] = numberOf(kinds.labels[i]); });
     for (let i = 0; i < n; i++) of[i] = by[labelOf[i]];
   } else {
     const by = new Uint32Array(256).fill(rest);
-    for (let p = 0; p <= 200; p++) by[p] = numberOf(POSTERIORS.find(([least]) => p >= least)[1]);
+    for (let p = 0; p <= 200; p++) by[p] = numberOf(kinds.posteriors.find(([least]) => p >= least)[1]);
     for (let i = 0; i < n; i++) of[i] = by[posteriorOf[i]];
   }
   colours = { of, paper };
@@ -99,10 +92,10 @@ function legend() {
     list.append(item);
   };
   if (shown.by === "label") {
-    failing.forEach((code, i) => add(LABEL_COLOURS[i], labels[code]));
+    failing.forEach((code, i) => add(kinds.labels[i], labels[code]));
     if (failing.length < labels.length) add("--rest", "other labels");
   } else if (shown.by === "posterior") {
-    POSTERIORS.forEach(([, variable, words]) => add(variable, words));
+    kinds.posteriors.forEach(([, variable, words]) => add(variable, words));
     add("--rest", "label taken for true");
   }
   for (const mark of document.querySelectorAll(".mark")) {
@@ -110,8 +103,8 @@ function legend() {
     const put = mark.getContext("2d");
     const image = put.createImageData(20, 20);
     const pixels = new Uint32Array(image.data.buffer);
-    const ink = numberOf(shown.by === "role" ? ROLE_COLOURS[role] : "--ink");
-    const { core } = stamp(SHAPES[role], role < 2 ? 4 : 6, 20);
+    const ink = numberOf(shown.by === "role" ? kinds.roles[role] : "--ink");
+    const { core } = stamp(kinds.shapes[role], role < 2 ? 4 : 6, 20);
     for (const offset of core) pixels[10 * 20 + 10 + offset] = ink;
     put.putImageData(image, 0, 0);
   }
@@ -156,7 +149,7 @@ function draw() {
   }
   const pixels = picture.words;
   pixels.fill(0);
-  const stamps = SHAPES.map((shape, role) => stamp(shape, SIZES[role] * grown, wide));
+  const stamps = kinds.shapes.map((shape, role) => stamp(shape, SIZES[role] * grown, wide));
   const scale = view.half / HALF;
   const left = view.x - view.half + margin, top = view.y + view.half + margin;
   const { of, paper } = colours;
@@ -397,6 +390,13 @@ async function begin() {
     if (data.byteLength !== 8 * n) throw new Error("the map came in part only");
     labels = said.labels;
     failing = said.failing.map((label) => labels.indexOf(label));
+    const variable = (colour) => `--${colour}`;
+    kinds = {
+      shapes: said.legend.shapes,
+      roles: said.legend.roles.map(variable),
+      labels: said.legend.labels.map(variable),
+      posteriors: said.legend.posteriors.map(([least, colour, words]) => [least, variable(colour), words]),
+    };
     xs = new Uint16Array(data, 0, n);
     ys = new Uint16Array(data, 2 * n, n);
     labelOf = new Uint16Array(data, 4 * n, n);

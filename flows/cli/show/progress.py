@@ -26,17 +26,34 @@ _FIRST_LINE_S, _LINE_EVERY_S = 5.0, 30.0  # in a log
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-class Bars:
+class _Paces:
+    """What both listeners know: the stages that are under way, and how far they are."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, Pace] = {}
+        self._lock = threading.RLock()  # a live display draws at once
+
+    def advanced(self, stage: str, n: int) -> None:
+        with self._lock:
+            if stage in self._paces:
+                self._paces[stage].advance(n, time.monotonic())
+
+    def noted(self, stage: str, note: str) -> None:
+        with self._lock:
+            if stage in self._paces:
+                self._paces[stage].note = note
+
+
+class Bars(_Paces):
     """A progress listener that draws one line a stage. Use as a context manager.
 
     A stage that took a while leaves a line with its outcome.
     """
 
     def __init__(self, console: Console, worth_a_line_s: float = _WORTH_A_LINE_S):
+        super().__init__()
         self._console = console
         self._worth_a_line_s = worth_a_line_s
-        self._paces: dict[str, Pace] = {}
-        self._lock = threading.RLock()  # a live display draws at once
         self._drawn: Live | None = None
 
     def __enter__(self) -> "Bars":
@@ -68,16 +85,6 @@ class Bars:
         if first and drawn is not None:
             drawn.start(refresh=True)
 
-    def advanced(self, stage: str, n: int) -> None:
-        with self._lock:
-            if stage in self._paces:
-                self._paces[stage].advance(n, time.monotonic())
-
-    def noted(self, stage: str, note: str) -> None:
-        with self._lock:
-            if stage in self._paces:
-                self._paces[stage].note = note
-
     def finished(self, stage: str, outcome: str) -> None:
         idle = None
         with self._lock:
@@ -100,7 +107,7 @@ class Bars:
         return Group(*(Text(f"{turn} {line}", no_wrap=True) for line in lines))
 
 
-class PlainLines:
+class PlainLines(_Paces):
     """A progress listener for logs: a line when a stage is long, and every half a minute after.
 
     write: takes a line; it may be called from a thread of its own. Use as a context manager.
@@ -112,12 +119,11 @@ class PlainLines:
         first_s: float = _FIRST_LINE_S,
         every_s: float = _LINE_EVERY_S,
     ):
+        super().__init__()
         self._write = write
         self._first_s, self._every_s = first_s, every_s
-        self._paces: dict[str, Pace] = {}
         self._due: dict[str, float] = {}
         self._told: set[str] = set()
-        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._ticker: threading.Thread | None = None
 
@@ -138,16 +144,6 @@ class PlainLines:
             if self._ticker is None:
                 self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
                 self._ticker.start()
-
-    def advanced(self, stage: str, n: int) -> None:
-        with self._lock:
-            if stage in self._paces:
-                self._paces[stage].advance(n, time.monotonic())
-
-    def noted(self, stage: str, note: str) -> None:
-        with self._lock:
-            if stage in self._paces:
-                self._paces[stage].note = note
 
     def finished(self, stage: str, outcome: str) -> None:
         with self._lock:

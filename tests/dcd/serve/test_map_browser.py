@@ -1,13 +1,9 @@
 """The map in a real browser: points are drawn, move, and open their pictures."""
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import uvicorn
 from playwright.sync_api import Page, expect
 
 from dcd.config import load_config
@@ -19,23 +15,9 @@ from dcd.serve.map_pages import map_of_run
 from dcd.store import Store
 from tests.browser import chromium
 from tests.case import write_case
+from tests.served import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@contextmanager
-def served(store: Store) -> Iterator[str]:
-    config = uvicorn.Config(create_app(store), port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +27,7 @@ def place(tmp_path_factory) -> Iterator[tuple[str, DrawnMap]]:
     config = load_config(path)
     run_id = loop.run(config).run_id
     store = Store(config.store)
-    with served(store) as url:
+    with served(create_app(store)) as url:
         yield f"{url}/runs/{run_id}/map", read_map(store, str(map_of_run(store, run_id)))
 
 

@@ -1,46 +1,22 @@
 """What a shell sees: colours, exit codes, completion; in processes of their own."""
 
 import os
-import pty
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.pseudo_terminal import DCD, environ, on_a_terminal
+
 ROOT = Path(__file__).parents[3]
-_DCD = (sys.executable, "-c", "from flows.cli.app import main; main()")
 _ESCAPE = "\x1b["
-
-
-def environ(**settings):
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **settings}
-
-
-def on_a_terminal(*command, **settings):
-    """What a command writes to standard error where that is a terminal, and its exit code."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [*_DCD, *command], stderr=slave, stdout=subprocess.PIPE, env=environ(**settings)
-    ) as process:
-        os.close(slave)
-        written = b""
-        try:
-            while data := os.read(master, 4096):
-                written += data
-        except OSError:  # the other end is closed
-            pass
-        process.wait(timeout=120)
-    os.close(master)
-    return written.decode(), process.returncode
 
 
 @pytest.mark.parametrize(("settings", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_errors_are_red_on_a_terminal_unless_no_color_is_set(settings, coloured):
-    written, code = on_a_terminal("validate", "nowhere.yaml", **settings)
+    written, _, code = on_a_terminal(*DCD, "validate", "nowhere.yaml", **settings)
     assert code == 2
     assert "nowhere.yaml: cannot be read" in written
     assert (_ESCAPE in written) == coloured
@@ -49,7 +25,7 @@ def test_errors_are_red_on_a_terminal_unless_no_color_is_set(settings, coloured)
 def test_a_message_in_a_pipe_is_one_line_without_colour(tmp_path):
     config = tmp_path / ("a-long-name-" * 12 + ".yaml")
     done = subprocess.run(
-        [*_DCD, "validate", str(config)], capture_output=True, text=True, env=environ(), check=False
+        [*DCD, "validate", str(config)], capture_output=True, text=True, env=environ(), check=False
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -68,7 +44,7 @@ def test_a_message_in_a_pipe_is_one_line_without_colour(tmp_path):
 )
 def test_exit_codes_are_those_of_the_table(command, code, tmp_path):
     done = subprocess.run(
-        [*_DCD, *command], capture_output=True, cwd=tmp_path, env=environ(), check=False
+        [*DCD, *command], capture_output=True, cwd=tmp_path, env=environ(), check=False
     )
     assert done.returncode == code, done.stderr
     table = (ROOT / "docs/terminal.md").read_text("utf-8")
@@ -80,7 +56,7 @@ def test_ctrl_c_is_told_in_the_exit_code(tmp_path):
     os.mkfifo(config)  # the command waits for its config, and so for the signal
     with (
         subprocess.Popen(
-            [*_DCD, "validate", str(config)], stderr=subprocess.PIPE, text=True, env=environ()
+            [*DCD, "validate", str(config)], stderr=subprocess.PIPE, text=True, env=environ()
         ) as process,
         config.open("w"),
     ):  # opens once the command reads
@@ -100,7 +76,7 @@ def test_ctrl_c_is_told_in_the_exit_code(tmp_path):
 )
 def test_commands_are_completed(shell, settings):
     done = subprocess.run(
-        _DCD,
+        DCD,
         capture_output=True,
         text=True,
         env=environ(_DCD_COMPLETE=f"complete_{shell}", **settings),

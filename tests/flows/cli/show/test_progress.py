@@ -1,14 +1,9 @@
 """Progress in a real terminal of 80 columns, in a narrow one, and in a log."""
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -16,8 +11,8 @@ import pytest
 
 from flows.cli.show.progress import _SPINNER, PlainLines
 from tests.case import write_case
+from tests.pseudo_terminal import DCD, environ, on_a_terminal
 
-_DCD = (sys.executable, "-c", "from flows.cli.app import main; main()")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SLOW = """
@@ -32,32 +27,6 @@ with explained():
         stage.outcome = "40 images embedded"
 print("found")
 """
-
-
-def environ(**settings: str) -> dict[str, str]:
-    dropped = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
-    kept = {k: v for k, v in os.environ.items() if k not in dropped}
-    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", **settings}
-
-
-def on_a_terminal(*command: str, columns: int = 80, **settings: str) -> tuple[str, str, int]:
-    """What a command writes to a terminal at standard error, to a pipe at standard output."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with subprocess.Popen(
-        command, stderr=slave, stdin=slave, stdout=subprocess.PIPE, env=environ(**settings)
-    ) as process:
-        os.close(slave)
-        written = b""
-        try:
-            while data := os.read(master, 4096):
-                written += data
-        except OSError:  # the other end is closed
-            pass
-        out = process.stdout.read() if process.stdout else b""
-        process.wait(timeout=120)
-    os.close(master)
-    return written.decode(), out.decode(), process.returncode
 
 
 def lines(written: str) -> list[str]:
@@ -116,7 +85,7 @@ def test_embed_run_and_verify_show_their_stages_at_80_columns(config: Path, tmp_
         (("run", str(config)), ("look at pool", "cluster by label", "select", "train")),
         (("store", "verify", "--store", store), ("list objects", "check")),
     ):
-        written, out, code = on_a_terminal(*_DCD, *command, PREFECT_HOME=home)
+        written, out, code = on_a_terminal(*DCD, *command, PREFECT_HOME=home)
         assert code == 0, written
         for stage in stages:
             assert f" {stage}: " in written, stage
