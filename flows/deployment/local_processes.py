@@ -1,6 +1,7 @@
 """Start and stop the processes of an installation by pid file, so that nothing is left over."""
 
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 from dcd.errors import DCDError
 
 _GRACE_S, _AFTER_KILL_S = 15, 5
+_NAMELESS_S = 1  # longer than any program takes to be loaded
 
 
 class StillRunning(DCDError):
@@ -91,10 +93,20 @@ def _find(home: Path, name: str) -> psutil.Process | None:
     """Return the process that the pid file names, unless another one has its number now."""
     try:
         process = psutil.Process(int((home / f"{name}.pid").read_text(encoding="utf-8")))
-        is_known = any("prefect" in word or word == "flows" for word in process.cmdline())
+        is_known = any("prefect" in word or word == "flows" for word in _words(process))
     except (OSError, ValueError, psutil.Error):
         return None
     return None if _is_over(process) or not is_known else process
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """The command of a process; one that has just begun has none for a moment."""
+    deadline = time.monotonic() + _NAMELESS_S
+    while not (words := process.cmdline()):
+        if _is_over(process) or time.monotonic() > deadline:  # none of ours goes without for long
+            break
+        time.sleep(0.01)
+    return words
 
 
 def _is_over(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,18 @@ def test_exit_codes_are_those_of_the_table(command, code, tmp_path):
 def test_ctrl_c_is_told_in_the_exit_code(tmp_path):
     config = tmp_path / "config.yaml"
     os.mkfifo(config)  # the command waits for its config, and so for the signal
+    # A shell that starts tests in the background lets them ignore Ctrl-C, and what they start too.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with (
         subprocess.Popen(
-            [*DCD, "validate", str(config)], stderr=subprocess.PIPE, text=True, env=environ()
+            [*DCD, "validate", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ(),
+            preexec_fn=listening,
         ) as process,
-        config.open("w"),
-    ):  # opens once the command reads
+        config.open("w"),  # opens once the command reads
+    ):
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -67,6 +67,21 @@ def test_a_process_is_ended_if_it_was_started_of_something_else(tmp_path):
         local_processes.stop(tmp_path, "worker")
 
 
+def test_a_process_that_has_just_begun_is_found(tmp_path, monkeypatch):
+    """The system knows no command of it until its program is loaded."""
+    pid = begin(tmp_path, _WAITING)
+    assert pid is not None
+    cmdline, asked = psutil.Process.cmdline, []
+
+    def not_yet(process):
+        asked.append(process.pid)
+        return [] if len(asked) < 4 else cmdline(process)
+
+    monkeypatch.setattr(psutil.Process, "cmdline", not_yet)
+    assert local_processes.stop(tmp_path, "worker")
+    assert not psutil.pid_exists(pid)
+
+
 def test_what_does_not_end_is_killed_with_all_that_it_started(tmp_path):
     pid = begin(tmp_path, _STUBBORN)
     assert pid is not None
