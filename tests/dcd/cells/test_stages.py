@@ -43,9 +43,15 @@ def images(n: int, seed: int, noise: float, **options: Any) -> LabelledImages:
     return LabelledImages(*striped_images(n, seed, noise), **options)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Bits are those of one number of threads, which belongs to the process, and not to a test."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def data() -> StagedData:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # it is made before what each test begins with
     wrong = np.array([[0.7, 0.3], [0.2, 0.8]], np.float32)
     pool = images(96, 2, 40, doubt=LabelDoubt(np.ones(96, bool), np.empty((96, 0), int), wrong))
     aimed = images(24, 3, 90, weight=np.full(24, 15.0), doubt=LabelDoubt.none(24))
