@@ -104,6 +104,7 @@ def run_stories(job: Job, seed: int, n_kills: int) -> Iterator[dict]:
                 "start": job.start,
                 "kills": dict(told.kills),
                 "refused": dict(told.refused),
+                "met": dict(told.met),
                 "faults": told.faults,
             }
             if told.faults:
@@ -148,9 +149,14 @@ def table(stories: list[dict]) -> str:
     totals = [str(sum(n for k, n in kills.items() if k.endswith(name))) for name in signals]
     lines.append("| all | " + " | ".join(totals) + " |")
     refused: Counter[str] = Counter()
+    met: Counter[str] = Counter()
     for story in stories:
         refused.update(story.get("refused", {}))
+        met.update(story.get("met", {}))
     lines += [f"\n{number} times: {name}" for name, number in sorted(refused.items())]
+    if met:
+        by_kind = ", ".join(f"{name} {number:,}" for name, number in sorted(met.items()))
+        lines.append(f"\n{met.total():,} faults of the store: {by_kind}")
     n_faulty = sum(bool(story["faults"]) for story in stories)
     lines.append(
         f"\n{kills.total()} kills in {len(stories)} stories; stories with a fault: {n_faulty}"

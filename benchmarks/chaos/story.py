@@ -74,6 +74,7 @@ class Told:
     seed: int
     kills: Counter[str] = field(default_factory=Counter)  # by "step signal"
     refused: Counter[str] = field(default_factory=Counter)  # lives by what the store answered
+    met: Counter[str] = field(default_factory=Counter)  # single answers by what was wrong
     faults: list[str] = field(default_factory=list)
     outcome: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of undisturbed steps
@@ -186,6 +187,7 @@ def killed(place: Place, seed: int, calm: Told, kills_a_step: int, weather: Weat
         weather.change(rng)
         life = place.begin(argv_of(step, place))
         _check(told, f"{step} to its end", life.end(_LIMIT_S).exit_code)
+    told.met = weather.met()
     told.outcome = outcome(place.store())
     told.faults += differences(calm.outcome, told.outcome)
     for life, of in orphans:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +19,7 @@ _RESTART_SHARE = 0.1  # of the lives: the server dies just before
 _REFUSED_SHARE = 0.1  # of the lives: they cannot end well
 _LAST_REFUSED = 300  # requests of a life before the first that is refused, at most
 _WRITES = ("PUT", "POST", "DELETE")
+KILLED = "server killed"
 # What the one error of a refused command holds.
 SAID: dict[Refusal, str] = {"403 on write": "the right to", "expired token": "expired"}
 
@@ -35,6 +37,10 @@ class Weather(Protocol):
         """Count the requests that were refused since the last `refuse`."""
         ...
 
+    def met(self) -> Counter[str]:
+        """Count what went wrong since the last call, by kind: answers, deaths of the server."""
+        ...
+
 
 class Fair:
     """A local store: nothing happens."""
@@ -48,6 +54,9 @@ class Fair:
     def n_refused(self) -> int:
         return 0
 
+    def met(self) -> Counter[str]:
+        return Counter()
+
 
 class Stormy:
     """OpenStack Swift behind a proxy that answers 500, 503, late, half, or that nothing is allowed.
@@ -58,6 +67,7 @@ class Stormy:
     def __init__(self, server: s3_server.SwiftServer, proxy: FaultyProxy):
         self._server = server
         self._proxy = proxy
+        self._met: Counter[str] = Counter()
 
     def change(self, rng: random.Random) -> None:
         seed = rng.randrange(99)
@@ -65,12 +75,13 @@ class Stormy:
         if rng.random() < _RESTART_SHARE:
             self._server.kill()
             self._server.start()
+            self._met[KILLED] += 1
 
     def refuse(self, rng: random.Random) -> Refusal | None:
         if rng.random() >= _REFUSED_SHARE:
             return None
         refusal = rng.choice(tuple(SAID))
-        self._proxy.seen.clear()
+        self._take_seen()
         first = int(math.exp(rng.uniform(0, math.log(_LAST_REFUSED))))
         self._proxy.decide = _refused(refusal, self._proxy, first)
         return refusal
@@ -78,6 +89,15 @@ class Stormy:
     def n_refused(self) -> int:
         faults = self._proxy.faults()
         return faults["403"] + faults["expired"]
+
+    def met(self) -> Counter[str]:
+        self._take_seen()
+        met, self._met = self._met, Counter()
+        return met
+
+    def _take_seen(self) -> None:
+        self._met.update(self._proxy.faults())
+        self._proxy.seen.clear()
 
 
 def _refused(refusal: Refusal, proxy: FaultyProxy, first: int) -> Decide:

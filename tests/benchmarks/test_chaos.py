@@ -1,10 +1,12 @@
 """A part of `python -m benchmarks.chaos` and of its pairs, as CI runs it: without Prefect."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -15,7 +17,9 @@ from benchmarks.chaos.lives import Life, Start, threads_beside
 from benchmarks.chaos.outcome import differences, outcome
 from benchmarks.chaos.pairs import Tried
 from benchmarks.chaos.pairs import table as table_of_pairs
+from benchmarks.chaos.weather import Stormy
 from dcd.store import Store
+from tests.faulty_proxy import FaultyProxy
 
 N_KILLS = 100
 N_TRIES = 1
@@ -51,13 +55,43 @@ def test_a_hidden_file_of_a_killed_writer_is_litter(tmp_path: Path):
 def test_the_tables_count_kills_and_name_faults():
     told = {"seed": 3, "kills": {"run SIGKILL": 2, "run SIGINT": 1}, "faults": ["lost: a"]}
     told["refused"] = {"run expired token": 1}
+    told["met"] = {"slow": 600, "500": 2}
     text = table([told, {**told, "seed": 4, "faults": []}])
     assert "| run | 4 | 0 | 2 |" in text
     assert "6 kills in 2 stories; stories with a fault: 1" in text
     assert "2 times: run expired token" in text
+    assert "1,204 faults of the store: 500 4, slow 1,200" in text
     assert "seed 3: lost: a" in text
     pairs = table_of_pairs([Tried("two watchers", 20, 12, 7, ("try 4, +0.2 s: new: x",))])
     assert "| two watchers | 20 | 19 | 1 |" in pairs
+
+
+def test_wrong_answers_are_counted_once():
+    class Server:
+        def kill(self) -> None: ...
+        def start(self) -> None: ...
+
+    proxy = FaultyProxy("http://127.0.0.1:1")
+    try:
+        weather = Stormy(cast(Any, Server()), proxy)
+        proxy.decide = lambda request: "503" if request.nth else None
+        for _ in range(3):
+            proxy.note("GET", "/a")
+        assert weather.met() == {"503": 2}
+        assert weather.met() == {}
+        rng = random.Random(0)
+        while weather.refuse(rng) is None:  # what was counted before is kept
+            proxy.note("GET", "/a")
+        proxy.decide = lambda _: "403"
+        proxy.note("PUT", "/a")
+        assert weather.n_refused() == 1
+        met = weather.met()
+        assert met["403"] == 1
+        assert met["503"] > 0
+        while not weather.met()["server killed"]:
+            weather.change(rng)
+    finally:
+        proxy.close()
 
 
 def test_threads_are_seen_before_a_fork():
