@@ -20,6 +20,7 @@ from dcd.store.store_format import open_for_writing
 from flows.deployment.attend import attend
 from flows.runners import Ended, WorkerKilled, ended
 from tasks import embedding
+from tasks.stopping import stoppable
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def embed_pool(config: EmbedConfig) -> EmbeddedSource:
     live.started(source.id, total, "images")
 
     job = EmbedJob(config, source, encoder_id, versions)
-    outcomes, n_lost = embed_batches(job, batched(shards, max_tasks(config.runner.max_workers)))
+    with stoppable():
+        outcomes, n_lost = embed_batches(job, batched(shards, max_tasks(config.runner.max_workers)))
     place = {shard.name: number for number, shard in enumerate(shards)}
     done = [shard for outcome in outcomes for shard in outcome.done]
     done.sort(key=lambda one: place[one.stats.shard])

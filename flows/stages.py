@@ -36,6 +36,7 @@ from tasks.stages import (
     select,
     write_run,
 )
+from tasks.stopping import stoppable
 from tasks.tracking import track
 
 CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
@@ -240,9 +241,10 @@ def train_cells(
 def run_cells(config: RunConfig, plans: Sequence[CellPlan]) -> tuple[CellInfo, ...]:
     """Train and evaluate some cells, a few at once, and tell what was made."""
     live.started("train", len(plans), "models")
-    futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
-    for future in futures:  # all of them: what is done once more must not meet them
-        future.wait()
+    with stoppable():
+        futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
+        for future in futures:  # all of them: what is done once more must not meet them
+            future.wait()
     cells = tuple(reuse.result_of(future) for future in futures)
     tell_trained(cells)
     return cells

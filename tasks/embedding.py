@@ -21,6 +21,7 @@ from dcd.store.errors import is_transient
 from tasks import reuse
 from tasks.result_keys import ResultKey, embed_key
 from tasks.retries import RETRIES, RETRY
+from tasks.stopping import stop_if_told
 
 
 @task(name="calibrate-encoder", **RETRY)
@@ -57,6 +58,7 @@ def embed_shards(
             nonlocal told
             told += n_images
             live.advanced(source.id, n_images)
+            stop_if_told()
 
         try:
             outcome = embed_shard(Store(store), source, shard, config, encoder_id, tell)

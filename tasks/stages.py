@@ -50,6 +50,7 @@ from dcd.training.data import Progress
 from tasks import artifacts, reuse
 from tasks.result_keys import cell_key
 from tasks.retries import RETRY
+from tasks.stopping import stop_if_told
 
 
 @task(name="cluster-pool", **RETRY)
@@ -177,9 +178,12 @@ def judge_round(
 @task(name="train-and-evaluate", task_run_name="{plan.method.name} seed {plan.seed}", **RETRY)
 def run_cell(store: str, plan: CellPlan) -> CellInfo:
     name = f"{plan.method.name} seed {plan.seed}"
-    cell = dcd.cells.cell.run_cell(
-        Store(store), plan, lambda at: live.noted("train", f"{name}: {in_words(at)}")
-    )
+
+    def tell(at: Progress) -> None:
+        live.noted("train", f"{name}: {in_words(at)}")
+        stop_if_told()
+
+    cell = dcd.cells.cell.run_cell(Store(store), plan, tell)
     live.advanced("train")
     return cell
 

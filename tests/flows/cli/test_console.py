@@ -2,6 +2,11 @@
 
 import errno
 import io
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,3 +57,38 @@ def test_the_full_file_is_named(capsys):
 def test_any_other_fault_of_a_file_keeps_its_trace():
     with pytest.raises(IsADirectoryError), explained():
         Path("/").read_bytes()
+
+
+_WAITS_FOR_A_THREAD = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from flows.cli.console import leaving
+
+def command():
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(time.sleep, 600)
+        print("waits", flush=True)
+        time.sleep(600)
+
+leaving(command, leave_s=float(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("leave_s", "n_signals", "exit_code"), [(0.1, 1, 130), (600, 2, -2)])
+def test_ctrl_c_waits_for_no_thread(leave_s, n_signals, exit_code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITS_FOR_A_THREAD, str(leave_s)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        for _ in range(n_signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)  # two at once would be one
+        assert process.wait(60) == exit_code
+        assert (process.stderr.read() != b"") == (n_signals == 1)
