@@ -21,7 +21,7 @@ from dcd.gate import champions
 from dcd.images.decode import BadImage, decode
 from dcd.images.preprocess import Preprocess, to_input
 from dcd.progress import live
-from dcd.sources.listing import list_shards
+from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import read_shard
 from dcd.splits.label_table import read_labels
@@ -150,7 +150,8 @@ def answer(model: SavedModel, data: DataConfig) -> Answers:
     tally = _Tally()
     rows: list[dict[str, object]] = []
     features: list[np.ndarray] = []
-    shards = list_shards(data)
+    listing = look_through(data)
+    shards = listing.shards
     counts = [shard.n_images for shard in shards]
     total = None if None in counts else sum(n for n in counts if n is not None)
     with (
@@ -158,7 +159,9 @@ def answer(model: SavedModel, data: DataConfig) -> Answers:
         ThreadPoolExecutor(_DECODERS, thread_name_prefix="dcd-decode") as threads,
     ):
         for shard in shards:
-            labelled = _labelled(read_shard(shard, data), given, set(model.classes), tally)
+            labelled = _labelled(
+                read_shard(shard, data, listing.passed_over), given, set(model.classes), tally
+            )
             while window := list(islice(labelled, _BATCH)):
                 found = threads.map(lambda of: _question(of[0], of[1], model.preprocess), window)
                 questions = [question for question in found if question is not None]
@@ -169,6 +172,10 @@ def answer(model: SavedModel, data: DataConfig) -> Answers:
                     features.append(vectors)
                     rows += _rows(questions, shard, probability, model.classes)
                 stage.advance(len(window))
+    for note in listing.notes:
+        log.warning("%s: %s", data.images, note)
+    if len(listing.passed_over):
+        log.warning("%s: %s", data.images, listing.passed_over)
     table = _table(rows, data, tally, model.classes)
     return Answers(
         table, np.concatenate(features), tally.n_rejected, tally.n_unlabelled, tally.n_unknown

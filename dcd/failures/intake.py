@@ -18,7 +18,9 @@ from dcd.failures.registry import Registry, read_registry
 from dcd.images.decode import BadImage, decode
 from dcd.images.formats import REFUSED, suffix_of
 from dcd.progress import live
+from dcd.sources.archives import archive_format
 from dcd.sources.objects import Object, find_objects, object_uri, read_range, stat_object
+from dcd.sources.parquet import read_footer
 from dcd.sources.passed_over import PassedOver, why_no_image
 from dcd.sources.records import (
     MAX_IMAGE_BYTES,
@@ -118,7 +120,12 @@ def find_files(root: str, registry: Registry, passed_over: PassedOver | None = N
         name = clean_id(item.path[len(base) + 1 :])
         size = item.n_bytes if item.is_regular else None
         why = why_no_image(name, size, by_suffix="/" not in name)
-        if why is not None and (why != "no image" or suffix_of(name) != "parquet"):
+        if why is not None and (why != "no image" or archive_format(name) != "parquet"):
+            if located.path == item.path:
+                raise DataError(
+                    f"{root}: is neither a Parquet file nor a folder; give a folder of class "
+                    "folders, or a Parquet file with the columns image and label"
+                )
             if passed_over is not None:
                 passed_over.add(why, name)
             continue
@@ -141,6 +148,7 @@ def take_in(store: Store, files: list[_File], registry: Registry, known: KnownCo
     now = datetime.now(UTC)
     failures = registry.failures.select(["content_hash", "uri", "etag"]).to_pylist()
     found_in = {row["content_hash"]: (row["uri"], row["etag"]) for row in failures}
+    here: dict[bytes, str] = {}  # what this look has met, and its label
     batches: list[str] = []
     batch: list[_Failure] = []
     receipt: list[dict[str, object]] = []
@@ -148,11 +156,12 @@ def take_in(store: Store, files: list[_File], registry: Registry, known: KnownCo
     for file in files:
         receipt.append(_receipt_row(file))
         for image in _images(file):
-            checked = _check(file, image, known, found_in)
+            checked = _check(file, image, known, found_in, here)
             if isinstance(checked, Reject):
                 receipt.append(_receipt_row(file, checked, _label_of(file, image)))
             elif checked is not None:
                 found_in[checked.content_hash] = file.version
+                here[checked.content_hash] = checked.label
                 batch.append(checked)
                 n_new += 1
             if _is_full(batch):
@@ -169,10 +178,12 @@ def _images(file: _File) -> Iterator[RawImage | Reject]:
     if not file.item.is_regular:
         yield Reject(file.image_id, "read", "not a regular file")
         return
-    if file.uri.lower().endswith(".parquet"):
+    if archive_format(file.uri) == "parquet":
         shard = Shard(keys.slug(file.image_id), file.uri, "parquet", None, file.item.etag)
+        # Of weak_label and label the second: somebody saw the picture, the pool did not.
+        beside = read_footer(file.uri, DataConfig(images=file.uri)).other_label_column
         try:
-            yield from read_shard(shard, DataConfig(images=file.uri))
+            yield from read_shard(shard, DataConfig(images=file.uri, label_column=beside))
         except (DataError, ObjectNotFound) as err:
             yield Reject(file.image_id, "read", str(err)[:300])
         return
@@ -195,18 +206,25 @@ def _check(
     image: RawImage | Reject,
     known: KnownContent,
     found_in: dict[bytes, tuple[str, str]],
+    here: dict[bytes, str],
 ) -> _Failure | Reject | None:
     """The failure, or why it is none; None if it was registered from this very file."""
     if isinstance(image, Reject):
         return image
     hashed = schemas.content_hash(image.data)
+    if hashed in here:
+        other = "" if here[hashed] == image.weak_label else f", there as {here[hashed]!r}"
+        return Reject(image.image_id, "known", f"the same picture as {found_in[hashed][0]}{other}")
     if found_in.get(hashed) == file.version:
+        here[hashed] = image.weak_label or ""
         return None  # an earlier look ended before it could write its receipt
     if known.forgotten and mark_of(hashed) in known.forgotten:
         return Reject(image.image_id, "known", REASON)
     label = image.weak_label
     if label is None:
         reason = "no label; put it into a folder that is named like its label"
+        if archive_format(file.uri) == "parquet":
+            reason = "no label in its row; fill the column 'label'"
         return Reject(image.image_id, "label", reason)
     if label not in known.labels:
         guess = closest(label, sorted(known.labels))

@@ -7,6 +7,7 @@ from typing import Literal
 from dcd.config.explain import closest
 from dcd.errors import DataError
 from dcd.reviews.decisions import Verb
+from dcd.tables.labels import clean_text
 
 Tool = Literal["label-studio", "cvat", "fiftyone", "csv"]
 
@@ -78,12 +79,13 @@ def judged(answer: Answer, labels: Mapping[str, str], classes: tuple[str, ...]) 
         return f"{answer.key[:80]}: unknown image; it is not among those that went out"
     if answer.skipped:
         return Judged(answer, "skip", None)
-    if answer.label is None or answer.label == NONE_OF_THESE:
+    label = None if answer.label is None else clean_text(answer.label)
+    if label is None or label == NONE_OF_THESE:
         return Judged(answer, "reject", None)
-    if answer.label == shown:
+    if label == shown:
         return Judged(answer, "accept", None)
-    if answer.label not in classes:
-        guess = closest(answer.label, list(classes))
+    if label not in classes:
+        guess = closest(label, list(classes))
         meant = f" (did you mean {guess!r}?)" if guess else ""
-        return f"{answer.key[:80]}: unknown label {answer.label[:100]!r}{meant}"
-    return Judged(answer, "relabel", answer.label)
+        return f"{answer.key[:80]}: unknown label {label[:100]!r}{meant}"
+    return Judged(answer, "relabel", label)

@@ -19,7 +19,7 @@ from dcd.sources.parquet import UNREADABLE, Footer, open_parquet, read_footer
 from dcd.sources.parquet_cells import OTHER_IMAGE_COLUMNS
 from dcd.sources.passed_over import PassedOver, is_hidden, other_form, why_no_image
 from dcd.sources.records import LABEL_COLUMNS, Format, Shard, label_names
-from dcd.sources.tables import TEXT_TABLES
+from dcd.sources.tables import PARQUET_SUFFIXES, TEXT_TABLES
 from dcd.store.filesystems import Location
 from dcd.store.keys import digest, slug
 from dcd.store.requests import REQUESTS_AT_ONCE
@@ -30,9 +30,12 @@ ARCHIVES: dict[str, Format] = {
     ".tar.gz": "webdataset",
     ".tgz": "webdataset",
     ".tar.bz2": "webdataset",
+    ".tbz2": "webdataset",
     ".tar.xz": "webdataset",
+    ".txz": "webdataset",
     ".tar.zst": "webdataset",
-    ".parquet": "parquet",
+    ".tzst": "webdataset",
+    **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
     **dict.fromkeys(TEXT_TABLES, "manifest"),
 }
 READS_ARCHIVES = (

@@ -41,6 +41,7 @@ from dcd.tables.labels import (
 _IMAGES_AT_ONCE = 32
 _NOT_REGULAR = "not a regular file"
 _NO_OBJECT = "no such object"
+_BACKSLASHES = "; the name has backslashes, as Windows writes paths: write slashes"
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,13 @@ def absent_files(shard: Shard, data: DataConfig, at_most: int) -> Iterator[Rejec
             with explained(location.path, "read"):
                 problem = None if stat_object(location).is_regular else _NOT_REGULAR
         except ObjectNotFound:
-            problem = _NO_OBJECT
+            problem = _no_object(location)
         yield Reject(short_id(entry.image_id), "read", problem) if problem else None
+
+
+def _no_object(location: Location) -> str:
+    """Say that an image is not there, and why, where its name was written on Windows."""
+    return _NO_OBJECT + (_BACKSLASHES if "\\" in location.path else "")
 
 
 def _refused(entry: _Entry) -> str | None:
@@ -306,7 +312,7 @@ def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
             return Reject(image_id, "read", problem)
         data = read_range(location.path, location, 0, n_bytes)
     except ObjectNotFound:
-        return Reject(image_id, "read", _NO_OBJECT)
+        return Reject(image_id, "read", _no_object(location))
     entry = _labelled(entry, label_column)
     if entry.label_problem is not None:
         return unreadable_label(image_id, entry.label_problem)

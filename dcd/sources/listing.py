@@ -39,6 +39,7 @@ from dcd.store.filesystems import Location, locate
 from dcd.store.requests import FOUND, MISSED, Requests, listing_requests
 from dcd.tables.labels import shown_name
 
+_VERSIONED = re.compile(r"(^|/)(_delta_log/.*\.json|metadata/[^/]*\.metadata\.json(\.gz)?)$")
 _BRACES = re.compile(r"\{[^{}]*(?:\.\.|,)[^{}]*\}")
 
 
@@ -79,6 +80,8 @@ def look_through(data: DataConfig) -> Listing:
             if uri.startswith("hf://"):
                 raise  # with what the Hub lacks
             raise DataError(f"{uri}: no such file, folder or bucket{_meant_braces(uri)}") from err
+    if not shards and archive_format(uri) == "manifest":
+        raise DataError(f"{uri}: is a manifest without rows; expected at least one image")
     if not shards:
         found = f"; {passed_over}" if len(passed_over) else ""
         raise DataError(
@@ -137,6 +140,7 @@ def _folder_shards(
 ) -> list[Shard]:
     """Tars go before Parquet files, which img2dataset writes beside them as metadata."""
     files = find_objects(root)
+    _refuse_versioned(data, root, files)
     visible = [item for item in files if not lies_hidden(root, item)]
     tars, tables = (
         [item for item in visible if archive_format(item.path) == kind]
@@ -203,6 +207,17 @@ def _two_sources(
         f"for the archives write {data.images.rstrip('/')}/*{suffix}, for the images move the "
         "archives elsewhere"
     )
+
+
+def _refuse_versioned(data: DataConfig, root: Location, files: Sequence[Object]) -> None:
+    """Raise DataError for a table whose folder also keeps the files of its earlier versions."""
+    below = (item.path[len(root.path) + 1 :] for item in files)
+    found = next((name for name in below if _VERSIONED.search(name)), None)
+    if found is not None:
+        raise DataError(
+            f"{data.images}: is a table of Delta Lake or Iceberg ({found}), whose folder also "
+            "holds rows that were deleted or replaced; write its present rows to plain Parquet"
+        )
 
 
 def _mds_and_others(data: DataConfig, others: Sequence[Object]) -> DataError:

@@ -1,12 +1,17 @@
 """Objects of an image source: finding them, and reading their bytes. Local files or remote ones."""
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from dcd.errors import DataError, StoreUnavailable
 from dcd.store.errors import explained
@@ -16,6 +21,7 @@ from dcd.store.requests import Requests
 OPENED = Requests(n_head=1)  # `open_object` on S3
 _NAMES_NOTHING = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _LONGEST_KEY_BYTES = 1024  # of S3
+_UNPACKED_BYTES = 2**17  # read at a time: a large read that meets damage loses all of it
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def glob_objects(pattern: Location) -> list[Object]:
     """Find the files that match, sorted by path; folders are left out."""
     if is_local(pattern):
         paths: Any = pattern.fs.glob(pattern.path)
-        found = [_local(path, os.stat(path)) for path in paths if not os.path.isdir(path)]
+        found = [_file(path) for path in paths if not os.path.isdir(path)]
     else:
         entries: Any = pattern.fs.glob(pattern.path, detail=True)
         found = [
@@ -96,10 +102,31 @@ def open_object(uri: str) -> io.RawIOBase:
     with explained(uri, "read"):
         found = stat_object(located)
         if not found.is_regular:  # opening a pipe would hang
-            raise DataError(f"{uri}: expected an object or a regular file, found something else")
+            what = "a folder" if located.fs.isdir(located.path) else "something else"
+            raise DataError(f"{uri}: expected an object or a regular file, found {what}")
         if is_local(located):
             return LocalFile(located.path)
         return RangedFile(uri, located, found.n_bytes)
+
+
+def unpacked(raw: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":
+    """Return the unpacked bytes of a stream, as its beginning tells; itself if it is not packed.
+
+    Several packed streams behind each other are one, as pbzip2, pzstd and `cat` make them: the
+    stream layer of tarfile would end at the first. Reading damage raises OSError, EOFError,
+    zlib.error or lzma.LZMAError.
+    """
+    start = raw.peek(6)[:6]
+    if start.startswith(b"\x1f\x8b"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _UNPACKED_BYTES)  # pyright: ignore
+    if start.startswith(b"BZh"):
+        return io.BufferedReader(bz2.BZ2File(raw), _UNPACKED_BYTES)  # pyright: ignore
+    if start.startswith(b"\xfd7zXZ"):
+        return io.BufferedReader(lzma.LZMAFile(raw), _UNPACKED_BYTES)  # pyright: ignore
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        packed = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        return io.BufferedReader(packed, _UNPACKED_BYTES)
+    return raw
 
 
 class LocalFile(io.FileIO):
@@ -187,11 +214,7 @@ def _walk(start: str, root: str) -> Iterator[Object]:
         ]
         within |= {os.path.join(folder, name): above for name in subfolders}
         for name in names:
-            path = os.path.join(folder, name)
-            try:
-                yield _local(path, os.stat(path))
-            except OSError:  # a link that leads nowhere
-                yield Object(path, 0, "unreadable", is_regular=False)
+            yield _file(os.path.join(folder, name))
 
 
 def _leads_back(folder: str, above: Sequence[str]) -> bool:
@@ -201,6 +224,14 @@ def _leads_back(folder: str, above: Sequence[str]) -> bool:
 
 def _raise(err: OSError) -> None:
     raise err
+
+
+def _file(path: str) -> Object:
+    """A local file that a listing names."""
+    try:
+        return _local(path, os.stat(path))
+    except OSError:  # a link that leads nowhere
+        return Object(path, 0, "unreadable", is_regular=False)
 
 
 def _local(path: str, status: os.stat_result) -> Object:

@@ -1,6 +1,7 @@
 """What the rows of a Parquet file of images hold: an id, a label, image bytes or a file's name."""
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from dcd.tables.labels import Names, code_book, may_be_codes
 
 # The name that img2dataset gives its image column is the format it encoded to.
 OTHER_IMAGE_COLUMNS = ("jpg", "png", "webp")
+_ADDRESSES = ("url", "urls", "image_url", "img_url", "photo_image_url")
 _DEFAULT_IMAGE = DataConfig.model_fields["image_column"].default
 _DEFAULT_ID = DataConfig.model_fields["id_column"].default
 
@@ -56,7 +58,7 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
     if image not in names:
         raise DataError(
             f"{uri}: has no image column {data.image_column!r}; found {schema.names}; "
-            "name the column of image bytes as image_column"
+            f"name the column of image bytes as image_column{_addresses(schema.names)}"
         )
     if data.id_column not in names and data.id_column != _DEFAULT_ID:
         raise DataError(f"{uri}: has no id column {data.id_column!r}; found {schema.names}")
@@ -79,6 +81,14 @@ def columns_of(schema: pa.Schema, data: DataConfig, uri: str) -> Columns:
             "numbers; name another id_column"
         )
     return found
+
+
+def _addresses(names: Sequence[str]) -> str:
+    """A hint where a table lists pictures of the web, as LAION's do; "" where it does not."""
+    found = next((name for name in names if name.lower() in _ADDRESSES), None)
+    if found is None:
+        return ""
+    return f"; {found!r} may hold addresses: fetch the pictures first, with img2dataset for example"
 
 
 def label_column(schema: pa.Schema, data: DataConfig) -> str | None:

@@ -5,9 +5,7 @@ file is, is told by its first bytes; between .csv and .tsv the name decides, unl
 another separator alone.
 """
 
-import bz2
 import csv
-import gzip
 import io
 import lzma
 import zlib
@@ -22,22 +20,31 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from dcd.errors import DataError, LabelError, ObjectNotFound
-from dcd.sources.objects import open_object
-from dcd.tables.labels import Names, clean_text, code_book
+from dcd.sources.objects import open_object, unpacked
+from dcd.tables.labels import Names, code_book
+from dcd.tables.text_header import SEPARATORS, text_header
 
 _TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 TEXT_TABLES = tuple(
     suffix + packed for suffix in _TEXT_SUFFIXES for packed in ("", *_COMPRESSED_SUFFIXES)
 )
-_SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 _MAX_HEADER_BYTES = 2**20
 _LATE_QUOTE = r"""^\s+"(?:[^"]|"")*"\s*$"""
 _READ_BYTES = 8 * 2**20
 # A packed table that grows further than this, and by more than that factor, is no list of labels:
 # ids and labels are packed to a tenth, sometimes to a hundredth.
 _ALWAYS_UNPACKED_BYTES, _MOST_GROWTH = 64 * 2**20, 200
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError)
+_UNREADABLE = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    UnicodeError,
+    csv.Error,
+    zlib.error,
+    lzma.LZMAError,
+)
 READS = "Parquet, .csv or .tsv, the last two also as .gz, .bz2, .xz or .zst"
 
 
@@ -131,6 +138,11 @@ def open_table(uri: str, place: str) -> TableFile:
                 f"{_at(place, uri)}: is a ZIP file, as Excel's workbooks are; expected a table: "
                 f"{READS}"
             )
+        if text_separator is None and start != b"PAR1" and not _is_parquet_name(uri):
+            raise DataError(
+                f"{_at(place, uri)}: is no Parquet file by its first bytes, and no text table by "
+                f"its name; expected a table: {READS}; rename it if it is one of them"
+            )
         if start == b"PAR1" or text_separator is None:
             return TableFile(uri, place, pq.ParquetFile(open_object(uri)).schema_arrow)
         return _text_table(uri, place, text_separator)
@@ -155,47 +167,35 @@ def _by_name(uri: str) -> str | None:
     return next((sep for suffix, sep in _TEXT_SUFFIXES.items() if name.endswith(suffix)), None)
 
 
+def _is_parquet_name(uri: str) -> bool:
+    return uri.lower().endswith(PARQUET_SUFFIXES)
+
+
 def _text_table(uri: str, place: str, separator: str) -> TableFile:
     with _text(uri) as stream:
         encoding = "utf-16" if stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
         lines = io.TextIOWrapper(
             io.BytesIO(stream.read(_MAX_HEADER_BYTES)), encoding, errors="replace"
         )
-        n_skipped, header = 0, ""
-        for line in lines:
-            n_skipped += 1
-            header = line.rstrip("\r\n")
-            if clean_text(header):
-                break
-    if not clean_text(header):
+        try:
+            header = text_header(lines, separator)
+        except ValueError as err:
+            raise DataError(f"{_at(place, uri)}: {err}") from err
+    if header is None:
         raise DataError(f"{_at(place, uri)}: is empty; expected a line of column names")
-    found, note = separator, None
-    if separator not in header:
-        others = [other for other in _SEPARATORS if other in header]
-        if len(others) == 1:
-            found = others[0]
-            note = f"{uri} has a {_SEPARATORS[found]} between its columns, and is read so"
-    fields = next(csv.reader([header], delimiter=found, skipinitialspace=True))
-    names = [clean_text(name) for name in fields]
-    schema = pa.schema([pa.field(name, pa.string()) for name in names])
-    return TableFile(uri, place, schema, found, n_skipped, encoding, note)
+    note = None
+    if header.is_guess:
+        called = SEPARATORS.get(header.separator, repr(header.separator))
+        note = f"{uri} has a {called} between its columns, and is read so"
+    schema = pa.schema([pa.field(name, pa.string()) for name in header.names])
+    return TableFile(uri, place, schema, header.separator, header.n_lines, encoding, note)
 
 
 @contextmanager
 def _text(uri: str) -> "Iterator[io.BufferedReader[Any]]":
     """The bytes of a text table, unpacked as their beginning tells."""
     raw = io.BufferedReader(open_object(uri), _READ_BYTES)
-    start = raw.peek(6)[:6]
-    if start.startswith(b"\x1f\x8b"):
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw))  # pyright: ignore
-    elif start.startswith(b"BZh"):
-        stream = io.BufferedReader(bz2.BZ2File(raw))  # pyright: ignore
-    elif start.startswith(b"\xfd7zXZ"):
-        stream = io.BufferedReader(lzma.LZMAFile(raw))  # noqa: SIM115  # pyright: ignore
-    elif start.startswith(b"\x28\xb5\x2f\xfd"):
-        stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
-    else:
-        stream = raw
+    stream = unpacked(raw)
     with raw, stream:
         yield stream if stream is raw else io.BufferedReader(_Unpacked(stream, raw))
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
 from dcd.images.formats import is_image_name
-from dcd.sources.objects import OPENED, open_object
+from dcd.sources.objects import OPENED, open_object, unpacked
 from dcd.sources.passed_over import PassedOver, is_hidden
 from dcd.sources.records import MAX_IMAGE_BYTES, Reject, Shard, short_id, too_many_bytes
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, may_label, split_key
@@ -20,8 +18,6 @@ from dcd.tables.labels import clean_id
 
 _MAX_HEADER_BYTES = 2**20
 READ_BYTES = 8 * 2**20  # one range request
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-_ZSTD = b"\x28\xb5\x2f\xfd"
 
 # What tarfile raises on malformed archives, beside its own errors (found by fuzzing).
 _MALFORMED = (
@@ -33,7 +29,7 @@ _MALFORMED = (
     RecursionError,
     zlib.error,
     lzma.LZMAError,
-    OSError,  # of Arrow, for damaged Zstandard; the store raises StoreError
+    OSError,  # of damaged gzip, bzip2 and Zstandard; the store raises StoreError
 )
 
 
@@ -74,12 +70,9 @@ def members(shard: Shard, reading: Reading) -> Iterator[Member | Reject]:
     last = shard.name
     try:
         stream = io.BufferedReader(open_object(shard.uri), READ_BYTES)
+        archived: Any = unpacked(stream)
         # Plain archives go without tarfile's stream layer: a third faster, and skipping is a seek.
-        start = stream.peek(8)[:8]
-        mode = "r|*" if start.startswith(_COMPRESSED) else "r:"
-        archived: Any = stream
-        if start.startswith(_ZSTD):
-            archived, mode = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd"), "r|"
+        mode = "r:" if archived is stream else "r|"
         with tarfile.open(fileobj=archived, mode=mode, tarinfo=_StrictTarInfo) as archive:
             while (info := archive.next()) is not None:
                 archive.members = []  # pyright: ignore  # tarfile would keep every header

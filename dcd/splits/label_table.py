@@ -6,6 +6,7 @@ label, whatever the file. What was cleaned or guessed is told in notes.
 
 import logging
 from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,8 +66,8 @@ def read_label_table(
     absent = {"image_id", column} - set(file.names)
     if absent:
         raise LabelError(
-            f"{what} has no column {sorted(absent)}; it has {file.names}; name the label column "
-            "with label_column"
+            f"{what} has no column {sorted(absent)}; it has {file.names}; "
+            + _mended_columns(absent, file.names)
         )
     asked = predicates.named_columns(data.where, file.names)
     table = file.read({"image_id", column, *asked, *({"mode"} & set(file.names))})
@@ -161,6 +162,20 @@ def read_pairs(
         notes.append(f"{uri}: {n_lacking:,} of {pairs.num_rows:,} rows have no label; passed over")
     distinct = pairs.drop_null().group_by(list(names), use_threads=False).aggregate([])
     return LabelTable(distinct.sort_by([(name, "ascending") for name in names]), tuple(notes))
+
+
+def _mended_columns(absent: Set[str], names: Sequence[str]) -> str:
+    """Say what to do about missing columns of ids or labels."""
+    told = []
+    for name in sorted(absent):
+        twin = next((other for other in names if other.casefold() == name.casefold()), None)
+        if twin is not None:
+            told.append(f"rename {twin!r} to {name!r}")
+        elif name == "image_id":
+            told.append("rename the column that names the images to 'image_id'")
+        else:
+            told.append("name the label column with label_column")
+    return " and ".join(told)
 
 
 def _rows_where(file: TableFile, asked: pa.Table, where: str, place: str) -> pa.Array:

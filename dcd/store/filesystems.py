@@ -7,6 +7,7 @@ huggingface_hub's own (`HF_TOKEN`, or its login), read again for each request.
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from dcd.store.s3_settings import S3Settings, settings_digest
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
 
+_CHAINED = re.compile(r"(zip|tar|filecache|simplecache|blockcache)::")
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
 
@@ -41,7 +43,10 @@ def locate(uri: str) -> Location:
         raise StoreError(f"{uri[:200]!r} holds a NUL character, which no name of a file may have")
     protocol, separator, rest = uri.partition("://")
     if not separator:
-        return _local(uri)
+        found = _local(uri)
+        if _CHAINED.match(uri) and not os.path.lexists(found.path):
+            raise StoreError(f"cannot open {uri!r}; URLs are not chained: unpack or copy it first")
+        return found
     protocol = protocol.lower()
     if protocol != "file" and "@" in rest.partition("/")[0]:
         raise StoreError(  # it shows no part of the URI: a shell's history has it already

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from dcd.errors import DataError
 from dcd.reviews.hand_off import NONE_OF_THESE, Answer, Asked
+from dcd.tables.labels import clean_text
+from dcd.tables.text_header import text_header
 
 _GIVEN = ("key", "image_id", "label", "file", "url", "distance", "agreement", "failure")
 _ASKED = ("true_label", "reviewer")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
@@ -32,20 +35,29 @@ def written(asked: Sequence[Asked], classes: Sequence[str]) -> Mapping[str, byte
 def answers(data: bytes, place: str) -> list[Answer]:
     """Read rows whose true_label is filled in; the others were not decided about.
 
-    Raises DataError if the columns `key` and `true_label` are missing.
+    Whatever separator a spreadsheet saves, in UTF-8 or UTF-16. Raises DataError if the columns
+    `key` and `true_label` are missing.
     """
+    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
-    except (UnicodeDecodeError, csv.Error) as err:
-        raise DataError(f"{place}: is no CSV in UTF-8 ({err})") from err
-    missing = {"key", "true_label"} - set(rows[0] if rows else ())
-    if missing:
-        raise DataError(f"{place}: lacks the columns {sorted(missing)}; keep those that went out")
+        lines = io.StringIO(data.decode(encoding), newline="")
+        header = text_header(lines, ",")
+        names = () if header is None else header.names
+        missing = {"key", "true_label"} - set(names)
+        if missing:
+            raise DataError(
+                f"{place}: lacks the columns {sorted(missing)}, it has {list(names)}; keep those "
+                "that went out"
+            )
+        separator = "," if header is None else header.separator
+        rows = list(csv.DictReader(lines, names, delimiter=separator))
+    except (ValueError, csv.Error) as err:
+        raise DataError(f"{place}: is no CSV in UTF-8 ({err}); save it as CSV UTF-8") from err
     found = []
     for row in rows:
-        label, who = _meant(row["true_label"]).strip(), (row.get("reviewer") or "").strip()
+        label, who = clean_text(_meant(row["true_label"])), clean_text(row.get("reviewer") or "")
         if label:
-            found.append(Answer(_meant(row["key"]), label, who or "csv", ""))
+            found.append(Answer(clean_text(_meant(row["key"])), label, who or "csv", ""))
     return found
 
 

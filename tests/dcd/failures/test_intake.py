@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import RunConfig
+from dcd.errors import DataError
 from dcd.failures import intake, registry
 from dcd.failures.intake import Intake, take_in_folder
 from dcd.failures.known_content import known_content
@@ -113,7 +114,7 @@ def test_a_parquet_file_gives_its_rows(config, tmp_path):
     pq.write_table(pa.table({"a": [1]}), inbox(config) / "other.parquet")
     store = Store(config.store)
     found = take_in_folder(store, config)
-    assert (found.n_files, found.n_new, found.n_bad) == (3, 3, 3)
+    assert (found.n_files, found.n_new, found.n_bad) == (3, 3, 4)
     told = " ".join(reasons(store).values())
     assert "not a readable Parquet file" in told
     assert "no image column" in told
@@ -234,3 +235,41 @@ def test_it_works_on_s3(pristine, s3_url, tmp_path):
     assert take_in_folder(store, config).n_files == 0
     [batch] = found.batches
     assert registry.pending(store, config.name, read_registry(store)).batches == (batch,)
+
+
+def test_the_true_label_goes_before_the_weak_one(config):
+    [one, other] = (
+        path.read_bytes() for path in write_failures(inbox(config) / ".x", 1, seed=1)[:2]
+    )
+    rows = {"image": [one, other], "weak_label": ["green", "green"], "label": ["red", "red"]}
+    pq.write_table(pa.table(rows), inbox(config) / "f.pq")
+    store = Store(config.store)
+    take_in_folder(store, config)
+    assert registered(store) == [("f.pq", "red")] * 2
+
+
+def test_a_picture_that_stands_twice_in_one_file_is_told(config):
+    one = write_failures(inbox(config) / ".x", 1, seed=1)[0].read_bytes()
+    pq.write_table(
+        pa.table({"image": [one, one], "label": ["red", "green"]}), inbox(config) / "f.parquet"
+    )
+    store = Store(config.store)
+    assert take_in_folder(store, config).n_bad == 1
+    assert registered(store) == [("f.parquet", "red")]
+    [reason] = reasons(store).values()
+    assert "the same picture as" in reason
+    assert reason.endswith("there as 'red'")
+
+
+def test_rows_without_label_are_told_as_rows(config):
+    one = write_failures(inbox(config) / ".x", 1, seed=1)[0].read_bytes()
+    pq.write_table(pa.table({"image": [one]}), inbox(config) / "f.parquet")
+    store = Store(config.store)
+    take_in_folder(store, config)
+    assert list(reasons(store).values()) == ["no label in its row; fill the column 'label'"]
+
+
+def test_one_file_that_is_not_read_is_an_error(config, tmp_path):
+    (tmp_path / "f.tar").write_bytes(bytes(1024))
+    with pytest.raises(DataError, match=r"f\.tar: is neither a Parquet file nor a folder"):
+        take_in_folder(Store(config.store), config, str(tmp_path / "f.tar"))

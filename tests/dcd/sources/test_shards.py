@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dcd.config import DataConfig
-from dcd.errors import DataError, ObjectNotFound, StoreUnavailable
+from dcd.errors import DataError, ObjectNotFound, StoreError, StoreUnavailable
 from dcd.sources import tar_members
 from dcd.sources.listing import list_shards, look_through
-from dcd.sources.records import RawImage, Shard
+from dcd.sources.records import RawImage, Reject, Shard
 from dcd.sources.shards import fetch_images, read_shard, shards_from_table, shards_table
 from dcd.store.filesystems import locate
 from dcd.tables import schemas
@@ -258,3 +258,51 @@ def test_links_back_into_a_folder_above_are_not_followed(tmp_path: Path):
     data = source(str(tmp_path / "pool"))
     (shard,) = list_shards(data)
     assert shard.n_images == len(list(read_shard(shard, data))) == 1
+
+
+def test_a_link_that_leads_nowhere_hides_no_other_match(tmp_path: Path):
+    write_tar(tmp_path / "a.tar", [("0.jpg", b"a")])
+    (tmp_path / "b.tar").symlink_to(tmp_path / "gone.tar")
+    data = source(tmp_path / "*.tar")
+    whole, gone = list_shards(data)
+    assert [image.image_id for image in read_shard(whole, data)] == ["a/0"]
+    with pytest.raises(ObjectNotFound, match=r"b\.tar"):
+        list(read_shard(gone, data))
+
+
+@pytest.mark.parametrize("noted", ["_delta_log/00000.json", "metadata/v1.metadata.json"])
+def test_a_table_that_keeps_deleted_rows_is_refused(tmp_path: Path, noted: str):
+    write_parquet(tmp_path / "t" / "part-0.parquet", ["a"])
+    (tmp_path / "t" / noted).parent.mkdir()
+    (tmp_path / "t" / noted).write_text("{}")
+    with pytest.raises(DataError, match=r"Delta Lake or Iceberg .*rows that were deleted"):
+        list_shards(source(tmp_path / "t"))
+    assert len(list_shards(source(tmp_path / "t" / "*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("suffix", ["pq", "parq", "PARQUET"])
+def test_parquet_has_other_suffixes_too(tmp_path: Path, suffix: str):
+    (shard,) = list_shards(source(write_parquet(tmp_path / f"a.{suffix}", ["x"])))
+    assert (shard.name, shard.format, shard.n_images) == ("a", "parquet", 1)
+
+
+def test_a_manifest_without_rows_is_told(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("uri,label\n")
+    with pytest.raises(DataError, match="is a manifest without rows"):
+        list_shards(source(tmp_path / "m.csv"))
+
+
+def test_paths_that_windows_wrote_are_told(tmp_path: Path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "0.png").write_bytes(b"x")
+    (tmp_path / "m.csv").write_text("uri,label\ncat\\0.png,cat\n")
+    data = source(tmp_path / "m.csv")
+    (reject,) = read_shard(list_shards(data)[0], data)
+    assert isinstance(reject, Reject)
+    assert reject.reason.startswith("no such object; the name has backslashes")
+
+
+@pytest.mark.parametrize("uri", ["zip::a.zip", "tar::a.tar"])
+def test_chained_urls_are_named(uri: str):
+    with pytest.raises(StoreError, match="URLs are not chained"):
+        list_shards(source(uri))

@@ -35,6 +35,11 @@ ROWS = "image_id,label\r\n01,cat\r\n1e3,NaN\r\n"
         ("t.csv", ROWS.replace(",", ";").encode()),
         ("t.csv", ROWS.encode("utf-16")),
         ("t.csv", b"\n\n image_id ,\tlabel\n01,cat\n\n1e3,NaN"),
+        # Excel, PowerShell, R and pandas with all fields quoted
+        ("t.csv", b'\xef\xbb\xbf"image_id","label"\r\n"01","cat"\r\n"1e3","NaN"\r\n'),
+        ("t.csv", b"\xef\xbb\xbfsep=;\r\nimage_id;label\r\n01;cat\r\n1e3;NaN\r\n"),
+        ("t.csv", b"#TYPE System.Object\r\n" + ROWS.encode()),
+        ("t.csv", b'image_id;"label";"size, px"\n01;cat;1\n1e3;NaN;2\n'),
     ],
 )
 def test_text_tables_are_text_however_they_are_written(tmp_path: Path, name: str, data: bytes):
@@ -60,7 +65,9 @@ def test_a_folder_with_a_suffix_decides_nothing_and_a_guess_is_told(tmp_path: Pa
         ("t.csv", b"", "is empty"),
         ("t.csv", b"image_id,label\na,b,c\n", "Expected 2 columns, got 3: a,b,c"),
         ("t.csv.gz", gzip.compress(ROWS.encode(), mtime=0)[:-12], "ended before"),
-        ("t.txt", ROWS.encode(), "Parquet"),
+        ("t.txt", ROWS.encode(), "is no Parquet file by its first bytes"),
+        ("t.csv", ROWS.encode("utf-16-le"), "NUL characters, as UTF-16 does; save it as UTF-8"),
+        ("t.csv", b"x" * 200_000, "cannot be read as a text table"),
     ],
 )
 def test_a_damaged_table_is_named_with_its_place(
@@ -179,3 +186,29 @@ def test_a_workbook_is_named(tmp_path: Path):
     (tmp_path / "t.csv").write_bytes(b"PK\3\4" + bytes(20))
     with pytest.raises(DataError, match="is a ZIP file, as Excel's workbooks are"):
         open_table(str(tmp_path / "t.csv"), "p")
+
+
+def test_a_folder_is_no_table(tmp_path: Path):
+    (tmp_path / "t.parquet").mkdir()
+    with pytest.raises(DataError, match="expected an object or a regular file, found a folder"):
+        open_table(str(tmp_path / "t.parquet"), "train.labels")
+
+
+@pytest.mark.parametrize(
+    ("header", "mend"),
+    [
+        ("file_name,label", "rename the column that names the images to 'image_id'"),
+        ("Image_ID,label", "rename 'Image_ID' to 'image_id'"),
+        ("image_id,class", "name the label column with label_column"),
+    ],
+)
+def test_a_missing_column_is_told_with_what_to_do(tmp_path: Path, header: str, mend: str):
+    (tmp_path / "t.csv").write_text(f"{header}\na.png,cat\n")
+    with pytest.raises(LabelError, match=mend):
+        read_labels(DataConfig(images="x", labels=str(tmp_path / "t.csv")), "train")
+
+
+def test_addresses_of_the_web_are_told(tmp_path: Path):
+    pq.write_table(pa.table({"URL": ["http://x/1.jpg"], "TEXT": ["a cat"]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="'URL' may hold addresses: fetch the pictures first"):
+        read_all(str(tmp_path / "t.parquet"))

@@ -266,6 +266,22 @@ def test_compressed_archives(tmp_path: Path, compressor: Any, request: pytest.Fi
     assert "damaged archive" in reason
 
 
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("s.tgz", gzip.compress),
+        ("s.tbz2", bz2.compress),
+        ("s.txz", lzma.compress),
+        ("s.tzst", lambda data: pa.Codec("zstd").compress(data, asbytes=True)),
+    ],
+)
+def test_packed_streams_behind_each_other_are_one_archive(tmp_path: Path, name: str, packed: Any):
+    """As pigz -i, pbzip2, pixz and pzstd write them, cut anywhere."""
+    whole = ONE + TWO + THREE + END
+    (tmp_path / name).write_bytes(packed(whole[:1300]) + packed(whole[1300:]))
+    assert found(tmp_path / name) == [("s/1", None), ("s/2", None), ("s/3", None)]
+
+
 def test_an_image_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tar_members, "MAX_IMAGE_BYTES", 1000)
     path = write_tar(tmp_path / "s.tar", [("0.jpg", bytes(1001)), ("1.jpg", bytes(1000))])

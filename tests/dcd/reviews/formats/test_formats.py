@@ -99,6 +99,29 @@ def test_csv_takes_rows_that_were_filled_in():
     assert csv_table.answers(filled.getvalue().encode(), "r.csv") == [Answer(KEY, "dog", "ann", "")]
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        f"\ufeffkey;true_label;reviewer\r\n{KEY};dog;ann\r\n".encode(),
+        f"sep=;\r\nkey;true_label;reviewer\r\n{KEY};dog;ann\r\n".encode(),
+        f"key\ttrue_label\treviewer\r\n{KEY}\tdog\tann\r\n".encode("utf-16"),
+        f'\ufeff"key","true_label","reviewer"\n"{KEY}","dog\u200b","ann"\n'.encode(),
+        f"key,true_label\n{KEY},dog\n".encode(),
+    ],
+)
+def test_a_csv_comes_back_as_spreadsheets_save_it(saved: bytes):
+    [answer] = csv_table.answers(saved, "r.csv")
+    assert (answer.key, answer.label) == (KEY, "dog")
+    assert csv_table.answers(b"key,true_label\n", "r.csv") == []
+
+
+def test_labels_of_annotators_are_cleaned_as_all_labels():
+    shown, classes = {KEY: "dog"}, ("caf\u00e9", "dog")
+    found = judged(Answer(KEY, " cafe\u0301 ", "ann", ""), shown, classes)
+    assert isinstance(found, Judged)
+    assert (found.verb, found.true_label) == ("relabel", "caf\u00e9")
+
+
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_spreadsheet_runs_nothing_of_a_csv_and_names_come_back(sign: str):
     hostile = f"{sign}1+1"
@@ -130,7 +153,8 @@ BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb">]><annotations>&b;</annotations>'
         (fiftyone, b'{"labels": [1]}', "labels.json of FiftyOne"),
         (fiftyone, b'{"classes": ["a"], "labels": {"k": 4}}', "label 4 of 1 classes"),
         (csv_table, b"a,b\n1,2\n", "lacks the columns"),
-        (csv_table, b"\xff\xfe", "no CSV in UTF-8"),
+        (csv_table, b"", "lacks the columns"),
+        (csv_table, b"key,true_label\nx,caf\xe9\n", "no CSV in UTF-8.*save it as CSV UTF-8"),
     ],
 )
 def test_what_is_no_export_is_refused_with_its_name(tool, data, says):

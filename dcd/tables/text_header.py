@@ -1,0 +1,55 @@
+"""Read the head of a text table: what stands above its columns, their separator and names. Pure."""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcd.tables.labels import clean_text
+
+SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+_BYTE_ORDER_MARK = "\ufeff"
+# What Excel (`sep=;`) and PowerShell (`#TYPE …`) write above the names.
+_ABOVE = re.compile(r'#TYPE \S.*|"?sep=(?P<separator>.)"?', re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+@dataclass(frozen=True)
+class TextHeader:
+    """The columns of a text table. n_lines: up to the first row.
+
+    is_guess: the separator is another one than the file's name tells.
+    """
+
+    names: tuple[str, ...]
+    separator: str
+    n_lines: int
+    is_guess: bool
+
+
+def text_header(lines: Iterable[str], separator: str) -> TextHeader | None:
+    """Read the first lines of a text table up to its names; None if all are blank.
+
+    separator: what the file's name tells. Another one is taken where a line above the names says
+    so, or where it is the only one outside of quotes. Raises csv.Error for a line of no CSV, and
+    ValueError for one with NUL characters.
+    """
+    said = separator
+    for number, line in enumerate(lines, start=1):
+        header = line.rstrip("\r\n").lstrip(_BYTE_ORDER_MARK)
+        above = _ABOVE.fullmatch(header)
+        if above is not None:
+            said = above["separator"] or said
+        elif clean_text(header):
+            return _read(header, said, number, separator)
+    return None
+
+
+def _read(header: str, said: str, n_lines: int, usual: str) -> TextHeader:
+    if "\0" in header:
+        raise ValueError("its first line holds NUL characters, as UTF-16 does; save it as UTF-8")
+    bare = _QUOTED.sub("", header)
+    others = [other for other in SEPARATORS if other in bare]
+    found = others[0] if said not in bare and len(others) == 1 else said
+    fields = next(csv.reader([header], delimiter=found, skipinitialspace=True))
+    return TextHeader(tuple(map(clean_text, fields)), found, n_lines, found != usual)
