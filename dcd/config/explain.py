@@ -1,6 +1,7 @@
 """Explain faults in a configuration document: the place, what was found, the mend."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -37,9 +38,17 @@ _EXPECTED = {
 
 
 def closest(word: str, choices: list[str]) -> str | None:
-    """Return the choice that `word` most likely meant; None if none is near."""
-    near = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
-    return near[0] if near else None
+    """Return the choice that `word` most likely meant; None if none is near.
+
+    The same but for case, separators of words or leading zeros goes first.
+    """
+    of = {_folded(choice): choice for choice in reversed(choices)}
+    near = difflib.get_close_matches(_folded(word), of, n=1, cutoff=0.6)
+    return of[near[0]] if near else None
+
+
+def _folded(word: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", word.casefold())).lstrip("0") or "0"
 
 
 def explain_fault(origin: str, fault: ErrorDetails, model: type[BaseModel]) -> str:

@@ -44,8 +44,11 @@ class Places:
 
 
 def find(part: Part, below: Path) -> str | None:
-    """Return the folder below `below` that has a usual name of this part, as a path to write."""
-    for name in _NAMES[part]:
-        if (below / name).is_dir():
-            return str(below / name)
-    return None
+    """Return the folder below `below` that has a usual name of this part, as a path to write.
+
+    `Train` is a usual name as `train` is; where both are there, the one in lower case.
+    """
+    folders = sorted((path for path in below.glob("*") if path.is_dir()), reverse=True)
+    of = {path.name.lower(): str(path) for path in folders}
+    of |= {path.name: str(path) for path in folders}
+    return next((of[name] for name in _NAMES[part] if name in of), None)

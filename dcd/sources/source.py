@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import SPLITS, DataConfig, PoolConfig, RunConfig
-from dcd.errors import DataError, DCDError, ObjectNotFound, ObjectUnreadable
+from dcd.errors import ConfigError, DataError, DCDError, ObjectNotFound, ObjectUnreadable
 from dcd.sources.listing import look_through
 from dcd.sources.records import RawImage, Shard
 from dcd.sources.shards import fetch_images, shards_from_table, shards_table
@@ -41,16 +41,51 @@ def source_of(data: DataConfig) -> Source:
 def sources(config: RunConfig) -> list[Source]:
     """Return every distinct image source of a run, the pool's first.
 
-    A split whose images are those of the pool reads the pool's embeddings, under its name.
+    A split whose images are those of the pool reads the pool's embeddings, under its name. Raises
+    ConfigError where two sections read the same images by other columns.
     """
-    pool = source_of(config.pool)
-    found = {config.pool.images: pool}
+    if faults := reading_faults(config):
+        raise ConfigError([f"{place}: {fault}" for place, fault in faults.items()])
+    found: dict[str, Source] = {}
+    for _, data in _sections(config):
+        found.setdefault(data.images, source_of(data))
+    return list(found.values())
+
+
+def reading_faults(config: RunConfig) -> dict[str, str]:
+    """Find sections that ask other columns of images which an earlier section names too.
+
+    Images are read once, with one label each. Returns what is wrong by the section's name.
+    """
+    first: dict[str, tuple[str, DataConfig]] = {}
+    faults: dict[str, str] = {}
+    for place, data in _sections(config):
+        named, other = first.setdefault(data.images, (place, source_of(data).data))
+        asked = ["id_column", "image_column"]
+        if data.labels is None:
+            asked.append("label_column")
+        for key in asked:
+            mine, read = getattr(data, key), getattr(other, key)
+            if mine != read and place not in faults:
+                mend = "name the same one"
+                if key == "label_column":
+                    mend += ", or give a `labels` table (a Parquet file of images can be its own)"
+                faults[place] = (
+                    f"{key} {mine!r} is asked of the images of {named}, which are read with "
+                    f"{read!r}: {data.images}; {mend}"
+                )
+    return faults
+
+
+def _sections(config: RunConfig) -> list[tuple[str, DataConfig]]:
+    """The data sets of a run for every seed, by the names of their sections, the pool first."""
+    found: list[tuple[str, DataConfig]] = [("pool", config.pool)]
     for seed in config.seeds:
         for split in SPLITS:
             data = config.dataset(split, seed)
             if data is not None:
-                found.setdefault(data.images, source_of(data))
-    return list(found.values())
+                found.append((split, data))
+    return found
 
 
 def fetch_all(store: Store, of: Sequence[Source], rows: pa.Table) -> Mapping[str, bytes]:

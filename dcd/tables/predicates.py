@@ -80,11 +80,16 @@ def rows_where(
             raise ConfigError(
                 [
                     f"{name}: where {where!r} is no SQL predicate over the columns "
-                    f"{list(names)}: {' '.join(str(err).split())}; mend the predicate"
+                    f"{list(names)}: {_said(err)}; mend the predicate"
                 ]
             ) from err
     numbers.sort()
     return pa.array(numbers)
+
+
+def _said(err: duckdb.Error) -> str:
+    """DuckDB's words in a line, without columns that it was given under names of its own."""
+    return " ".join(str(err).partition("Candidate bindings:")[0].split())
 
 
 def _typed(values: Sequence[str | None], codes: np.ndarray) -> pa.Array:

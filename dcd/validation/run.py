@@ -12,7 +12,7 @@ from dcd.encoders.kept import kept_folder, read_kept
 from dcd.errors import DataError, EncoderError
 from dcd.maps.layout import has_tsne
 from dcd.progress import live
-from dcd.sources.source import check_name, source_of
+from dcd.sources.source import check_name, reading_faults, source_of
 from dcd.store import Store
 from dcd.store.store_format import open_store
 from dcd.training.user_model import load_start
@@ -53,6 +53,7 @@ def examine(config: RunConfig) -> Findings:
     beyond is found out by the run. Writes and deletes one small object in the store.
     """
     problems = [*_config_problems(config)]
+    problems += [Problem(place, fault) for place, fault in reading_faults(config).items()]
     notes: list[Note] = []
     with noting(problems, "store"):
         store = open_store(config.store)
@@ -183,7 +184,9 @@ def _inventories(
                 for told in repeated_ids(reading, inventory):
                     (notes if isinstance(told, Note) else problems).append(told)  # pyright: ignore
             if inventory.complete and not inventory.shard_of:
-                raise DataError(f"{images}: holds no readable image; check the path")
+                rejects = inventory.rejects
+                why = f": {rejects}" if rejects.counts else "; check the path"
+                raise DataError(f"{images}: holds no readable image{why}")
             if inventory.n_looked_for and inventory.n_absent == inventory.n_looked_for:
                 raise DataError(
                     f"{images}: of {inventory.n_looked_for:,} files that its rows name and that "

@@ -46,7 +46,8 @@ def read_members(split: Split, data: DataConfig, inventory: Inventory | None) ->
     if len(label_of) < len(inventory.label_of):
         raise LabelError(
             f"{len(inventory.label_of) - len(label_of)} of {len(inventory.label_of)} images have "
-            f"no label; give {split}.labels, a table of image_id and label"
+            f"no label; give {split}.labels, a table of image_id and label, or name a folder of "
+            "class folders"
         )
     return Members(split, data, inventory, label_of) if inventory.complete else None
 

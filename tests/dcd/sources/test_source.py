@@ -4,9 +4,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcd.config import DataConfig, PoolConfig
-from dcd.errors import DataError
-from dcd.sources.source import check_name, fetch_all, fetch_shown, list_source, source_of
+from dcd.config import DataConfig, PoolConfig, RunConfig
+from dcd.errors import ConfigError, DataError
+from dcd.sources.source import (
+    check_name,
+    fetch_all,
+    fetch_shown,
+    list_source,
+    reading_faults,
+    source_of,
+    sources,
+)
 from dcd.store import Store
 
 
@@ -79,3 +87,34 @@ def test_a_note_without_its_images_or_damaged_says_nothing(tmp_path: Path):
     check_name(store, other)
     store.write_raw("pools/crawl/shards.parquet", b"damaged")
     check_name(store, other)
+
+
+@pytest.mark.parametrize(
+    ("pool", "train", "fault"),
+    [
+        ({"label_column": "query"}, {"label_column": "truth"}, "label_column 'truth' is asked"),
+        ({"labels": "t.csv"}, {"label_column": "truth"}, "label_column 'truth' is asked"),
+        ({"image_column": "jpg"}, {"labels": "t.csv"}, "image_column 'image' is asked"),
+        ({"label_column": "query"}, {"labels": "t.csv", "label_column": "truth"}, None),
+        ({"label_column": "query"}, {"label_column": "query"}, None),
+    ],
+)
+def test_images_are_read_by_one_column_of_labels(pool: dict, train: dict, fault: str | None):
+    """The same images under two label columns would silently have the labels of the first."""
+    other = {"images": "other"}
+    config = RunConfig.model_validate(
+        {
+            "name": "n",
+            "store": "store",
+            "pool": {"images": "all.parquet", **pool},
+            "train": {"images": "all.parquet", **train},
+            **dict.fromkeys(("test", "error_sample", "debug_heldout"), other),
+        }
+    )
+    if fault is None:
+        assert reading_faults(config) == {}
+        assert [source.data.images for source in sources(config)] == ["all.parquet", "other"]
+        return
+    assert fault in reading_faults(config)["train"]
+    with pytest.raises(ConfigError, match=f"train: {fault} of the images of pool"):
+        sources(config)

@@ -56,6 +56,21 @@ def test_missing_images(case, tmp_path):
     assert "nowhere" in found["pool.images"]
 
 
+def test_labels_that_are_lists_are_named_as_the_cause(case, tmp_path):
+    rows = {"image": [png(np.random.default_rng(0), "red", dark=False)], "label": [["red"]]}
+    pq.write_table(pa.table(rows), tmp_path / "lists.parquet")
+    found = problems(edit(case, "pool", images=str(tmp_path / "lists.parquet"), label_map=None))
+    assert "holds no readable image: 1 is a reject" in found["pool.images"]
+    assert "the label is a list" in found["pool.images"]
+
+
+def test_two_label_columns_of_the_same_images(case):
+    document = yaml.safe_load(case.read_text())
+    document["train"] = {"images": document["pool"]["images"], "label_column": "truth"}
+    case.write_text(yaml.safe_dump(document))
+    assert "which are read with None" in problems(case)["train"]
+
+
 def test_a_missing_labels_table(case, tmp_path):
     found = problems(edit(case, "test", labels=str(tmp_path / "absent.parquet")))
     assert "absent.parquet" in str(found)

@@ -42,6 +42,15 @@ def test_folders_of_usual_names_become_a_config_that_validates(folder):
     assert all(len(line) <= 100 for line in (folder / "config.yaml").read_text().splitlines())
 
 
+def test_folders_in_capitals_are_found(folder):
+    (folder / "training").rename(folder / "Train")
+    (folder / "val").rename(folder / "TEST")
+    done = init()
+    assert done.exit_code == 0, done.output
+    config = load_config(folder / "config.yaml")
+    assert (config.train.images, config.test.images) == ("Train", "TEST")
+
+
 def test_what_is_missing_is_named_and_nothing_is_written(folder):
     (folder / "errors").rename(folder / "something")
     (folder / "val").rename(folder / "another")
