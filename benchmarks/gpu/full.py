@@ -16,7 +16,9 @@ botocore):
 
 `run` trains and judges, for each seed: none (train alone), whole_pool (the first stage's end),
 targeted (the second's), the line between them, and with --at-once what one stage makes of the same
-images. Beside them stand the choices that each objective makes on debug_val and val alone.
+images. Beside them stand the choices that each objective makes on debug_val and val alone. With
+--keep FOLDER the end networks and the logits of all points of the lines stay there, so that another
+rule of choice costs no training (`benchmarks.gpu.full_choices`).
 """
 
 import argparse
@@ -34,7 +36,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dcd.cells.stages import (
@@ -49,7 +51,7 @@ from dcd.cells.stages import (
     second_stage,
 )
 from dcd.config import PoolStageConfig, Split, TrainingConfig
-from dcd.evaluation.choice import Candidate
+from dcd.evaluation.choice import Answers, Candidate
 from dcd.images.preprocess import Preprocess
 from dcd.training.batches import evaluation_batches, normalised
 from dcd.training.data import LabelledImages, Recipe
@@ -60,6 +62,7 @@ from dcd.training.retrain import HeldOut, together
 from dcd.training.saved_models import with_head
 
 JUDGING = ("val", "debug_val", "debug_heldout", "test")
+POOL_VAL = "pool_val"  # pool images that no stage has seen, by their weak labels
 OBJECTIVES = ("failures_first", "both")
 _IMAGES, _NETWORK, _CASE = "images.parquet", "network.safetensors", "case.json"
 
@@ -77,6 +80,9 @@ class Grid:
     batch_size: int
     layer_decay: float
     few: bool
+    pool_val: int
+    pool_images: int | None
+    test_images: int | None
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,12 @@ class Prepared:
     begin: Callable[[str], nn.Module]
 
 
-def prepare(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
+def prepare(config_path: Path, folder: Path, seeds: Sequence[int], general_images: int) -> None:
     """Embed, index and select as the product does, and write what `run` needs to the folder."""
     from benchmarks.gpu.full_case import write_case
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_case(config_path, folder, seeds)
+    write_case(config_path, folder, seeds, general_images)
     total = 0
     for file in sorted(folder.iterdir()):
         total += file.stat().st_size
@@ -156,14 +162,14 @@ class Judge:
         return cls(torch.cat(batches).to(device), truth, case.preprocess)
 
     @torch.inference_mode()
-    def right(self, network: nn.Module) -> np.ndarray:
-        """(N,) bool."""
+    def asked(self, network: nn.Module) -> Answers:
+        """What a network says of them."""
         network.eval()
         found = [
-            network(normalised(part, self.preprocess, part.device)).argmax(dim=1).cpu()
-            for part in self.pixels.split(1024)
+            network(normalised(part, self.preprocess, part.device)).cpu()
+            for part in self.pixels.split(256)
         ]
-        return torch.cat(found).numpy() == self.truth
+        return Answers(torch.cat(found).numpy(), self.truth)
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,11 @@ class Trained:
 class Measurement:
     """One seed: trains and judges, and keeps what it finds as rows."""
 
-    def __init__(self, case: Prepared, seed: int, grid: Grid, device: str):
+    def __init__(
+        self, case: Prepared, seed: int, grid: Grid, device: str, keep: Path | None = None
+    ):
+        self.keep = keep
+        self.logits: dict[str, np.ndarray] = {}
         self.case, self.grid, self.device = case, grid, torch.device(device)
         self.base: dict[str, Any] = {"seed": seed}
         self.config = TrainingConfig(
@@ -195,8 +205,17 @@ class Measurement:
         )
         self.seed = seed
         self.held_out = HeldOut.of(case.splits["train"], self.recipe())
-        self.data = StagedData.of(case.splits, case.added, case.is_pool, case.is_aimed)
+        judged, learnt = pool_rows(case, grid, seed)
+        kept = np.flatnonzero(learnt)
+        self.data = StagedData.of(
+            case.splits, case.added.rows(kept), case.is_pool[kept], case.is_aimed[kept]
+        )
         judging = {"val": self.held_out.val} | {s: case.splits[s] for s in JUDGING[1:]}
+        if grid.test_images is not None:
+            rows = np.random.default_rng(0).permutation(len(judging["test"]))
+            judging["test"] = judging["test"].take(np.sort(rows[: grid.test_images]))
+        if judged.any():
+            judging[POOL_VAL] = case.added.take(np.flatnonzero(judged))
         self.judges = {s: Judge.of(data, case, self.device) for s, data in judging.items()}
         self.rows: list[dict[str, Any]] = []
         self.none = case.begin("none").to(self.device)
@@ -213,13 +232,16 @@ class Measurement:
         told: dict[str, Any],
         shares: dict[str, float] | None = None,
         splits: Sequence[str] = JUDGING,
-    ) -> dict[str, np.ndarray]:
-        """Judge a network and keep the row. Tells by split which images it has right: (N,) bool."""
-        right = {split: self.judges[split].right(network) for split in splits}
-        accuracy = {split: round(100 * float(found.mean()), 2) for split, found in right.items()}
+    ) -> dict[str, Answers]:
+        """Judge a network and keep the row. Gives what it says of each split."""
+        found = {split: self.judges[split].asked(network) for split in splits}
+        if self.keep and (model == "line" or not self.logits):
+            at = ",".join(f"{end}={share:g}" for end, share in (shares or {model: 1.0}).items())
+            self.logits |= {f"{split} {at}": answers.logits for split, answers in found.items()}
+        accuracy = {s: round(100 * float(of.right.mean()), 2) for s, of in found.items()}
         named = {"model": model, "shares": shares or {model: 1.0}}
         self.rows.append(self.base | named | told | accuracy)
-        return right
+        return found
 
     def train(self, network: nn.Module, data: LabelledImages, recipe: Recipe) -> Trained:
         torch.cuda.reset_peak_memory_stats() if self.device.type == "cuda" else None
@@ -244,6 +266,7 @@ class Measurement:
             recipe = self.recipe(epochs=pool_epochs, learning_rate=pool_rate)
             learnt = together(self.held_out.kept, self.data.pool, self.config)
             first = self.train(self.case.begin(start), learnt, recipe)
+            print(f"first stage: {first.told()}", flush=True)
             self.note("whole_pool_stage", first.network, told | first.told())
             self._second_stages(first.network, told)
             if at_once:
@@ -260,10 +283,12 @@ class Measurement:
             learnt = second_stage(self.held_out.kept, self.data.aimed, recipe.config)
             second = self.train(copy.deepcopy(first), learnt, recipe)
             settings = told | {"epochs": epochs, "learning_rate": rate, "share": share}
+            print(f"second stage: {second.told()}", flush=True)
             networks = {NONE: self.none, WHOLE_POOL: first, TARGETED: second.network}
             ends = Ends(networks, self.held_out.val, learnt)
             self.note("targeted_stage", second.network, settings | second.told())
             judged = [self._on_line(ends, shares, recipe, settings) for shares in points()]
+            self._keep(networks)
             for objective in OBJECTIVES:
                 choice = choose_point(judged, objective)
                 shares = dict(judged[choice.index].shares)
@@ -273,9 +298,38 @@ class Measurement:
     def _on_line(
         self, ends: Ends, shares: dict[str, float], recipe: Recipe, told: dict[str, Any]
     ) -> Candidate:
-        splits = JUDGING[:2] if self.grid.few else JUDGING
-        right = self.note("line", ends.at(shares, recipe), told, shares, splits)
-        return candidate(shares, right["val"], right["debug_val"])
+        of_pool = (POOL_VAL,) if POOL_VAL in self.judges and NONE not in shares else ()
+        # What lies before the first stage's end is of little interest, and a CPU pays for each.
+        few = self.grid.few and not (self.keep and NONE not in shares)
+        splits = (*(JUDGING[:2] if few else JUDGING), *of_pool)
+        found = self.note("line", ends.at(shares, recipe), told, shares, splits)
+        return candidate(shares, found["val"], found["debug_val"])
+
+    def _keep(self, networks: dict[str, nn.Module]) -> None:
+        """Write logits and ends of the latest second stage, which replace those of one before."""
+        if self.keep is None:
+            return
+        self.keep.mkdir(parents=True, exist_ok=True)
+        truth = {f"{split} truth": judge.truth for split, judge in self.judges.items()}
+        noise = {} if self.case.added.doubt is None else {"noise": self.case.added.doubt.noise}
+        np.savez_compressed(self.keep / f"seed{self.seed}.npz", **self.logits, **truth, **noise)
+        for end, network in networks.items():
+            state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+            save_file(state, self.keep / f"seed{self.seed}-{end}.safetensors")
+
+
+def pool_rows(case: Prepared, grid: Grid, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what no stage sees of the pool, and tell what the stages learn: (N,) bool each.
+
+    All that is aimed at the failures is learnt; of the rest as many as the grid says.
+    """
+    judged = np.zeros(len(case.is_pool), bool)
+    free = np.random.default_rng(seed).permutation(np.flatnonzero(case.is_pool & ~case.is_aimed))
+    judged[free[: grid.pool_val]] = True
+    learnt = ~judged
+    if grid.pool_images is not None:
+        learnt[free[grid.pool_val + grid.pool_images :]] = False
+    return judged, learnt
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -292,13 +346,13 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def run(
-    folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bool
+    folder: Path, seeds: Sequence[int], grid: Grid, device: str, at_once: bool, keep: Path | None
 ) -> Iterator[dict[str, Any]]:
     """Measure seed by seed; each row is one network judged. Yields all that is known so far."""
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         started = time.perf_counter()
-        measured = Measurement(read(folder, seed), seed, grid, device)
+        measured = Measurement(read(folder, seed), seed, grid, device, keep)
         print(f"seed {seed}: read in {time.perf_counter() - started:.1f} s", flush=True)
         measured.run(at_once)
         rows += measured.rows
@@ -317,6 +371,9 @@ def main() -> None:
     preparing.add_argument("config", type=Path)
     preparing.add_argument("folder", type=Path)
     preparing.add_argument("--seeds", type=int, nargs="+", default=[0])
+    preparing.add_argument(
+        "--general-images", type=int, default=50_000, help="at most, for the first stage"
+    )
     running = commands.add_parser("run")
     running.add_argument("folder", type=Path)
     running.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -328,6 +385,12 @@ def main() -> None:
         action="store_true",
         help="For a CPU: test and debug_heldout of the ends and choices only; no none_finetuned.",
     )
+    running.add_argument("--keep", type=Path, help="folder for logits of the lines, and the ends")
+    running.add_argument(
+        "--pool-val", type=int, default=0, help="pool images to hold out of both stages"
+    )
+    running.add_argument("--pool-images", type=int, help="learn so many that are not aimed")
+    running.add_argument("--test-images", type=int, help="judge on a sample of test")
     running.add_argument("--starts", nargs="+", choices=("none", "probe"), default=["probe"])
     running.add_argument("--pool-epochs", type=int, nargs="+", default=[4])
     running.add_argument("--pool-learning-rates", type=float, nargs="+", default=[1e-3])
@@ -338,11 +401,11 @@ def main() -> None:
     running.add_argument("--layer-decay", type=float, default=0.9)
     args = parser.parse_args()
     if args.command == "prepare":
-        prepare(args.config, args.folder, args.seeds)
+        prepare(args.config, args.folder, args.seeds, args.general_images)
         return
     names = Grid.__dataclass_fields__
     grid = Grid(**{name: getattr(args, name) for name in names})
-    for found in run(args.folder, args.seeds, grid, args.device, args.at_once):
+    for found in run(args.folder, args.seeds, grid, args.device, args.at_once, args.keep):
         if args.json:
             args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -20,14 +20,15 @@ from dcd.encoders.network import load_network, preprocess_of
 from dcd.sources.source import Source, fetch_each
 from dcd.store import Store
 
-# All of the pool, which the first stage learns; the selection's other settings are the defaults.
-_SELECTION = {"k": 50, "general_images": 50_000}
 
+def write_case(config_path: Path, folder: Path, seeds: Sequence[int], general_images: int) -> None:
+    """Write the images of the case once, and a file for each seed.
 
-def write_case(config_path: Path, folder: Path, seeds: Sequence[int]) -> None:
-    """Write the images of the case once, and a file for each seed."""
+    general_images: at most, which the first stage learns; the selection's other settings are the
+    defaults.
+    """
     document = load_config(config_path).model_dump()
-    document["selection"] |= _SELECTION
+    document["selection"] |= {"k": 50, "general_images": general_images}
     case = Case.embedded(RunConfig.model_validate(document))
     store, config = case.store, case.config
     image_of: dict[str, bytes] = {}

@@ -20,7 +20,7 @@ from dcd.cells.candidates import Candidates, training_set
 from dcd.cells.cross_fitting import HeldOutLogits, JudgedEnds, Keep, fit_anew
 from dcd.cells.lines import BASELINES, WITHOUT_FAILURES, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
-from dcd.evaluation.choice import Candidate, Choice, choose_model, margin_scale, margins, soft_right
+from dcd.evaluation.choice import Answers, Candidate, Choice, choose_model
 from dcd.training.head import LinearHead
 from dcd.training.head_average import Compression, average_heads
 from dcd.training.robust_head import fit_head
@@ -91,21 +91,9 @@ def judge_points(ends: HeldOutLogits) -> tuple[Candidate, ...]:
     """Judge all models of `dcd.cells.lines.points` by the logits of their ends; fits nothing."""
     judged = []
     for point in points():
-        val, failures = _mixed(ends.val, point.shares), _mixed(ends.failures, point.shares)
-        scale = margin_scale(margins(val, ends.val_truth))
-        judged.append(
-            Candidate(
-                point.shares,
-                val.argmax(axis=1) == ends.val_truth,
-                failures.argmax(axis=1) == ends.failures_truth,
-                point.line_name,
-                point.alpha,
-                (
-                    float(soft_right(val, ends.val_truth, scale).mean()),
-                    float(soft_right(failures, ends.failures_truth, scale).mean()),
-                ),
-            )
-        )
+        val = Answers(_mixed(ends.val, point.shares), ends.val_truth)
+        failures = Answers(_mixed(ends.failures, point.shares), ends.failures_truth)
+        judged.append(Candidate.judged(point.shares, val, failures, point.line_name, point.alpha))
     return tuple(judged)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from dcd.config import Objective, Split, TrainingConfig
-from dcd.evaluation.choice import Candidate, Choice, choose_model
+from dcd.evaluation.choice import UNKNOWN, Answers, Candidate, Choice, choose_model
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import CurvePoint, LabelledImages, Progress, Recipe
 from dcd.training.ensembling import (
@@ -25,7 +25,7 @@ from dcd.training.ensembling import (
     ensemble,
     interpolation_curve,
 )
-from dcd.training.finetune import finetune
+from dcd.training.finetune import finetune, logits_of_images
 from dcd.training.retrain import (
     HeldOut,
     batchnorm_of,
@@ -178,7 +178,7 @@ def choose_network(
     judged = []
     for shares in points():
         network = ends.at(shares, recipe)
-        of_val, of_debug_val = (right(network, of, recipe) for of in (ends.val, data.debug_val))
+        of_val, of_debug_val = (answers(network, of, recipe) for of in (ends.val, data.debug_val))
         judged.append(candidate(shares, of_val, of_debug_val))
     choice = choose_point(judged, objective)
     chosen = judged[choice.index]
@@ -205,10 +205,17 @@ def _by_alpha(ends: Ends, data: StagedData, recipe: Recipe) -> StagedModel:
     return StagedModel(ends.at(_shares(line, alpha), recipe), alpha, line, curve, "")
 
 
-def candidate(shares: Mapping[str, float], val: np.ndarray, debug_val: np.ndarray) -> Candidate:
-    """Put a judged network on its line. val, debug_val: (N,) bool, what it classifies rightly."""
+def answers(network: nn.Module, data: LabelledImages, recipe: Recipe) -> Answers:
+    """Ask a network; an image whose label is none of the classes is never right."""
+    place = {label: i for i, label in enumerate(recipe.classes)}
+    logits = logits_of_images(network, data.images, len(recipe.classes), recipe.preprocess)
+    return Answers(logits, np.array([place.get(label, UNKNOWN) for label in data.labels]))
+
+
+def candidate(shares: Mapping[str, float], val: Answers, debug_val: Answers) -> Candidate:
+    """Put a network on its line, by what it says of images that it did not learn."""
     line = line_of(shares)
-    return Candidate(shares, val, debug_val, " to ".join(line), shares.get(line[1], 0.0))
+    return Candidate.judged(shares, val, debug_val, " to ".join(line), shares.get(line[1], 0.0))
 
 
 def choose_point(judged: Sequence[Candidate], objective: Objective) -> Choice:
@@ -230,9 +237,9 @@ def line_of(shares: Mapping[str, float]) -> tuple[str, str]:
 
 def pool_recipe(recipe: Recipe) -> Recipe:
     """The recipe of the first stage."""
-    stage = recipe.config.pool_stage
+    stage = recipe.config.stage
     assert stage is not None
-    settings = {"epochs": stage.epochs, "learning_rate": stage.learning_rate}
+    settings = stage.model_dump(include={"epochs", "learning_rate"}, exclude_none=True)
     return replace(recipe, config=recipe.config.model_copy(update=settings))
 
 
@@ -240,9 +247,9 @@ def second_stage(
     train: LabelledImages, aimed: LabelledImages, config: TrainingConfig
 ) -> LabelledImages:
     """Put train and what is aimed at the failures together, whose share of the loss is limited."""
-    assert config.pool_stage is not None
+    assert config.stage is not None
     assert aimed.weight is not None
-    share = config.pool_stage.max_targeted_share
+    share = config.stage.max_targeted_share
     most = len(train) * share / (1 - share)
     scale = min(1.0, most / float(config.debug_train_weight * aimed.weight.sum(dtype=float)))
     return together(train, replace(aimed, weight=scale * aimed.weight), config)

@@ -15,6 +15,7 @@ import numpy as np
 
 from dcd.config import Objective
 
+UNKNOWN = -1  # in place of a class index
 _LEAST = 0.005  # a standard error is taken for no less: what is that near counts for nothing
 _DEGREE = 2  # of the curve through a line
 # failures_first: val must be a standard error above none's, but by no more than a point where it
@@ -25,6 +26,22 @@ _MOST_NOISE, _ENOUGH_VAL, _UNNOTICED = 0.01, 1000, 0.002
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
 _BEHIND = 0.004  # both: or this much: a loss that nobody would notice
 _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val against a baseline
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of N images.
+
+    logits: (N, C). truth: (N,), class indices, or UNKNOWN for a class that the model has not.
+    """
+
+    logits: np.ndarray
+    truth: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.logits.argmax(axis=1) == self.truth
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +63,26 @@ class Candidate:
     def levels(self) -> tuple[float, float]:
         """What the model is compared by, on val and on failures."""
         return self.soft or (float(self.val.mean()), float(self.failures.mean()))
+
+    @classmethod
+    def judged(
+        cls,
+        shares: Mapping[str, float],
+        val: "Answers",
+        failures: "Answers",
+        line: str = "",
+        alpha: float = 0.0,
+    ) -> "Candidate":
+        """Judge a model by what it says of images that it did not see.
+
+        An image near the border counts as half right on either; what is near is told by val, which
+        has more of them.
+        """
+        scale = margin_scale(margins(val.logits, val.truth))
+        soft_val, soft_failures = (
+            float(soft_right(of.logits, of.truth, scale).mean()) for of in (val, failures)
+        )
+        return cls(shares, val.right, failures.right, line, alpha, (soft_val, soft_failures))
 
     @property
     def name(self) -> str:
@@ -155,7 +192,8 @@ def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None
     from scipy.special import ndtr
 
     margin = margins(logits, truth)
-    return ndtr(margin / (margin_scale(margin) if scale is None else scale))
+    sure = ndtr(margin / (margin_scale(margin) if scale is None else scale))
+    return np.where(truth == UNKNOWN, 0.0, sure)
 
 
 def margins(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:

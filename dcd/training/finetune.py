@@ -182,7 +182,6 @@ def learning_rate_scale(step: int, n_steps: int, n_warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / (n_steps - n_warmup)))
 
 
-@torch.inference_mode()
 def predict_images(
     network: nn.Module,
     images: Sequence[bytes],
@@ -194,13 +193,25 @@ def predict_images(
 
     Runs where the network is, in fp32.
     """
+    logits = logits_of_images(network, images, len(classes), preprocess, batch_size)
+    return likeliest(torch.from_numpy(logits).softmax(dim=1).numpy(), classes)
+
+
+@torch.inference_mode()
+def logits_of_images(
+    network: nn.Module,
+    images: Sequence[bytes],
+    n_classes: int,
+    preprocess: Preprocess,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Give the logits (N, C) float32 that `predict_images` goes by. Raises BadImage."""
     network.eval()
     device = next(network.parameters()).device
-    rows = [np.zeros((0, len(classes)), np.float32)]
+    rows = [np.zeros((0, n_classes), np.float32)]
     for pixels in evaluation_batches(images, preprocess, batch_size, device):
-        logits = network(normalised(pixels, preprocess, device))
-        rows.append(logits.softmax(dim=1).cpu().numpy())
-    return likeliest(np.concatenate(rows), classes)
+        rows.append(network(normalised(pixels, preprocess, device)).float().cpu().numpy())
+    return np.concatenate(rows)
 
 
 def torch_device(config: TrainingConfig) -> torch.device:

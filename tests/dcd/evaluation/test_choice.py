@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from dcd.evaluation.choice import (
+    UNKNOWN,
+    Answers,
     Candidate,
     choose_model,
     least_level,
@@ -145,3 +147,14 @@ def test_a_share_below_nothing_is_taken_off():
     shares = {"error_sample": 0.5, "none": -0.5, "targeted": 1.0}
     name = Candidate(shares, right(1, 2), right(1, 2)).name
     assert name == "targeted + 0.5 error_sample - 0.5 none"
+
+
+def test_what_a_model_says_of_val_tells_how_near_the_border_is_for_failures_too():
+    val = Answers(np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]), np.array([0, 1, 1]))
+    failures = Answers(np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 9.0]]), np.array([0, 0, UNKNOWN]))
+    judged = Candidate.judged({"a": 1.0}, val, failures, "a to b", 0.0)
+    np.testing.assert_array_equal(judged.val, [True, True, False])
+    np.testing.assert_array_equal(judged.failures, [True, False, False])  # no model knows the last
+    sure = float(soft_right(val.logits, val.truth).mean())
+    assert judged.levels[0] == pytest.approx(sure)
+    assert judged.levels[1] == pytest.approx(1 / 3)  # one as far inside as the other is outside
