@@ -220,7 +220,7 @@ def candidate(shares: Mapping[str, float], val: Answers, debug_val: Answers) -> 
 
 def choose_point(judged: Sequence[Candidate], objective: Objective) -> Choice:
     """Choose among the networks of `points`, judged in their order."""
-    return choose_model(judged, (NONE, WHOLE_POOL), objective, judged_on="debug_val")
+    return choose_model(judged, (NONE, WHOLE_POOL), objective, "debug_val", built_on=WHOLE_POOL)
 
 
 def points() -> list[dict[str, float]]:

@@ -25,6 +25,9 @@ _DEGREE = 2  # of the curve through a line
 _MOST_NOISE, _ENOUGH_VAL, _UNNOTICED = 0.01, 1000, 0.002
 _TIE = 0.25  # both: standard errors by which a model may be behind a baseline
 _BEHIND = 0.004  # both: or this much: a loss that nobody would notice
+# both, of models on the way from a baseline: what they may surely cost val against it, and how sure
+# that is (in standard errors: 95 % on one side).
+_MOST_LOST, _ONE_SIDED = 0.01, 1.645
 _SURE = 0.5  # standard errors of gain on failures that excuse a loss on val against a baseline
 
 
@@ -49,7 +52,8 @@ class Candidate:
     """A model between others. shares: of each of them in its weights, their sum being 1.
 
     val, failures: (V,) and (E,) bool, whether each image is classified rightly. line, alpha: the
-    line that it lies on, by name, and where; "" for a model that stands alone.
+    line that it lies on, by name, and where; "" for a model that stands alone. soft: its levels,
+    images near the border counting half; sure_of_val: (V,) in 0…1, that of each.
     """
 
     shares: Mapping[str, float]
@@ -58,6 +62,7 @@ class Candidate:
     line: str = ""
     alpha: float = 0.0
     soft: tuple[float, float] | None = None
+    sure_of_val: np.ndarray | None = None
 
     @property
     def levels(self) -> tuple[float, float]:
@@ -79,10 +84,9 @@ class Candidate:
         has more of them.
         """
         scale = margin_scale(margins(val.logits, val.truth))
-        soft_val, soft_failures = (
-            float(soft_right(of.logits, of.truth, scale).mean()) for of in (val, failures)
-        )
-        return cls(shares, val.right, failures.right, line, alpha, (soft_val, soft_failures))
+        of_val, of_failures = (soft_right(of.logits, of.truth, scale) for of in (val, failures))
+        soft = (float(of_val.mean()), float(of_failures.mean()))
+        return cls(shares, val.right, failures.right, line, alpha, soft, of_val)
 
     @property
     def name(self) -> str:
@@ -113,6 +117,7 @@ def choose_model(
     baselines: Sequence[str],
     objective: Objective,
     judged_on: str = "error_sample",
+    built_on: str | None = None,
 ) -> Choice:
     """Choose by the objective; `none` must be among the models, as the only part of one of them.
 
@@ -122,6 +127,9 @@ def choose_model(
     val.
     None that a baseline beats on both is taken, nor one that is behind a baseline on val for a gain
     on failures that may be noise. judged_on: the split that the failures are of, for the reason.
+    built_on: a baseline that those which are no mixture of baselines went on from: for both they
+    surely cost val less than a point against it. For few images of val, which do not tell by
+    themselves what a model costs.
     """
     alone = {name: m for m in models for name, share in m.shares.items() if share == 1}
     known = [alone[name] for name in baselines if name in alone]
@@ -133,10 +141,18 @@ def choose_model(
         allowed = [i for i in every if level[i] >= least_level(models[i], none, known)]
         why = "the best on failures held out, of what is surely not worse than none on val"
     elif objective == "both":
-        behind = [_most_behind(m, known, (level[i], score[i])) for i, m in enumerate(models)]
+        behind = {
+            i: _most_behind(models[i], known, (level[i], score[i]))
+            for i in every
+            if built_on is None
+            or models[i].shares.keys() <= set(baselines)
+            or most_lost(models[i], alone[built_on]) <= _MOST_LOST
+        }
         # Where every model is behind some baseline: those that are the least so.
-        allowed = [i for i in every if behind[i] <= max(_TIE, min(behind))]
+        allowed = [i for i, gap in behind.items() if gap <= max(_TIE, min(behind.values()))]
         why = "the best on failures held out, of what no baseline beats"
+        if built_on is not None:
+            why += f", and what surely costs val less than a point against {built_on}"
     else:
         price = float(objective)
         allowed, score = list(every), score + price * level
@@ -165,7 +181,10 @@ def smoothed(models: Sequence[Candidate], values: np.ndarray) -> np.ndarray:
 
 
 def standard_error(one: np.ndarray, other: np.ndarray) -> float:
-    """The standard error of the difference of two accuracies on the same images, (N,) bool each."""
+    """The standard error of the difference of two accuracies on the same images.
+
+    one, other: (N,) bool, or in 0…1.
+    """
     difference = one.astype(float) - other
     return float(difference.std() / np.sqrt(len(difference)))
 
@@ -180,6 +199,18 @@ def least_level(model: Candidate, none: Candidate, baselines: Sequence[Candidate
     most = _MOST_NOISE * max(1.0, _ENOUGH_VAL / len(none.val))
     above = min(standard_error(model.val, none.val), most, possible - _UNNOTICED)
     return none.levels[0] + above
+
+
+def most_lost(model: Candidate, baseline: Candidate) -> float:
+    """What a model may lose on val against a baseline: less than this with 95 % certainty.
+
+    From the paired differences of how surely each image is right, images near the border counting
+    half: their standard error is half of what it is where each counts 0 or 1.
+    """
+    own, theirs = (
+        m.val.astype(float) if m.sure_of_val is None else m.sure_of_val for m in (model, baseline)
+    )
+    return float((theirs - own).mean()) + _ONE_SIDED * standard_error(own, theirs)
 
 
 def soft_right(logits: np.ndarray, truth: np.ndarray, scale: float | None = None) -> np.ndarray:

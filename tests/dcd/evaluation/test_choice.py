@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from dcd.evaluation.choice import (
     choose_model,
     least_level,
     margins,
+    most_lost,
     smoothed,
     soft_right,
     standard_error,
@@ -158,3 +161,71 @@ def test_what_a_model_says_of_val_tells_how_near_the_border_is_for_failures_too(
     sure = float(soft_right(val.logits, val.truth).mean())
     assert judged.levels[0] == pytest.approx(sure)
     assert judged.levels[1] == pytest.approx(1 / 3)  # one as far inside as the other is outside
+
+
+class Line:
+    """Models on a line whose margins are known: between those of whole_pool and of targeted."""
+
+    ALPHAS = np.linspace(0, 1, 11)
+
+    def __init__(self, cost: float, n_val: int, seed: int):
+        """cost: points of test that the far end loses, in 0…1; failures gain a good deal."""
+        rng = np.random.default_rng(seed)
+        self.val = self._drawn(rng, n_val, 0.7, 0.7 - cost)
+        self.failures = self._drawn(rng, 100, 0.7, 0.85)
+
+    def _drawn(self, rng: np.random.Generator, n: int, *right: float) -> np.ndarray:
+        """(11, N) margins of images of which so many are right at either end."""
+        common, own = rng.normal(size=n), rng.normal(size=(2, n))
+        first, last = (
+            0.9 * common + 0.44 * noise + NormalDist().inv_cdf(share)
+            for noise, share in zip(own, right, strict=True)
+        )
+        return (1 - self.ALPHAS[:, None]) * first + self.ALPHAS[:, None] * last
+
+    def judged(self) -> list[Candidate]:
+        """`none` first, which is right nowhere; then the line."""
+        found = [Candidate({"none": 1.0}, self.val[0] > 9, self.failures[0] > 9)]
+        for i, alpha in enumerate(self.ALPHAS):
+            of = {"whole_pool": 1 - alpha, "targeted": float(alpha)}
+            shares = {end: share for end, share in of.items() if share}
+            val, failures = (
+                Answers(
+                    np.stack([margin, np.zeros_like(margin)], axis=1), np.zeros(len(margin), int)
+                )
+                for margin in (self.val[i], self.failures[i])
+            )
+            found.append(Candidate.judged(shares, val, failures, "a line", float(alpha)))
+        return found
+
+    def chosen(self, built_on: str | None) -> float:
+        judged = self.judged()
+        choice = choose_model(judged, BASELINES, "both", built_on=built_on)
+        return judged[choice.index].alpha
+
+
+def test_what_is_built_on_a_baseline_goes_as_far_as_val_surely_allows():
+    """200 images of val do not tell by themselves that the far end costs four points."""
+    far = {
+        on: [Line(0.04, 200, seed).chosen(on) for seed in range(40)] for on in (None, "whole_pool")
+    }
+    too_far = {on: np.mean(np.array(alphas) > 0.5) for on, alphas in far.items()}
+    assert too_far[None] > 0.15 > 0.05 >= too_far["whole_pool"]
+    assert np.mean(far["whole_pool"]) > 0.1  # nor is that a reason to stay
+
+
+def test_with_many_images_of_val_what_costs_nothing_is_taken_to_its_end():
+    assert Line(-0.01, 5000, 0).chosen("whole_pool") > 0.8
+    assert Line(0.1, 5000, 0).chosen("whole_pool") < 0.3
+
+
+def test_most_lost_is_what_a_baseline_may_be_ahead():
+    of = Line(0.04, 4000, 1).judged()
+    first, last = of[1], of[-1]
+    assert most_lost(first, first) == 0
+    gap = first.levels[0] - last.levels[0]
+    assert gap < most_lost(last, first) < gap + 0.02
+    plain = Candidate(last.shares, last.val, last.failures)
+    sure = 1.645 * standard_error(plain.val, first.val)
+    bare = Candidate(first.shares, first.val, first.failures)
+    assert most_lost(plain, bare) == pytest.approx(bare.val.mean() - plain.val.mean() + sure)
