@@ -40,6 +40,7 @@ _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
 _RECIPE_FORMAT = 7
+_STAGES_FORMAT = 1  # the same, of networks that are learnt in two stages
 _SAVED_METHODS = ("none", "selected", methods.UNREVIEWED)  # the last is an earlier `selected`
 
 # On the curve of `selected`, which the report shows, beside what decides.
@@ -111,10 +112,16 @@ class CellPlan:
 
     @property
     def own_training(self) -> TrainingConfig:
-        """The settings that count for this method: stages are those of a general sample."""
+        """The settings that count for this method: stages are those of a general sample.
+
+        Without debug_val none are, nor where a selection is asked for as it is, unless they are.
+        """
         selection = self.method.selection
-        staged = selection is not None and selection.general_images and "debug_val" in self.splits
-        return self.training if staged else self.training.model_copy(update={"pool_stage": None})
+        if selection is None or not selection.general_images or "debug_val" not in self.splits:
+            return self.training.at_once()
+        if self.training.pool_stage == "auto" and self.method.objective == "fixed":
+            return self.training.at_once()
+        return self.training.in_stages()
 
     @property
     def objective(self) -> Objective:
@@ -124,13 +131,13 @@ class CellPlan:
         """
         own = self.own_training
         by_failures = own.mode == "head" and self.method.with_error_sample
-        judged = by_failures or own.pool_stage is not None
+        judged = by_failures or own.stage is not None
         return self.method.objective if judged else "fixed"
 
     @property
     def id(self) -> str:
         """Digest of what the cell depends on, and of nothing else."""
-        method = self.method
+        method, own = self.method, self.own_training
         # A selection's settings are part of its id; the table's name for it does not count.
         return keys.digest(
             "cell",
@@ -140,10 +147,11 @@ class CellPlan:
             self.index.encoder_id,
             sorted([split, info.id] for split, info in self.splits.items()),
             self.drawn_from,
-            self.own_training,
+            own,
             self.start_digest,
             # What is not chosen keeps the id that it had before there was a choice.
             *([] if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT]),
+            *([] if own.stage is None else [_STAGES_FORMAT]),
         )
 
     @property
@@ -259,7 +267,7 @@ def _clear_checkpoints(store: Store, plan: CellPlan) -> None:
 
     checkpoint = Checkpoint(store, keys.checkpoint(plan.id))
     checkpoint.clear()
-    if plan.own_training.pool_stage is not None:
+    if plan.own_training.stage is not None:
         checkpoint.of_stage(FIRST_STAGE).clear()
 
 

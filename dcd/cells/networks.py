@@ -86,7 +86,7 @@ def train_network(
     with scratch_folder("images") as scratch:
         images = _gather(store, data, how.config, Spool(scratch / "images"))
         shown = {split: _sample(images.of_split[split]) for split in how.shown}
-        if how.config.pool_stage is None:
+        if how.config.stage is None:
             found = _at_once(begin, images, shown, recipe, checkpoint, on_progress)
         else:
             found = retrain_in_stages(
@@ -153,7 +153,7 @@ def _start(store: Store, data: TrainingData, how: FullTraining) -> _Start:
         return _Start(Beginnings(theirs, theirs), start.model.preprocess, start.architecture)
     taught = starting_head(data.tables["train"], config, how.seed)
     probed = taught
-    if config.pool_stage is not None:
+    if config.stage is not None:
         probed = probing_head(store, data, config, how.seed)
     networks = Beginnings(
         lambda: with_head(load_network(encoder), taught),

@@ -176,7 +176,7 @@ class RunConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _stages_have_images_and_a_judge(self) -> Self:
-        if self.training.pool_stage is None:
+        if self.training.stage is None:
             return self
         if self.selection.general_images == 0:
             raise ValueError(

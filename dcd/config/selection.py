@@ -52,9 +52,9 @@ class SelectionConfig(FrozenModel):
         "failures_first: the best on failures that is not worse than `none` on train. both: the "
         "best on failures that no baseline beats on either. A number: what a point on train is "
         "worth in points on failures. fixed: this selection as it is, which also holds where the "
-        "error_sample_weight is 0, and in training.mode full without pool_stage; with pool_stage "
-        "debug_val judges in the error sample's place, which makes the gate's test on it "
-        "optimistic.",
+        "error_sample_weight is 0, and in training.mode full where nothing is learnt in two "
+        "stages (training.pool_stage); where it is, debug_val judges in the error sample's place, "
+        "which makes the gate's test on it optimistic.",
     )
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(

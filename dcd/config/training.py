@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from dcd.config.base import FrozenModel, Uri
 
 DEFAULT_GCE_Q = 0.7  # of Zhang & Sabuncu
+AUTO_VAL_SHARE = 0.1
 DEFAULT_SOFT_SHARES = {"none": 0.0, "agreement": 0.5, "bootstrap": 0.05}  # the last of Reed et al.
 
 
@@ -38,8 +39,14 @@ class PoolStageConfig(FrozenModel):
     sample, by the settings of `training`. The model is chosen on the line between both ends.
     """
 
-    epochs: int = Field(default=4, ge=1, description="Passes over train and the pool's images.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate (AdamW).")
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Passes over train and the pool's images; null: those of training.",
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Peak learning rate (AdamW); null: that of training."
+    )
     max_targeted_share: float = Field(
         default=0.5,
         gt=0,
@@ -61,10 +68,14 @@ class TrainingConfig(FrozenModel):
         description="full: the model to start from; default: the encoder with a classifier fitted "
         "to train.",
     )
-    pool_stage: PoolStageConfig | None = Field(
-        default=None,
+    pool_stage: PoolStageConfig | Literal["auto"] | None = Field(
+        default="auto",
+        # Left out of what is written where nothing is asked for, so ids stay what they were before
+        # there were stages.
+        exclude_if=lambda stage: stage == "auto",
         description="full: a selection with a general sample is learnt in two stages, first the "
-        "pool as a whole; null: all at once.",
+        "pool as a whole; null: all at once. auto: in two where debug_val can judge them and "
+        "selection.objective is not fixed.",
     )
     l2: float = Field(default=0.03, gt=0, description="head: l2 penalty on standardised features.")
     debug_train_weight: float = Field(
@@ -111,7 +122,8 @@ class TrainingConfig(FrozenModel):
         default=0.0,
         ge=0,
         lt=0.5,
-        description="full: share of train held out to choose the epoch and the ensemble.",
+        description="full: share of train held out to choose the epoch and the ensemble. What "
+        f"pool_stage: auto has learnt in two stages holds out {AUTO_VAL_SHARE} where it is 0.",
     )
     epochs: int = Field(default=5, ge=1, description="full: passes over the training images.")
     batch_size: int = Field(default=64, ge=2, description="full: images a step.")
@@ -169,7 +181,7 @@ class TrainingConfig(FrozenModel):
             for name, needed in [
                 ("patience", self.patience is not None),
                 ("ensemble_alpha: choose", self.ensemble_alpha == "choose"),
-                ("pool_stage", self.pool_stage is not None),
+                ("pool_stage", isinstance(self.pool_stage, PoolStageConfig)),
             ]
             if needed and self.val_share == 0
         ]
@@ -179,17 +191,9 @@ class TrainingConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _stages_are_of_networks(self) -> Self:
-        if self.pool_stage is not None and self.mode != "full":
+        if isinstance(self.pool_stage, PoolStageConfig) and self.mode != "full":
             raise ValueError("pool_stage: a head is fitted at once; set mode: full, or remove it")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent_stage(self, whole: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave out what is off: ids of what was trained before there were stages stay."""
-        document: dict[str, object] = whole(self)
-        if self.pool_stage is None:
-            document.pop("pool_stage", None)
-        return document
 
     @model_validator(mode="after")
     def _noise_options_fit(self) -> Self:
@@ -210,6 +214,27 @@ class TrainingConfig(FrozenModel):
                 "drop_high_loss: begins with the second epoch of mode full; set epochs to 2 or more"
             )
         return self
+
+    def at_once(self) -> Self:
+        """The same settings where nothing is learnt in stages, written as before there were any."""
+        return self.model_copy(update={"pool_stage": "auto"})
+
+    def in_stages(self) -> Self:
+        """The same settings where a selection can be learnt in stages, if they are wanted.
+
+        Then `stage` is given.
+        """
+        if self.pool_stage is None or self.mode != "full":
+            return self.at_once()
+        if self.pool_stage != "auto":
+            return self
+        stages = {"pool_stage": PoolStageConfig(), "val_share": self.val_share or AUTO_VAL_SHARE}
+        return self.model_copy(update=stages)
+
+    @property
+    def stage(self) -> PoolStageConfig | None:
+        """The first of two stages, once it is settled that there are two."""
+        return None if self.pool_stage == "auto" else self.pool_stage
 
     @property
     def q(self) -> float:

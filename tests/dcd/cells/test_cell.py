@@ -15,6 +15,8 @@ import torch
 from dcd.cells.cell import CellInfo, run_cell
 from dcd.cells.networks import starting_head
 from dcd.cells.train import failing_head
+from dcd.config import PoolStageConfig
+from dcd.config.training import AUTO_VAL_SHARE
 from dcd.errors import DataError
 from dcd.store import keys
 from dcd.training.checkpoints import Checkpoint
@@ -35,6 +37,7 @@ FULL: dict[str, Any] = {
     "ema_decay": 0.9,
     "ensemble_alpha": "choose",
     "checkpoint_every_s": 0.0,
+    "pool_stage": None,
 }
 FULL_FILES = {
     "picks.parquet",
@@ -328,9 +331,28 @@ def test_only_what_is_learnt_in_stages_depends_on_them(case: CellCase):
     assert not same("selected")
     plan = case.plan("selected", **STAGED)
     bare = case.config.selection.model_copy(update={"general_images": 0})
-    assert (
-        replace(plan, method=replace(plan.method, selection=bare)).own_training.pool_stage is None
-    )
+    assert replace(plan, method=replace(plan.method, selection=bare)).own_training.stage is None
+
+
+def test_stages_are_the_default_where_they_can_be_judged(case: CellCase):
+    asked = {name: value for name, value in FULL.items() if name != "pool_stage"}
+    plan = case.plan("selected", **asked)
+    assert plan.own_training.stage == PoolStageConfig()
+    assert plan.own_training.val_share == 0.2
+    assert plan.objective == plan.method.objective != "fixed"
+    assert plan.id != case.plan("selected", **FULL).id
+    needs_no_val = {"val_share": 0.0, "patience": None, "ensemble_alpha": None}
+    plan = case.plan("selected", **asked | needs_no_val)
+    assert plan.own_training.val_share == AUTO_VAL_SHARE  # stages need one
+    unjudged = {split: of for split, of in plan.splits.items() if split != "debug_val"}
+    for other in (
+        replace(plan, splits=unjudged),
+        replace(plan, method=replace(plan.method, objective="fixed")),
+        case.plan("whole_pool", **asked | needs_no_val),
+        case.plan("selected"),
+    ):
+        assert other.own_training.stage is None
+        assert other.own_training.val_share == 0
 
 
 def test_a_selection_is_learnt_in_two_stages_and_chosen_between_them(case: CellCase):

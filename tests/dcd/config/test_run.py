@@ -76,8 +76,10 @@ def test_a_stage_that_is_off_leaves_no_trace_in_what_ids_are_made_of():
     bare = TrainingConfig(mode="full", val_share=0.1)
     assert "pool_stage" not in bare.model_dump()
     assert "pool_stage" not in bare.model_dump_json()
-    staged = bare.model_copy(update={"pool_stage": PoolStageConfig(epochs=2)})
-    assert TrainingConfig.model_validate(staged.model_dump()) == staged
+    for stage in (PoolStageConfig(epochs=2), None):
+        given = bare.model_copy(update={"pool_stage": stage})
+        assert TrainingConfig.model_validate(given.model_dump()) == given
+        assert given.model_dump() != bare.model_dump()
     assert TrainingConfig.model_validate_json(bare.model_dump_json()) == bare
 
 
