@@ -10,10 +10,13 @@ reach new code is kept there too, and the next run starts from it. Exit code 1 i
 """
 
 import argparse
+import contextlib
+import faulthandler
 import hashlib
 import json
 import logging
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,8 @@ _INPUT_LIMIT_S = 10
 _MEMORY_LIMIT_MIB = 2048
 _LONGEST_BYTES = 4096
 _GRACE_S = 300  # for imports, the last input and the end
+_TELL = signal.SIGUSR1
+_TELLING_S = 3
 _EXECUTED = re.compile(rb"stat::number_of_executed_units:\s*(\d+)")
 _PEAK = re.compile(rb"stat::peak_rss_mb:\s*(\d+)")
 _COVERED = re.compile(rb"\bcov: (\d+)")
@@ -82,16 +87,32 @@ def fuzzed(name: str, keep: Path, seconds: int) -> Fuzzed:
     command += [f"-max_total_time={seconds}", f"-timeout={_INPUT_LIMIT_S}", "-seed=1"]
     command += [f"-rss_limit_mb={_MEMORY_LIMIT_MIB}", f"-max_len={_LONGEST_BYTES}"]
     command += ["-print_final_stats=1", f"-artifact_prefix={folder}/", str(folder / "corpus")]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=seconds + _GRACE_S)
-    said = done.stderr + done.stdout
-    (folder / "log").write_bytes(said)
+    exit_code = ended(command, folder / "log", seconds + _GRACE_S)
+    said = (folder / "log").read_bytes()
     return Fuzzed(
         name,
         _last(_EXECUTED, said),
         _last(_COVERED, said),
         _last(_PEAK, said),
-        "" if done.returncode == 0 else fault_in(said),
+        "" if exit_code == 0 else fault_in(said),
     )
+
+
+def ended(command: Sequence[str], log: Path, limit_s: float) -> int:
+    """Run a command with its output in a log; one that is not over tells where it is, and ends."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(_TELL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_TELLING_S)
+            out.write(f"\nERROR: not over after {limit_s:.0f} s\n".encode())
+            return 1
+        finally:
+            process.kill()
+            process.wait()
 
 
 def fault_in(said: bytes) -> str:
@@ -129,6 +150,7 @@ def _fuzz(name: str, for_libfuzzer: Sequence[str]) -> None:
     """Fuzz one target in this process until libFuzzer ends it."""
     import atheris
 
+    faulthandler.register(_TELL)
     with atheris.instrument_imports(include=["dcd"], enable_loader_override=False):
         from benchmarks.fuzz.targets import emptied, targets
 

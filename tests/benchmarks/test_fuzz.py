@@ -1,10 +1,11 @@
 """What `python -m benchmarks.fuzz` starts from is read without a refusal; faults are told."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz.__main__ import Fuzzed, fault_in, table
+from benchmarks.fuzz.__main__ import Fuzzed, ended, fault_in, table
 from benchmarks.fuzz.targets import Target, emptied, targets
 from dcd.errors import DataError
 
@@ -51,3 +52,14 @@ def test_the_table_names_what_ended_a_target():
         "==1== ERROR: libFuzzer: timeout after 10 seconds"
     )
     assert "| config | 1,000 | 9 | 80 | none |" in table([Fuzzed("config", 1000, 9, 80, "")])
+
+
+_STUCK = "import faulthandler, signal, time; faulthandler.register(signal.SIGUSR1); time.sleep(600)"
+
+
+def test_a_target_that_does_not_end_tells_where_it_is(tmp_path: Path):
+    log = tmp_path / "log"
+    assert ended([sys.executable, "-c", "print('fine')"], log, 60) == 0
+    assert log.read_text() == "fine\n"
+    assert ended([sys.executable, "-c", _STUCK], log, 1.0) == 1
+    assert fault_in(log.read_bytes()) == "ERROR: not over after 1 s"
