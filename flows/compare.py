@@ -57,6 +57,7 @@ def run_stages(config: ComparisonConfig, mended: tuple[Mended, ...]) -> Comparis
     embedded = stages.embed_sources(base)
     index = stages.index_pool(base, embedded)
     splits = stages.gather_splits(base, embedded)
+    index = stages.label_unlabelled(base, embedded, index, splits)
     selections = stages.select_images(base, index, splits)
     planned = [
         *plan_base(base, index, splits, selections),
@@ -112,6 +113,7 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
     embedded = stages.embed_sources(of_encoder)
     index = stages.index_pool(of_encoder, embedded)
     splits = stages.gather_splits(of_encoder, embedded)
+    index = stages.label_unlabelled(of_encoder, embedded, index, splits)
     cells = list(product(of_encoder.seeds, config.strategies, config.k))
     found: dict[tuple[str, int, int], SelectionInfo] = {}
     with live.stage(f"select by {encoder}", len(cells), "selections") as stage:
@@ -119,7 +121,7 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
             selection = method_of(config, encoder, strategy, k).selection
             assert selection is not None
             found[strategy, k, seed] = select(
-                of_encoder.store, index.pool, index.info, splits.by_seed[seed], selection
+                of_encoder.store, index.pool, index.at(seed), splits.by_seed[seed], selection
             )
     return found
 

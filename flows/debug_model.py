@@ -37,6 +37,7 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
+    index = stages.label_unlabelled(config, embedded, index, splits)
     reviewed = stages.read_reviews(config, index)
     rounds = run_rounds(config, index, splits, reviewed)
     of_rounds = None if rounds is None else rounds.selected

@@ -24,9 +24,10 @@ def run_stages(config: RunConfig, n: int, mended: tuple[Mended, ...]) -> ReviewP
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
+    index = stages.label_unlabelled(config, embedded, index, splits)
     reviewed = stages.read_reviews(config, index)
     selections = stages.select_images(config, index, splits, reviewed)
     seed = config.seeds[0]
     selected = selections.by_seed[seed]["selected"]
     with live.stage("plan the review"):
-        return plan(config.store, index.info, splits.by_seed[seed], selected, n)
+        return plan(config.store, index.at(seed), splits.by_seed[seed], selected, n)

@@ -9,12 +9,15 @@ from dcd.rounds.plan import Rounds, after_picking, plan_round, round_words
 from dcd.runs.judged_rounds import RoundCells, plan_round_cells, round_cells
 from dcd.selection.reviewed import Reviewed
 from dcd.training.user_model import start_digest
-from flows.stages import PoolIndex, SeedSplits, run_cells
+from flows.stages import NO_REVIEWS, PoolIndex, SeedSplits, run_cells
 from tasks.stages import judge_round, pick_round
 
 
 def run_rounds(
-    config: RunConfig, index: PoolIndex, splits: SeedSplits, reviewed: Reviewed | None = None
+    config: RunConfig,
+    index: PoolIndex,
+    splits: SeedSplits,
+    reviewed: Mapping[int, Reviewed] = NO_REVIEWS,
 ) -> Rounds | None:
     """Pick, train and judge in rounds until the goal's rounds stop; None without a goal."""
     if config.goal is None:
@@ -38,18 +41,18 @@ def pick_images(
     rounds: Rounds,
     index: PoolIndex,
     splits: SeedSplits,
-    reviewed: Reviewed | None,
+    reviewed: Mapping[int, Reviewed],
 ) -> dict[int, RoundPicks]:
     """Pick the images of the next round, for every seed."""
     return {
         seed: pick_round(
             config.store,
             index.pool,
-            index.info,
+            index.at(seed),
             of_seed,
             config.selection,
             plan_round(goal, rounds, seed),
-            reviewed,
+            reviewed.get(seed),
         )
         for seed, of_seed in splits.by_seed.items()
     }
@@ -60,5 +63,6 @@ def train_round(
 ) -> RoundCells:
     """Train a round's model and `none` at every seed."""
     start = start_digest(config.training.start)
-    plans = plan_round_cells(config, index.pool, index.info, splits.by_seed, picks, start)
+    by_seed = {seed: index.at(seed) for seed in config.seeds}
+    plans = plan_round_cells(config, index.pool, by_seed, splits.by_seed, picks, start)
     return round_cells(plans, run_cells(config, plans))

@@ -40,6 +40,7 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSele
     embedded = stages.embed_sources(config)
     index = stages.index_pool(config, embedded)
     splits = stages.gather_splits(config, embedded)
+    index = stages.label_unlabelled(config, embedded, index, splits)
     reviewed = stages.read_reviews(config, index)
     of_rounds = None
     if config.goal is not None:
@@ -51,7 +52,7 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> list[MethodSele
             method,
             seed,
             info,
-            find_pool_gaps(config.store, index.info, splits.by_seed[seed], info)
+            find_pool_gaps(config.store, index.at(seed), splits.by_seed[seed], info)
             if method == "selected"
             else None,
         )

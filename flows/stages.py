@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from dcd.cells.cell import CellInfo, CellPlan, parts_of
 from dcd.cells.methods import UNREVIEWED, Method, methods
@@ -36,6 +37,7 @@ from tasks.stages import (
     select,
     write_run,
 )
+from tasks.stages import label_unlabelled as label_missing
 from tasks.stopping import stoppable
 from tasks.tracking import track
 
@@ -44,15 +46,24 @@ CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it n
 Embeddings = Mapping[str, EmbeddedSource]  # by source id
 Splits = Mapping[Split, SplitInfo]
 Selections = Mapping[str, SelectionInfo]  # by method name
+NO_REVIEWS: Mapping[int, Reviewed] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class PoolIndex:
-    """The index of the embedded pool, and what clustering by label cost."""
+    """The index of the embedded pool, and what clustering by label cost.
+
+    by_seed: where images without a label got one by a seed's train; else all seeds share `info`.
+    """
 
     pool: Source
     info: IndexInfo
     count: StageCount
+    by_seed: Mapping[int, IndexInfo] = field(default_factory=dict)
+
+    def at(self, seed: int) -> IndexInfo:
+        """Return the index that a seed searches."""
+        return self.by_seed.get(seed, self.info)
 
 
 @dataclass(frozen=True)
@@ -67,12 +78,12 @@ class SeedSplits:
 class SeedSelections:
     """The selections of every seed, and what gathering and selecting cost.
 
-    reviewed: the reviews that count in them; None where there are none.
+    reviewed: the reviews that count in them, by seed; of none where there are none.
     """
 
     by_seed: Mapping[int, Selections]
     count: StageCount
-    reviewed: Reviewed | None = None
+    reviewed: Mapping[int, Reviewed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,16 +170,41 @@ def gather_seed(
     return name_modes(config.store, gathered)
 
 
-def read_reviews(config: RunConfig, index: PoolIndex) -> Reviewed | None:
-    """Find what people decided about images of the pool; None where there is nothing."""
-    return match_reviews(config.store, index.info)
+def label_unlabelled(
+    config: RunConfig, embedded: Embeddings, index: PoolIndex, splits: SeedSplits
+) -> PoolIndex:
+    """Give images without a label one where that is sure, where the config asks for it.
+
+    A classifier of train decides with an image's neighbours, so every seed has labels of its own.
+    """
+    if config.pool.unlabelled == "left_out":
+        return index
+    started = time.monotonic()
+    pool = embedded[index.pool.id]
+    by_seed = {
+        seed: label_missing(
+            config.store, config.pool, pool.shards, index.info, of_seed["train"], config.index
+        )
+        for seed, of_seed in splits.by_seed.items()
+    }
+    n = max(info.n_rows for info in by_seed.values())
+    seconds = (index.count.seconds or 0) + time.monotonic() - started
+    return replace(index, by_seed=by_seed, count=replace(index.count, n=n, seconds=seconds))
+
+
+def read_reviews(config: RunConfig, index: PoolIndex) -> dict[int, Reviewed]:
+    """Find what people decided about images of the pool, by seed; empty where there is nothing."""
+    found = {i.index_id: i for i in (index.at(seed) for seed in config.seeds)}
+    matched = {index_id: match_reviews(config.store, info) for index_id, info in found.items()}
+    by_seed = {seed: matched[index.at(seed).index_id] for seed in config.seeds}
+    return {seed: reviewed for seed, reviewed in by_seed.items() if reviewed is not None}
 
 
 def select_images(
     config: RunConfig,
     index: PoolIndex,
     splits: SeedSplits,
-    reviewed: Reviewed | None = None,
+    reviewed: Mapping[int, Reviewed] = NO_REVIEWS,
     of_rounds: Mapping[int, SelectionInfo] | None = None,
 ) -> SeedSelections:
     """Run every selection of the config for every seed; with reviews, once without them too.
@@ -177,8 +213,8 @@ def select_images(
     """
     started = time.monotonic()
     searching = {
-        method.name: (method.selection, reviewed if method.reviewed else None)
-        for method in methods(config, has_reviews=reviewed is not None)
+        method.name: (method.selection, method.reviewed)
+        for method in methods(config, has_reviews=bool(reviewed))
         if method.selection is not None
     }
     n_selections = len(splits.by_seed) * len(searching)
@@ -187,7 +223,14 @@ def select_images(
             seed: {
                 name: of_rounds[seed]
                 if of_rounds is not None and name == "selected"
-                else select(config.store, index.pool, index.info, of_seed, selection, counting)
+                else select(
+                    config.store,
+                    index.pool,
+                    index.at(seed),
+                    of_seed,
+                    selection,
+                    reviewed.get(seed) if counting else None,
+                )
                 for name, (selection, counting) in stage.each(searching.items())
             }
             for seed, of_seed in splits.by_seed.items()
@@ -210,7 +253,7 @@ def plan_cell(
 ) -> CellPlan:
     """Plan one method at one seed; baselines draw as many images as `selected` picked."""
     selection = selections.get(method.name, selections[config.compare.draw_like])
-    return CellPlan.of(config, method, seed, index.pool, index.info, splits, selection, start)
+    return CellPlan.of(config, method, seed, index.pool, index.at(seed), splits, selection, start)
 
 
 def train_cells(
@@ -224,7 +267,7 @@ def train_cells(
             config, method, seed, index, splits.by_seed[seed], selections.by_seed[seed], start
         )
         for seed in config.seeds
-        for method in methods(config, has_reviews=selections.reviewed is not None)
+        for method in methods(config, has_reviews=bool(selections.reviewed))
     ]
     cells = run_cells(config, plans)
     n_reused = sum(cell.reused for cell in cells)
@@ -264,7 +307,9 @@ def map_embeddings(
     seed = config.seeds[0]
     selection_id = selections.by_seed[seed]["selected"].id
     with live.stage("draw the map"):
-        return draw_map(config.store, index.info, splits.by_seed[seed], selection_id, config.map)
+        return draw_map(
+            config.store, index.at(seed), splits.by_seed[seed], selection_id, config.map
+        )
 
 
 def report(
@@ -282,7 +327,7 @@ def report(
     evidence = Evidence(
         pool=pool.source,
         encoder_id=pool.encoder_id,
-        index=index.info,
+        index=index.at(config.seeds[0]),
         shards=pool.shards,
         rejects=tuple(
             (e.source.id, shard) for e in embedded.values() for shard in e.shards_with_rejects
@@ -298,7 +343,7 @@ def report(
         ),
         parts=trained.parts,
         mended=tuple(one.why for one in mended),
-        reviewed=selections.reviewed,
+        reviewed=selections.reviewed.get(config.seeds[0]),
         unreviewed=selections.by_seed[config.seeds[0]].get(UNREVIEWED),
         rounds=rounds,
         map=map_embeddings(config, index, splits, selections),

@@ -7,6 +7,7 @@ from prefect import Task, task
 import dcd.cells.cell
 import dcd.failures.modes
 import dcd.index.build
+import dcd.label_noise.pseudo_labels
 import dcd.maps.draw
 import dcd.rounds.picks
 import dcd.runs.comparison
@@ -65,6 +66,21 @@ def cluster_pool(
 ) -> IndexInfo:
     return dcd.index.build.cluster_pool(
         Store(store), source, encoder_id, shards, pool, config, compact
+    )
+
+
+@task(name="label-unlabelled", task_run_name="label the unlabelled", **RETRY)
+def label_unlabelled(
+    store: str,
+    pool: PoolConfig,
+    shards: Sequence[Shard],
+    base: IndexInfo,
+    train: SplitInfo,
+    config: IndexConfig = IndexConfig(),  # noqa: B008 - frozen
+) -> IndexInfo:
+    names = [shard.name for shard in shards]
+    return dcd.label_noise.pseudo_labels.label_unlabelled(
+        Store(store), pool, names, base, train, config
     )
 
 

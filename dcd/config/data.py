@@ -9,6 +9,7 @@ from dcd.config.base import NAME_PATTERN, FrozenModel, Uri
 Split = Literal["train", "test", "error_sample", "debug_val", "debug_heldout", "not_like_this"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 _TAKEN_NAMES = ("failures",)  # of the registered failures
+DEFAULT_MIN_POSTERIOR = 0.9
 UNJUDGED_SPLITS: tuple[Split, ...] = ("train", "not_like_this")  # no accuracy is measured on them
 
 
@@ -83,12 +84,36 @@ class PoolConfig(DataConfig):
         description="Table image_id, label with true labels, where known. Only used to report "
         "label precision; no selector sees it.",
     )
+    unlabelled: Literal["left_out", "posterior"] = Field(
+        default="left_out",
+        # Left out of what is written where it says nothing, so a run without it keeps its id.
+        exclude_if=lambda how: how == "left_out",
+        description="What becomes of images without a label. left_out: they are embedded, but "
+        "never selected. posterior: each gets the class that it most probably is, by a classifier "
+        "of train and its neighbours in the pool, where that is sure enough (`min_posterior`).",
+    )
+    min_posterior: float = Field(
+        default=DEFAULT_MIN_POSTERIOR,
+        ge=0.5,
+        le=1,
+        exclude_if=lambda least: least == DEFAULT_MIN_POSTERIOR,
+        description="unlabelled: posterior: the least probability at which an image is labelled.",
+    )
 
     @model_validator(mode="after")
     def _judges_nothing(self) -> Self:
         if self.group_column is not None:
             raise ValueError(
                 "group_column: is for images that judge a model, and the pool's do not; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _threshold_is_used(self) -> Self:
+        if self.unlabelled == "left_out" and self.min_posterior != DEFAULT_MIN_POSTERIOR:
+            raise ValueError(
+                "min_posterior: says when an image without a label gets one; set unlabelled: "
+                "posterior, or remove it"
             )
         return self
 

@@ -108,6 +108,13 @@ def read_labels(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.Recor
         yield from _batches(store, shard, ["weak_label"])
 
 
+def read_ids(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
+    """Yield weak_label, image_id, content_hash and shard of all rows, without vectors."""
+    for shard in shards:
+        for batch in _batches(store, shard, ["weak_label", "image_id", "content_hash"]):
+            yield batch.append_column("shard", pa.repeat(shard.name, batch.num_rows))
+
+
 def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
     key = keys.embeddings(pool, encoder_id, name)
     if not store.exists(key):

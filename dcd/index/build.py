@@ -15,7 +15,7 @@ from dcd.config import IndexConfig, PoolConfig
 from dcd.embeddings.read import ShardEntry, find_embedded, read_labels, read_rows
 from dcd.errors import CountMismatch, DataError
 from dcd.index.identities import ID_COLUMNS, refuse_two_images
-from dcd.index.info import IndexInfo, ListInfo, write_info
+from dcd.index.info import IndexInfo, ListInfo, PseudoLabelled, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.index.parts import write_sample
 from dcd.index.plan import (
@@ -38,6 +38,10 @@ from dcd.splits.label_map import read_pool_labels
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.threads import taken_ahead
+
+_NOTHING_TO_LEARN_FROM = {
+    "posterior": "; unlabelled: posterior asks an image's neighbours, of which some need a label"
+}
 
 
 def build_index(
@@ -134,30 +138,10 @@ def _append(
     of_older = set(read_sources(store, base.prefix).shards)
     new = [shard for shard in embedded if (shard.name, shard.identity) not in of_older]
     index_id = keys.digest("appended", base.index_id, [[s.name, s.identity] for s in new])
-    prefix = keys.index(base.pool, base.encoder_id, index_id)
-    centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
-    layout = Layout(codec_of(store, base), centroids)
-    n_sample = sample_rows(config, base.dim)
-    observers = Observers(
-        Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
-        BottomK(n_sample, schemas.clustered(base.dim)),
-        Judge({}, None),
-    )
-    observers.sample.take(pool_sample(store, base))
-    of_base = read_directory(store, base)
-    there = read_pieces(store, of_base, ID_COLUMNS)
-
-    def known(label: str) -> pa.Table | None:
-        runs = of_base.filter(pc.equal(of_base["label"], label))
-        pieces = read_pieces(store, runs, ID_COLUMNS)
-        found = [piece.drop_columns("list") for piece in pieces]
-        return pa.concat_tables(found).combine_chunks() if found else None
-
+    observers = _observers_of(base, config)
     read = read_rows(store, new, config.max_memory_bytes)
     rows = labelled(read, labels, base.dim, config.max_memory_bytes, observers.tally)
-    taken = refuse_two_images(rows, there, config.max_memory_bytes)
-    added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
-    directory = pa.concat_tables([of_base, added])
+    directory = _write_segment(store, base, index_id, rows, observers, config)
     info = replace(
         base,
         index_id=index_id,
@@ -171,6 +155,83 @@ def _append(
     )
     _publish(store, info, directory, observers.sample, sources)
     return info
+
+
+def append_labelled(
+    store: Store,
+    base: IndexInfo,
+    index_id: str,
+    rows: Iterator[pa.Table],
+    finish: Callable[[str], PseudoLabelled],
+    config: IndexConfig,
+) -> IndexInfo:
+    """Add images that `base` counts as unlabelled, under labels that were found for them.
+
+    The new index shares all files of `base`, and adds a segment. rows: schemas.clustered(dim), a
+    row for every shard that holds such an image; read once. finish: called with the new index's
+    prefix after the last row, before the index is there: writes what else belongs to it. Raises
+    what `build_index` raises.
+    """
+    observers = _observers_of(base, config)
+
+    def counted() -> Iterator[pa.Table]:
+        for piece in rows:
+            observers.tally.n_unlabelled -= piece.num_rows
+            yield piece
+
+    directory = _write_segment(store, base, index_id, counted(), observers, config)
+    pseudo = finish(keys.index(base.pool, base.encoder_id, index_id))
+    info = replace(
+        base,
+        index_id=index_id,
+        label_counts=_label_counts(directory),
+        segments=(*base.segments, index_id),
+        explanation=f"{base.explanation} Since then {pseudo.n_labelled:,} images without a label "
+        "were added; recall as measured before.",
+        pseudo=pseudo,
+        **asdict(observers.tally),
+    )
+    # Its own recipe: what is appended to is always an index of given labels.
+    sources = Sources(
+        keys.digest("pseudo-labelled", index_id), read_sources(store, base.prefix).shards
+    )
+    _publish(store, info, directory, observers.sample, sources)
+    return info
+
+
+def _observers_of(base: IndexInfo, config: IndexConfig) -> Observers:
+    return Observers(
+        Tally(base.n_rows, base.n_unlabelled, base.n_extra_labels, base.n_duplicates),
+        BottomK(sample_rows(config, base.dim), schemas.clustered(base.dim)),
+        Judge({}, None),
+    )
+
+
+def _write_segment(
+    store: Store,
+    base: IndexInfo,
+    index_id: str,
+    rows: Iterator[pa.Table],
+    observers: Observers,
+    config: IndexConfig,
+) -> pa.Table:
+    """Publish the vectors of new rows beside those of an older index; where all rows are then."""
+    prefix = keys.index(base.pool, base.encoder_id, index_id)
+    centroids = read_centroids(store, base.layout_prefix) if base.lists else {}
+    layout = Layout(codec_of(store, base), centroids)
+    observers.sample.take(pool_sample(store, base))
+    of_base = read_directory(store, base)
+    there = read_pieces(store, of_base, ID_COLUMNS)
+
+    def known(label: str) -> pa.Table | None:
+        runs = of_base.filter(pc.equal(of_base["label"], label))
+        pieces = read_pieces(store, runs, ID_COLUMNS)
+        found = [piece.drop_columns("list") for piece in pieces]
+        return pa.concat_tables(found).combine_chunks() if found else None
+
+    taken = refuse_two_images(rows, there, config.max_memory_bytes)
+    added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
+    return pa.concat_tables([of_base, added])
 
 
 def _with_checked_ids(store: Store, index: IndexInfo, config: IndexConfig) -> IndexInfo:
@@ -335,5 +396,6 @@ def cluster_pool(
         raise DataError(
             f"pool: none of the images of {pool.images} could be embedded and has a label; "
             "see the rejects and check `labels`, `where` and `label_map`"
+            + _NOTHING_TO_LEARN_FROM.get(pool.unlabelled, "")
         )
     return index

@@ -22,6 +22,23 @@ class ListInfo:
 
 
 @dataclass(frozen=True)
+class PseudoLabelled:
+    """What became of the images without a label, where an index holds some under a found one.
+
+    base: id of the index of the given labels, whose files it shares. Of n_images without a label
+    n_labelled got one with a probability of at least min_posterior, n_unsure are less sure, and
+    n_known are pictures that the base holds under a given label: the last two are left out.
+    """
+
+    base: str
+    min_posterior: float
+    n_images: int
+    n_labelled: int
+    n_unsure: int
+    n_known: int
+
+
+@dataclass(frozen=True)
 class IndexInfo:
     """A finished index and its counts.
 
@@ -31,6 +48,7 @@ class IndexInfo:
     segments: the indexes whose files hold the rows, this one last. code_recall: recall@50 of the
     codes against float16, None for float16. explanation: why it is laid out as it is.
     one_image_an_id: no id was found to name two images; False: written before this was looked at.
+    pseudo: None where all labels are given ones.
     """
 
     pool: str
@@ -49,6 +67,7 @@ class IndexInfo:
     lists: Mapping[str, ListInfo] = field(default_factory=dict)
     explanation: str = ""
     one_image_an_id: bool = False
+    pseudo: PseudoLabelled | None = None
 
     @property
     def prefix(self) -> str:
@@ -67,6 +86,8 @@ def index_info(store: Store, pool: str, encoder_id: str, index_id: str) -> Index
     try:
         found["lists"] = {label: ListInfo(**info) for label, info in found["lists"].items()}
         found["segments"] = tuple(found["segments"])
+        if found.get("pseudo") is not None:
+            found["pseudo"] = PseudoLabelled(**found["pseudo"])
         return IndexInfo(**found)
     except (KeyError, TypeError, AttributeError) as err:
         raise store.damaged(key, f"does not describe an index ({err!r})") from err
@@ -95,8 +116,22 @@ def write_info(store: Store, info: IndexInfo) -> None:
     store.write_bytes(info_key(info.pool, info.encoder_id, info.index_id), info_text(info))
 
 
+def of_given_labels(store: Store, index: IndexInfo) -> IndexInfo:
+    """Return the index of the given labels alone: the one that pseudo-labels were added to.
+
+    What labels are evidence of, agreement and noise, is asked of it: a pseudo-label was found by
+    the given ones around it, and would only say the same again.
+    """
+    if index.pseudo is None:
+        return index
+    return index_info(store, index.pool, index.encoder_id, index.pseudo.base)
+
+
 def info_text(info: IndexInfo) -> bytes:
-    return json.dumps(asdict(info), indent=1, ensure_ascii=False).encode()
+    document = asdict(info)
+    if info.pseudo is None:
+        del document["pseudo"]  # as it was before there were any
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
 def info_key(pool: str, encoder_id: str, index_id: str) -> str:

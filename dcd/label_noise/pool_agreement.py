@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.index.info import IndexInfo
+from dcd.index.info import IndexInfo, of_given_labels
 from dcd.index.read import held_sample, shared_sample
 from dcd.label_noise.agreement import Reference, fit_reference, label_agreement
 from dcd.store import Store, keys
@@ -15,8 +15,12 @@ from dcd.tables.vectors import from_blobs, to_blobs
 
 
 def pool_reference(store: Store, index: IndexInfo) -> Reference:
-    """Prepare the index's sample of its pool, as `agreement` looks for neighbours in it."""
-    return _reference(store.url, index.pool, index.encoder_id, index.index_id)
+    """Prepare the index's sample of its pool, as `agreement` looks for neighbours in it.
+
+    Images whose labels are given alone: a pseudo-label has no vote.
+    """
+    given = of_given_labels(store, index)
+    return _reference(store.url, given.pool, given.encoder_id, given.index_id)
 
 
 @lru_cache(maxsize=1)

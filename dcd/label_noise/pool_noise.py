@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dcd.index.info import IndexInfo
+from dcd.index.info import IndexInfo, of_given_labels
 from dcd.index.read import shared_sample
 from dcd.label_noise.noise_matrix import NoiseMatrix, RightShare, estimate_noise
 from dcd.splits.split import SplitInfo, split_table
@@ -25,8 +25,10 @@ def pool_noise(
 ) -> NoiseMatrix:
     """Return the noise of the pool's labels among `classes`, those of train; see `estimate_noise`.
 
-    Images of train that are in the pool too do not count: the guessing classifiers know them.
+    Images of train that are in the pool too do not count: the guessing classifiers know them. Nor
+    do pseudo-labels, which were found by such a classifier and would agree with it.
     """
+    index = of_given_labels(store, index)
     key = _key(index, train)
     with _one_at_a_time:
         if not store.exists(key):
@@ -49,7 +51,7 @@ def pool_noise(
 
 def right_share(store: Store, index: IndexInfo, train: SplitInfo) -> RightShare | None:
     """Return the estimated share of right labels in the pool, 0…1; None if nobody estimated it."""
-    key = _key(index, train)
+    key = _key(of_given_labels(store, index), train)
     return _share(store, key) if store.exists(key) else None
 
 

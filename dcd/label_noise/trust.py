@@ -37,10 +37,10 @@ class Trust:
 Judge = Callable[[pa.Table], Trust]
 
 
-def clean_head(train: pa.Table, error_sample: pa.Table) -> LinearHead:
+def clean_head(train: pa.Table, *further: pa.Table) -> LinearHead:
     """Fit a classifier to images whose labels are right. Tables: schemas.labelled_features."""
-    features = [embedding_matrix(train), embedding_matrix(error_sample)]
-    labels = train["label"].to_pylist() + error_sample["label"].to_pylist()
+    features = [embedding_matrix(table) for table in (train, *further)]
+    labels = [label for table in (train, *further) for label in table["label"].to_pylist()]
     classes = tuple(sorted(set(labels)))
     every = TrainingSet.of_true_labels(np.concatenate(features), labels, classes)
     return train_head(every, fit_standardizer(features[0]), _L2)
@@ -78,23 +78,33 @@ def label_trust(
 ) -> Trust:
     """Combine neighbours' votes and a classifier's probabilities about N images.
 
-    votes: (N, n) codes into `voted`, -1 for none. probability: (N, C), columns as `classes`. Each
-    class gets a vote of 1/C on top, so that neither side can rule out a label alone. A label that
-    is not among the classes has no trust.
+    votes, voted, probability, classes: as in `class_posterior`. A label that is not among the
+    classes has no trust.
+    """
+    counts, support = class_posterior(votes, voted, probability, classes)
+    n_votes = np.maximum((votes >= 0).sum(axis=1), 1)
+    index = {name: i for i, name in enumerate(classes)}
+    own = np.array([index.get(label, -1) for label in labels], np.int64)
+    rows = np.arange(len(votes))
+    known = own >= 0
+    return Trust(
+        np.where(known, counts[rows, own] / n_votes, 0).astype(np.float32),
+        np.where(known, support[rows, own], 0).astype(np.float32),
+    )
+
+
+def class_posterior(
+    votes: np.ndarray, voted: pa.Array, probability: np.ndarray, classes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many neighbours vote for each class, and how probable each is: (N, C) both.
+
+    votes: (N, n) codes into `voted`, -1 for none. probability: (N, C), columns as `classes`, by a
+    classifier. Each class gets a vote of 1/C on top, so that neither side can rule out one alone.
     """
     n_images, n_classes = probability.shape
     mapped = as_classes(votes, voted, classes)
     counts = np.zeros((n_images, n_classes))
     image, nth = np.nonzero(mapped >= 0)
     np.add.at(counts, (image, mapped[image, nth]), 1)
-    n_votes = np.maximum((votes >= 0).sum(axis=1), 1)
     support = (counts + 1 / n_classes) * np.maximum(probability, 1e-4)
-    support /= support.sum(axis=1, keepdims=True)
-    index = {name: i for i, name in enumerate(classes)}
-    own = np.array([index.get(label, -1) for label in labels], np.int64)
-    rows = np.arange(n_images)
-    known = own >= 0
-    return Trust(
-        np.where(known, counts[rows, own] / n_votes, 0).astype(np.float32),
-        np.where(known, support[rows, own], 0).astype(np.float32),
-    )
+    return counts, support / support.sum(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from dcd.config import SPLITS, DataConfig, RunConfig
 from dcd.evaluation.summary import Score, summary_rows
 from dcd.gate.record import GateRecord
-from dcd.report.record import Lineage, RoundsRecord, RunRecord
+from dcd.report.record import Lineage, PseudoLabelUse, RoundsRecord, RunRecord
 from dcd.report.verdict import verdict
 from dcd.report.words import interval, percent, points
 
@@ -28,6 +28,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "verdict": verdict(record),
             "made_again": record.mended,
             **({} if record.review is None else {"review": asdict(record.review)}),
+            **({} if record.pseudo is None else {"pseudo_labels": asdict(record.pseudo)}),
             **({} if record.rounds is None else {"rounds": asdict(record.rounds)}),
             **({} if record.gaps is None else {"pool_lacks": asdict(record.gaps)}),
             "chosen": list(record.chosen),
@@ -78,6 +79,7 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
         _figures(record),
         *(["## Which model", *map(_plain, record.chosen)] if record.chosen else []),
         *(["## Review", *record.review.sentences] if record.review else []),
+        *(["## Images without a label", *_guessed(record.pseudo)] if record.pseudo else []),
         *(["## Rounds", *_rounds(record.rounds)] if record.rounds else []),
         "## Gate",
         _gate(gate),
@@ -111,6 +113,11 @@ def card_markdown(record: RunRecord, gate: GateRecord) -> str:
         "The whole configuration and all figures are in `card.json`, beside this card.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _guessed(pseudo: PseudoLabelUse) -> list[str]:
+    which = "Which these are, with the label and its probability, stands in `card.json`."
+    return [*pseudo.sentences, *([which] if pseudo.picks else [])]
 
 
 def _rounds(rounds: RoundsRecord) -> list[str]:

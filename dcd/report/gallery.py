@@ -5,8 +5,9 @@ the shown ones are chosen by fixed rules and all others are counted.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -15,7 +16,10 @@ from dcd.report.thumbnails import Album, Picture
 
 @dataclass(frozen=True)
 class Pick:
-    """One neighbour of a failure. distance: l2. rank: 1 = nearest, by LPIPS if it was asked."""
+    """One neighbour of a failure. distance: l2. rank: 1 = nearest, by LPIPS if it was asked.
+
+    posterior: how probable its label is, where it came without one.
+    """
 
     image_id: str
     rank: int
@@ -23,6 +27,7 @@ class Pick:
     label_agreement: float | None
     kept: bool
     reason: str | None
+    posterior: float | None = None
 
     @property
     def picture(self) -> Picture:
@@ -83,14 +88,19 @@ class Gallery:
 
 
 def plan_gallery(
-    error_sample: pa.Table, neighbors: pa.Table, max_failures: int, max_picks: int
+    error_sample: pa.Table,
+    neighbors: pa.Table,
+    max_failures: int,
+    max_picks: int,
+    posteriors: Mapping[str, float] = MappingProxyType({}),
 ) -> Gallery:
     """Group failures by label and mode and choose which to show.
 
     Shown: the first failures of every group, in turns, up to `max_failures` in all, those that
     the model does get wrong before others, by image_id; of each the `max_picks` nearest picks.
+    posteriors: of neighbours that came without a label.
     """
-    picks = _picks_by_failure(neighbors)
+    picks = _picks_by_failure(neighbors, posteriors)
     members: dict[tuple[str, str | None], list[Failure]] = {}
     for row in sorted(error_sample.to_pylist(), key=_by_failure):
         found = picks.get(row["image_id"], [])
@@ -155,7 +165,9 @@ def _by_failure(row: dict[str, str | None]) -> tuple[bool, str]:
     return row["predicted"] == row["label"], row["image_id"] or ""
 
 
-def _picks_by_failure(neighbors: pa.Table) -> dict[str, list[Pick]]:
+def _picks_by_failure(
+    neighbors: pa.Table, posteriors: Mapping[str, float]
+) -> dict[str, list[Pick]]:
     found: dict[str, list[Pick]] = {}
     for row in neighbors.to_pylist():
         found.setdefault(row.pop("error_image_id"), []).append(
@@ -166,6 +178,7 @@ def _picks_by_failure(neighbors: pa.Table) -> dict[str, list[Pick]]:
                 row["label_agreement"],
                 row["kept"],
                 row["reason"],
+                posteriors.get(row["image_id"]),
             )
         )
     for picks in found.values():

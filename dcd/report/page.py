@@ -67,7 +67,9 @@ def render(
     """
     rows = summary_rows(record.predictions, record.metrics)
     modes = mode_rows(record.predictions)
-    planned = gallery.plan_gallery(record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS)
+    planned = gallery.plan_gallery(
+        record.error_sample, record.neighbors, MAX_FAILURES, MAX_PICKS, record.posteriors
+    )
     gaps = [] if record.gaps is None else [_gap_shown(g) for g in record.gaps.gaps[:MAX_GAPS]]
     lacking = [picture for gap in gaps for picture in gap.pictures]
     wanted = list(dict.fromkeys([*lacking, *gallery.pictures(planned)]))

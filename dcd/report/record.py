@@ -1,6 +1,7 @@
 """Hold what a report is made from: the record of a run, its stages and what changed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -106,6 +107,47 @@ class ReviewEffect:
 
 
 @dataclass(frozen=True)
+class GuessedPick:
+    """An image that came without a label, the one that it is used under, and how probable that is.
+
+    posterior: in 0…1.
+    """
+
+    image_id: str
+    label: str
+    posterior: float
+
+
+@dataclass(frozen=True)
+class PseudoLabelUse:
+    """What became of the pool's images without a label. picks: of them, those picked for failures.
+
+    n_images: all without a label; n_unsure and n_known of them were left out. n_picks: all picks
+    of the first seed that came without one.
+    """
+
+    min_posterior: float
+    n_images: int
+    n_labelled: int
+    n_unsure: int
+    n_known: int
+    n_picks: int
+    picks: tuple[GuessedPick, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        left = f"{self.n_unsure:,} were left out, as no class was as probable"
+        known = f", {self.n_known:,} because the same picture has a label" if self.n_known else ""
+        return (
+            f"Of {self.n_images:,} pool images without a label {self.n_labelled:,} are used under "
+            f"the class that they are with a probability of at least {self.min_posterior:g}, by "
+            f"train and their neighbours; {left}{known}.",
+            f"{self.n_picks:,} images that were added came without a label, "
+            f"{len(self.picks):,} of them picked for failures.",
+        )
+
+
+@dataclass(frozen=True)
 class RoundsRecord:
     """The rounds of a goal. figures: of `none`, then round by round.
 
@@ -171,7 +213,8 @@ class RunRecord:
     mended: the objects of the store that were found damaged or missing and were made again.
     review: what people decided, and what it changed; None where nobody did. rounds: None where the
     config has no goal. gaps: what the pool lacks for the first seed's failures; None where train
-    cannot tell what is far. map: None where none is drawn.
+    cannot tell what is far. map: None where none is drawn. pseudo: None where all labels are given
+    ones; posteriors: of the first seed's neighbours that came without a label, by image_id.
     """
 
     run_id: str
@@ -193,3 +236,5 @@ class RunRecord:
     rounds: RoundsRecord | None = None
     gaps: PoolGaps | None = None
     map: DrawnMap | None = None
+    pseudo: PseudoLabelUse | None = None
+    posteriors: Mapping[str, float] = field(default_factory=dict)

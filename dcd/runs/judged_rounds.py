@@ -39,16 +39,26 @@ class RoundCells:
 def plan_round_cells(
     config: RunConfig,
     pool: Source,
-    index: IndexInfo,
+    indexes: Mapping[int, IndexInfo],
     splits: Mapping[int, Splits],
     picks: Picks,
     start_digest: str | None,
 ) -> tuple[CellPlan, ...]:
-    """Plan `none` and the round's model for every seed; `none` is trained once for all rounds."""
+    """Plan `none` and the round's model for every seed; `none` is trained once for all rounds.
+
+    indexes: what each seed searches.
+    """
     return tuple(
         replace(
             CellPlan.of(
-                config, method, seed, pool, index, splits[seed], picks[seed].info, start_digest
+                config,
+                method,
+                seed,
+                pool,
+                indexes[seed],
+                splits[seed],
+                picks[seed].info,
+                start_digest,
             ),
             keeps_out_of_fold=method.name == "selected",
         )

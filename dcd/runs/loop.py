@@ -17,7 +17,7 @@ from dcd.rounds.picks import pick_round
 from dcd.rounds.plan import Rounds, after_picking, plan_round
 from dcd.runs.judged_rounds import judge_round, plan_round_cells, round_cells
 from dcd.runs.run import Evidence, RunInfo, write_run
-from dcd.runs.steps import embed_sources, gathered, index_of
+from dcd.runs.steps import embed_sources, gathered, index_of, with_unlabelled
 from dcd.selection.reviewed import Reviewed, match_reviews
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.source import open_for_pool, source_of
@@ -48,11 +48,16 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     store = Store(config.store)
     pool = source_of(config.pool)
     embedded = embed_sources(store, config)
-    index = index_of(store, config, embedded)
+    given = index_of(store, config, embedded)
     splits = {seed: gathered(store, config, seed, embedded) for seed in config.seeds}
+    indexes = {
+        seed: with_unlabelled(store, config, given, of_seed["train"], embedded)
+        for seed, of_seed in splits.items()
+    }
     plans, selected = [], {}
-    reviewed = match_reviews(store, index)
-    rounds = None if config.goal is None else run_rounds(store, config, index, splits, reviewed)
+    reviewed = {seed: match_reviews(store, index) for seed, index in indexes.items()}
+    has_reviews = any(reviewed.values())
+    rounds = None if config.goal is None else run_rounds(store, config, indexes, splits, reviewed)
     for seed in config.seeds:
         selections: dict[str, SelectionInfo] = {
             method.name: rounds.selected[seed]
@@ -60,25 +65,25 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             else select(
                 store,
                 pool,
-                index,
+                indexes[seed],
                 splits[seed],
                 method.selection,
-                reviewed if method.reviewed else None,
+                reviewed[seed] if method.reviewed else None,
             )
-            for method in methods(config, has_reviews=reviewed is not None)
+            for method in methods(config, has_reviews=has_reviews)
             if method.selection is not None
         }
         selected[seed] = selections["selected"]
         if seed == config.seeds[0]:
             unreviewed = selections.get(UNREVIEWED)
-        plans += planned(config, seed, index, splits[seed], selections)
+        plans += planned(config, seed, indexes[seed], splits[seed], selections)
     run_info = write_run(
         store,
         config,
         Evidence(
             pool=pool,
             encoder_id=embedded.encoder_id,
-            index=index,
+            index=indexes[config.seeds[0]],
             shards=embedded.shards[pool.id],
             rejects=embedded.rejects,
             splits=splits,
@@ -87,11 +92,15 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
             stages=(),
             parts=parts_of(plans),
             mended=tuple(one.why for one in mended),
-            reviewed=reviewed,
+            reviewed=reviewed[config.seeds[0]],
             unreviewed=unreviewed,
             rounds=rounds,
             map=draw_map(
-                store, index, splits[config.seeds[0]], selected[config.seeds[0]].id, config.map
+                store,
+                indexes[config.seeds[0]],
+                splits[config.seeds[0]],
+                selected[config.seeds[0]].id,
+                config.map,
             ),
         ),
     )
@@ -104,9 +113,9 @@ def _stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
 def run_rounds(
     store: Store,
     config: RunConfig,
-    index: IndexInfo,
+    indexes: Mapping[int, IndexInfo],
     splits: Mapping[int, Mapping[Split, SplitInfo]],
-    reviewed: Reviewed | None,
+    reviewed: Mapping[int, Reviewed | None],
 ) -> Rounds:
     """Pick, train and judge, round after round, until the goal's rounds stop."""
     goal, pool = config.goal, source_of(config.pool)
@@ -117,17 +126,17 @@ def run_rounds(
             seed: pick_round(
                 store,
                 pool,
-                index,
+                indexes[seed],
                 of_seed,
                 config.selection,
                 plan_round(goal, rounds, seed),
-                reviewed,
+                reviewed[seed],
             )
             for seed, of_seed in splits.items()
         }
         rounds = after_picking(rounds, picks)
         if rounds.stopped is None:
-            plans = plan_round_cells(config, pool, index, splits, picks, start)
+            plans = plan_round_cells(config, pool, indexes, splits, picks, start)
             cells = round_cells(plans, [run_cell(store, plan) for plan in plans])
             rounds = judge_round(store, config, rounds, splits, picks, cells)
     return rounds

@@ -18,9 +18,18 @@ from dcd.gate.judge import foreseen, judge, settle
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.label_noise.pool_noise import right_share
+from dcd.label_noise.pseudo_labels import read_pseudo_labels
 from dcd.maps.draw import MapInfo, read_map
 from dcd.report.card import card_json, card_markdown, metrics_json
-from dcd.report.record import Lineage, ReviewEffect, RoundsRecord, RunRecord, StageCount
+from dcd.report.record import (
+    GuessedPick,
+    Lineage,
+    PseudoLabelUse,
+    ReviewEffect,
+    RoundsRecord,
+    RunRecord,
+    StageCount,
+)
 from dcd.report.thumbnails import Picture
 from dcd.report.verdict import verdict
 from dcd.rounds.plan import Rounds
@@ -29,6 +38,7 @@ from dcd.runs.grouped import groups_of_run, with_groups
 from dcd.runs.judged_rounds import ledger_of, rounds_record
 from dcd.runs.origins import origins_json
 from dcd.runs.since import since_champion
+from dcd.selection.picks import targeted_picks
 from dcd.selection.pool_gaps import pool_gaps
 from dcd.selection.reviewed import Reviewed, read_reviewed, verified_picks
 from dcd.selection.select import SelectionInfo
@@ -199,6 +209,8 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         rounds=_rounds(config, evidence),
         gaps=pool_gaps(store, evidence.index, evidence.splits[seed], evidence.selections[seed]),
         map=None if evidence.map is None else read_map(store, evidence.map.part),
+        pseudo=_pseudo(store, evidence.index, evidence.selections[seed]),
+        posteriors=_posteriors(store, evidence.index, neighbors),
     )
 
 
@@ -273,6 +285,36 @@ def _review(store: Store, evidence: Evidence, selected: SelectionInfo) -> Review
         n_new_picks=len(pairs - were),
         n_gone_picks=len(were - pairs),
     )
+
+
+def _pseudo(store: Store, index: IndexInfo, selected: SelectionInfo) -> PseudoLabelUse | None:
+    """What became of images without a label, and which of them were picked; None without them."""
+    pseudo = index.pseudo
+    if pseudo is None:
+        return None
+    columns = ["image_id", "label", "role", "posterior"]
+    picks = store.read_table(keys.selection_picks(selected.id), columns)
+    guessed = picks.filter(picks["posterior"].is_valid())
+    targeted = targeted_picks(guessed).drop_columns("role").to_pylist()
+    return PseudoLabelUse(
+        min_posterior=pseudo.min_posterior,
+        n_images=pseudo.n_images,
+        n_labelled=pseudo.n_labelled,
+        n_unsure=pseudo.n_unsure,
+        n_known=pseudo.n_known,
+        n_picks=guessed.num_rows,
+        picks=tuple(
+            GuessedPick(p["image_id"], p["label"], round(p["posterior"], 4)) for p in targeted
+        ),
+    )
+
+
+def _posteriors(store: Store, index: IndexInfo, neighbors: pa.Table) -> dict[str, float]:
+    """Of the neighbours that came without a label: how probable the one is that they have."""
+    found = read_pseudo_labels(store, index)
+    found = found.filter(pc.is_in(found["image_id"], value_set=pc.unique(neighbors["image_id"])))
+    ids, posteriors = (found[name].to_pylist() for name in ("image_id", "posterior"))
+    return dict(zip(ids, posteriors, strict=True))
 
 
 def _failures(predictions: pa.Table, seed: int) -> pa.Table:

@@ -18,6 +18,7 @@ from dcd.failures.modes import name_modes
 from dcd.index.build import cluster_pool
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
+from dcd.label_noise.pseudo_labels import label_unlabelled
 from dcd.selection.reviewed import match_reviews
 from dcd.selection.select import select as select_images
 from dcd.sources.records import Shard
@@ -127,6 +128,14 @@ def index_of(store: Store, config: RunConfig, embedded: EmbeddedData) -> IndexIn
     return cluster_pool(store, pool, embedded.encoder_id, shards, config.pool, config.index)
 
 
+def with_unlabelled(
+    store: Store, config: RunConfig, index: IndexInfo, train: SplitInfo, embedded: EmbeddedData
+) -> IndexInfo:
+    """Label what has no label by a seed's train, where the config asks for it."""
+    names = [shard.name for shard in embedded.shards[index.pool]]
+    return label_unlabelled(store, config.pool, names, index, train, config.index)
+
+
 def gathered(
     store: Store, config: RunConfig, seed: int, embedded: EmbeddedData
 ) -> dict[Split, SplitInfo]:
@@ -155,6 +164,7 @@ def _select(store: Store, config: RunConfig, seed: int) -> Selection:
     embedded = embed_sources(store, config)
     index = index_of(store, config, embedded)
     splits = gathered(store, config, seed, embedded)
+    index = with_unlabelled(store, config, index, splits["train"], embedded)
     reviewed = match_reviews(store, index)
     chosen = select_images(store, source_of(config.pool), index, splits, config.selection, reviewed)
     failures = keys.split(splits["error_sample"].id)

@@ -13,17 +13,19 @@ from dcd.errors import ConfigError
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, vectors_of
 from dcd.index.search import in_label_neighbors
+from dcd.label_noise.pseudo_labels import read_pseudo_labels
 from dcd.selection.choose_k import accuracy_with
 from dcd.selection.leaks import near_copies
 from dcd.selection.neighbor_cache import cached_neighbors
 from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
-from dcd.selection.reviewed import Reviewed, add_reviewed, places_in_index
+from dcd.selection.reviewed import Reviewed, add_reviewed, places_in_index, verified_picks
 from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
+from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content, without
 
 if TYPE_CHECKING:
@@ -207,8 +209,8 @@ def complete(case: Case, neighbors: pa.Table, rows: pa.Table, config: SelectionC
     shards = case.store.read_table(keys.shards(case.index.pool))
     picks = debug_train(neighbors, rows, shards, config.pick_weight, general, config.general_weight)
     case.rules.check(case.vectors(targeted_picks(picks)), general)
-    weighted = _weigh(case, picks, config)
-    return Choice(neighbors, _with_reviewed(case, weighted, shards))
+    weighted = _with_reviewed(case, _weigh(case, picks, config), shards)
+    return Choice(neighbors, _with_posteriors(case, weighted))
 
 
 def _search(case: Case, config: SelectionConfig) -> pa.Table:
@@ -286,6 +288,25 @@ def _with_reviewed(case: Case, weighted: WeightedPicks, shards: pa.Table) -> Wei
     copies = near_copies(vectors, case.rules.guarded)
     judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
     picks = add_reviewed(weighted.picks, without(found, judging), shards)
+    return WeightedPicks(picks, weighted.error_sample_weight)
+
+
+def _with_posteriors(case: Case, weighted: WeightedPicks) -> WeightedPicks:
+    """Say which picks came without a label, and how probable that is under which they are used.
+
+    schemas.PSEUDO_LABELLED_DEBUG_TRAIN, where the index has such images. A label that somebody
+    verified is none that was guessed.
+    """
+    if case.index.pseudo is None:
+        return weighted
+    picks = weighted.picks.replace_schema_metadata(None)
+    found = read_pseudo_labels(case.store, case.index)
+    at = pc.index_in(picks["image_id"], value_set=found["image_id"].combine_chunks())
+    posterior = found["posterior"].combine_chunks().take(at.combine_chunks())
+    verified = pa.array(verified_picks(picks, case.rules.reviewed))
+    guessed = pc.if_else(verified, pa.scalar(None, pa.float32()), posterior)
+    picks = picks.append_column("posterior", guessed)
+    picks = schemas.conform(picks, schemas.PSEUDO_LABELLED_DEBUG_TRAIN, "picks")
     return WeightedPicks(picks, weighted.error_sample_weight)
 
 

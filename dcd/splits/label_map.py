@@ -4,6 +4,7 @@ The map is applied when the pool is clustered by label, so another map needs no 
 """
 
 from collections.abc import Set
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from dcd.config import PoolConfig
 from dcd.errors import LabelError
 from dcd.splits.label_table import LabelTable, read_label_table, read_pairs
+from dcd.store import keys
 from dcd.tables import sql
 
 _COLUMNS = ("weak_label", "label")
@@ -41,13 +43,53 @@ def read_pool_labels(pool: PoolConfig) -> pa.Table | None:
 def read_pool_table(pool: PoolConfig) -> LabelTable | None:
     """Read the rows of `read_pool_labels` with what was cleaned or guessed in them."""
     label_map = _read_map(pool)
-    labels = read_label_table(pool, "pool", several_per_image=True)
+    labels = _read_labels(pool)
     if label_map is None or labels is None:
         return label_map if labels is None else labels
     mapped = sql.map_labels(labels.rows, label_map.rows)
     if mapped.num_rows == 0:
         raise none_in_common(pool, set(labels.rows["label"].to_pylist()), label_map.rows)
     return LabelTable(mapped, labels.notes + label_map.notes)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Which images of a pool came without a label.
+
+    named: ids that its labels table gives one; None: there is no table, and images without a weak
+    label of their own are meant. only: ids of rows without a label that `where` picks; with a
+    `where` an image of no picked row is none of the pool's. A weak label that a label map does not
+    name is a label: it stands for no class.
+    """
+
+    named: pa.Array | None = None
+    only: pa.Array | None = None
+
+    @property
+    def digest(self) -> list[str | None]:
+        """What tells it from others, for ids."""
+        return [
+            None if ids is None else keys.table_digest(pa.table({"image_id": ids}))
+            for ids in (self.named, self.only)
+        ]
+
+
+def read_unlabelled(pool: PoolConfig) -> Unlabelled:
+    """Find which images the pool's labels table leaves without a label. Raises as `read_labels`."""
+    found = _read_labels(pool)
+    if found is None:
+        return Unlabelled()
+    named = pc.unique(found.rows["image_id"]).sort()
+    if pool.where is None or found.blank is None:
+        return Unlabelled(named)
+    blank = pc.unique(found.blank).sort()
+    return Unlabelled(named, blank.filter(pc.invert(pc.is_in(blank, value_set=named))))
+
+
+def _read_labels(pool: PoolConfig) -> LabelTable | None:
+    return read_label_table(
+        pool, "pool", several_per_image=True, may_lack_labels=pool.unlabelled == "posterior"
+    )
 
 
 def _read_map(pool: PoolConfig) -> LabelTable | None:

@@ -31,10 +31,14 @@ _LABELS = pa.schema(
 
 @dataclass(frozen=True)
 class LabelTable:
-    """rows: image_id, label and, of a data set, mode. notes: what was cleaned or guessed."""
+    """rows: image_id, label and, of a data set, mode. notes: what was cleaned or guessed.
+
+    blank: image_id of rows without a label, where such may be.
+    """
 
     rows: pa.Table
     notes: tuple[str, ...] = ()
+    blank: pa.Array | pa.ChunkedArray | None = None
 
     def told(self) -> pa.Table:
         """Return the rows, and log the notes: a flow that nobody validated tells them too."""
@@ -49,14 +53,20 @@ def _log_once(note: str) -> None:
 
 
 def read_label_table(
-    data: DataConfig, place: str, *, several_per_image: bool = False
+    data: DataConfig,
+    place: str,
+    *,
+    several_per_image: bool = False,
+    may_lack_labels: bool = False,
 ) -> LabelTable | None:
     """Read the rows (image_id, label, mode) of a data set's labels table; None if it names none.
 
     `place` is the config section, for messages. `mode` is null where the table has no such
-    column. Rows are sorted by image_id, then label. Raises DataError if the table cannot be read,
-    ConfigError if `where` is no predicate over it, LabelError if columns, labels or ids are missing
-    or, unless `several_per_image`, an image stands in two rows that differ.
+    column. Rows are sorted by image_id, then label. Rows without a label are refused or, with
+    `may_lack_labels`, left out, counted in the notes and named in `blank`. Raises DataError if the
+    table cannot be read, ConfigError if `where` is no predicate over it, LabelError if columns,
+    labels or ids are missing or, unless `several_per_image`, an image stands in two rows that
+    differ.
     """
     if data.labels is None:
         return None
@@ -82,13 +92,15 @@ def read_label_table(
     labels = cleaned(table[column], file.code_book(column))
     columns = {
         "image_id": _ids(table["image_id"], what),
-        "label": _complete(labels, column, what),
+        "label": _known(labels, column, what)
+        if may_lack_labels
+        else _complete(labels, column, what),
         "mode": pa.nulls(table.num_rows, pa.string()),
     }
     if "mode" in file.names:
         columns["mode"] = cleaned(table["mode"], file.code_book("mode")).column()
-    rows = pa.table(columns, schema=_LABELS)
     notes = [file.note] if file.note else []
+    rows, blank = _with_label(pa.table(columns), what, notes)
     if pc.count_distinct(rows["image_id"]).as_py() < rows.num_rows:
         distinct = rows.group_by(_LABELS.names, use_threads=False).aggregate([]).cast(_LABELS)
         n_again = rows.num_rows - distinct.num_rows
@@ -99,7 +111,21 @@ def read_label_table(
             _refuse_repeats(rows, what)
     rows = rows.sort_by([("image_id", "ascending"), ("label", "ascending")])
     notes += [f"{data.labels}: {note}" for note in spelling_notes(labels.spellings())]
-    return LabelTable(rows, tuple(notes))
+    return LabelTable(rows, tuple(notes), blank)
+
+
+def _with_label(rows: pa.Table, what: str, notes: list[str]) -> tuple[pa.Table, pa.ChunkedArray]:
+    """The rows that have a label, and the ids of the others, which are told.
+
+    Raises LabelError if none has one.
+    """
+    lacking = rows["label"].is_null()
+    blank = rows["image_id"].filter(lacking)
+    if len(blank) == rows.num_rows:
+        raise LabelError(f"{what}: none of its rows has a label; name another label_column")
+    if len(blank):
+        notes.append(f"{what}: {len(blank):,} of {rows.num_rows:,} rows have no label")
+    return rows.filter(pc.invert(lacking)).cast(_LABELS), blank
 
 
 def read_labels(

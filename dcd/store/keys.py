@@ -175,6 +175,11 @@ def index_info(prefix: str) -> str:
     return f"{prefix}/index.json"
 
 
+def index_pseudo_labels(prefix: str) -> str:
+    """Return the key of the images that came without a label, under those that they were given."""
+    return f"{prefix}/pseudo_labels.parquet"
+
+
 def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
     """Return the key of the label agreement of the index's sample of its pool."""
     return f"{index(pool, encoder_id, index_id)}/agreement-{_AGREEMENT_FORMAT}.parquet"

@@ -33,7 +33,7 @@ _DERIVED = (
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")
 _OF_AN_INDEX = (
     *("vectors-*", "labels.parquet", "sample.parquet", "lists.parquet", "codec.parquet"),
-    "sources.json",
+    *("sources.json", "pseudo_labels.parquet"),
 )
 _REMEDIES: dict[Kind, str] = {
     "derived": "the next run that needs it sets it aside and makes it again",

@@ -55,6 +55,13 @@ NOISE = _schema(
     ("label", pa.string()),
     ("probability", pa.float32()),
 )
+# Images of a pool that came without a label, and the class that each most probably is
+# (dcd.label_noise.pseudo_labels).
+PSEUDO_LABELS = _schema(
+    ("image_id", pa.string()),
+    ("label", pa.string()),
+    ("posterior", pa.float32()),  # of that class, in 0…1
+)
 DEBUG_TRAIN = _schema(
     ("image_id", pa.string()),
     ("label", pa.string()),
@@ -66,6 +73,8 @@ DEBUG_TRAIN = _schema(
     ("label_agreement", pa.float32(), True),
     ("weight", pa.float32()),  # in the loss; a train image has 1
 )
+# Picks of an index with pseudo-labels say which of them have such a label; null: a given one.
+PSEUDO_LABELLED_DEBUG_TRAIN = DEBUG_TRAIN.append(pa.field("posterior", pa.float32(), True))
 PREDICTIONS = _schema(
     ("model", pa.string()),
     ("seed", pa.int64()),

@@ -35,6 +35,9 @@ FROM labels JOIN map ON labels.label = map.weak_label
 ORDER BY image_id, map.label
 """
 
+_NAMED = "SELECT rows.* FROM rows SEMI JOIN ids USING (image_id) ORDER BY shard, image_id"
+_UNNAMED = "SELECT rows.* FROM rows ANTI JOIN ids USING (image_id) ORDER BY shard, image_id"
+
 # Double precision, rounded once to float32: the value no longer depends on the order in which the
 # squares are added, so equally distant images tie on every machine and in every batch.
 _DEBUG_TRAIN = """
@@ -124,6 +127,24 @@ def relabelled(
     connection.register("labels", labels)
     by_image = "image_id" in labels.column_names
     query = _RELABELLED_BY_IMAGE if by_image else _RELABELLED_BY_WEAK_LABEL
+    yield from _streamed(connection, query, schema, rows, batch_rows)
+
+
+def named_rows(
+    connection: duckdb.DuckDBPyConnection,
+    schema: pa.Schema,
+    rows: Iterator[pa.RecordBatch],
+    ids: pa.Table,
+    batch_rows: int,
+    *,
+    named: bool = True,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows whose image_id is among `ids`, or is not, by shard and image_id, streamed.
+
+    rows: image_id, shard and others. ids: image_id.
+    """
+    connection.register("ids", ids)
+    query = _NAMED if named else _UNNAMED
     yield from _streamed(connection, query, schema, rows, batch_rows)
 
 

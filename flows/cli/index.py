@@ -111,6 +111,13 @@ def info_lines(index: "IndexInfo") -> list[str]:
         lines.insert(
             2, f"labels: {len(counts):,} of {counts[0]:,} to {counts[-1]:,} rows, median {middle:,}"
         )
+    if index.pseudo is not None:
+        of = index.pseudo
+        lines.append(
+            f"without a label: {of.n_images:,} images; {of.n_labelled:,} labelled by what they "
+            f"probably are (at least {of.min_posterior:g}), {of.n_unsure:,} not sure enough, "
+            f"{of.n_known:,} there under a given label"
+        )
     return [*lines, index.explanation]
 
 
