@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -162,7 +162,9 @@ def _contents_by_id(store: Store) -> dict[str, set[bytes]]:
 
 
 def _count(store: Store, key: str, pictures: Pictures) -> int:
-    """How many rows of a table name a picture; other objects name none."""
+    """How many rows of a table, or places of a card, name a picture; other objects name none."""
+    if _is_card(key):
+        return _without_in_card(store.read_json(key), pictures)[1]
     if key.endswith(".parquet"):
         schema = store.read_schema(key)
         names = [field.name for field in schema if _tells(field)]
@@ -235,8 +237,35 @@ def _apply(store: Store, holder: Holder, pictures: Pictures) -> None:
             _drop_rows(store, holder.key, pictures)
 
 
+def _is_card(key: str) -> bool:
+    return key.startswith(f"{keys.RUNS}/") and key == keys.run_card(key.split("/")[1])
+
+
+def _without_in_card(card: dict[str, Any], pictures: Pictures) -> tuple[dict[str, Any], int]:
+    """A run's card without the pictures, and how often it named one: by what the pool lacks for
+    failures, and by the picks that came without a label.
+    """
+    n = 0
+    lacks, guessed = card.get("pool_lacks"), card.get("pseudo_labels")
+    if lacks is not None:
+        gaps = []
+        for gap in lacks["gaps"]:
+            failures = [i for i in gap["failures"] if i not in pictures.ids]
+            n += len(gap["failures"]) - len(failures)
+            gaps.append({**gap, "failures": failures})
+        card = {**card, "pool_lacks": {**lacks, "gaps": gaps}}
+    if guessed is not None:
+        picks = [pick for pick in guessed["picks"] if pick["image_id"] not in pictures.ids]
+        n += len(guessed["picks"]) - len(picks)
+        card = {**card, "pseudo_labels": {**guessed, "picks": picks}}
+    return card, n
+
+
 def _drop_rows(store: Store, key: str, pictures: Pictures) -> None:
-    """Write a table without the pictures; the counts in its footer stay true."""
+    """Write a table or card without the pictures; the counts in a table's footer stay true."""
+    if _is_card(key):
+        store.write_json(key, _without_in_card(store.read_json(key), pictures)[0])
+        return
     table = store.read_table(key)
     mask = _mask(table, pictures)
     assert mask is not None

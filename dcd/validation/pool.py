@@ -31,7 +31,7 @@ def pool_labels(
         labels = label_counts(inventory)
         notes += label_notes("pool.images", labels)
         if table is None:
-            notes += _unlabelled(inventory)
+            notes += _unlabelled(pool, inventory)
         else:
             notes += _unnamed(pool, labels, table)
         if not inventory.complete:
@@ -89,14 +89,20 @@ def true_label_notes(
     return notes
 
 
-def _unlabelled(inventory: Inventory) -> Iterator[Note]:
+def _fate(pool: PoolConfig) -> str:
+    """What becomes of images without a label."""
+    if pool.unlabelled == "left_out":
+        return "embedded, but never selected"
+    return f"labelled where one class has a probability of at least {pool.min_posterior:g}"
+
+
+def _unlabelled(pool: PoolConfig, inventory: Inventory) -> Iterator[Note]:
     n, n_all = inventory.n_unlabelled, len(inventory.label_of)
     if 0 < n < n_all:
         first = next(i for i, label in inventory.label_of.items() if label is None)
         yield Note(
             "pool.images",
-            f"{n:,} of {n_all:,} images have no label, such as {first!r}: embedded, but never "
-            "selected",
+            f"{n:,} of {n_all:,} images have no label, such as {first!r}: {_fate(pool)}",
         )
 
 
@@ -148,7 +154,7 @@ def _of_table(
             Note(
                 "pool.labels",
                 f"{len(without):,} of {len(inventory.shard_of):,} images are not in "
-                f"{pool.labels}, such as {without[0]!r}: embedded, but never selected",
+                f"{pool.labels}, such as {without[0]!r}: {_fate(pool)}",
             )
         )
     return set(counts)

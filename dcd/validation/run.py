@@ -28,6 +28,7 @@ from dcd.validation.splits import (
     read_members,
     unknown_goal_label,
     unknown_labels,
+    unmet_but_open,
     unmet_failures,
     wrong_ids,
 )
@@ -78,7 +79,8 @@ def examine(config: RunConfig) -> Findings:
         labels = pool_labels(config.pool, inventories.get(config.pool.images), notes)
     with noting(problems, "pool.true_labels"):
         notes += true_label_notes(config.pool, inventories.get(config.pool.images), labels)
-    if config.failures and labels is not None:
+    guessing = config.pool.unlabelled == "posterior"
+    if config.failures and labels is not None and not guessing:
         with noting(problems, "failures"):
             problems += unmet_failures(Store(config.store), labels)
     members: list[Members] = []
@@ -87,11 +89,14 @@ def examine(config: RunConfig) -> Findings:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
         with live.stage(f"check the splits of seed {seed}"):
-            found = _split_problems(view, inventories, labels, notes, members)
+            met = None if guessing else labels
+            found = _split_problems(view, inventories, met, notes, members)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
             break
+    if guessing and labels is not None:
+        notes += unmet_but_open(members, labels)
     if config.goal is not None and config.goal.label is not None:
         problems += unknown_goal_label(config.goal.label, members)
     with noting(problems, "error_sample"):

@@ -14,7 +14,7 @@ from dcd.splits.label_table import read_label_table
 from dcd.store import Store
 from dcd.validation.inventory import Inventory
 from dcd.validation.labels import code_hint
-from dcd.validation.problems import Problem
+from dcd.validation.problems import Note, Problem
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,18 @@ def unknown_labels(splits: Sequence[Members], pool_labels: set[str] | None) -> I
             f"{_listing(unmet, pool_labels)} carried by no pool image"
             f"{code_hint(unmet, pool_labels)}, so nothing can be selected; rename, or leave these "
             "failures out",
+        )
+
+
+def unmet_but_open(splits: Sequence[Members], pool_labels: set[str]) -> Iterator[Note]:
+    """Tell of failures' labels that no pool image carries, where images without one may be them."""
+    failing = {label for m in splits if m.split == "error_sample" for label in m.label_of.values()}
+    if unmet := failing - pool_labels:
+        yield Note(
+            "error_sample",
+            f"{_listing(unmet, pool_labels)} carried by no pool image"
+            f"{code_hint(unmet, pool_labels)}: only images without a label that turn out to be of "
+            "it can be selected (pool.unlabelled)",
         )
 
 

@@ -126,6 +126,20 @@ def test_an_image_of_train_takes_the_cells_of_its_runs_along(case):
     assert holders(store, image_id, content) == []
 
 
+def test_the_card_names_a_forgotten_failure_no_more(case):
+    _, store, runs = case
+    key = keys.run_card(runs[0])
+    gap = {"label": "red", "failures": ["error_sample-red-0", "error_sample-red-1"]}
+    store.write_json(key, {**store.read_json(key), "pool_lacks": {"far_l2": 1.0, "gaps": [gap]}})
+    planned = plan_forgetting(store, find_pictures(store, ["error_sample-red-0"]))
+    assert ("loses rows", 1) in {(h.fate, h.n_rows) for h in planned.holders if h.key == key}
+    forget(store, planned)
+    card = store.read_json(key)
+    assert card["pool_lacks"]["gaps"] == [{**gap, "failures": ["error_sample-red-1"]}]
+    assert card["run_id"] == runs[0]
+    assert plan_forgetting(store, planned.pictures).holders == ()
+
+
 def test_it_stays_away_from_new_embeddings_and_from_the_inbox(case, tmp_path):
     config, store, _ = case
     image_id = "p000"

@@ -187,3 +187,18 @@ def test_codes_beside_names_are_called_so():
     assert "these labels are numbers, those are names" in code_hint({"0", "1"}, {"cat"})
     assert "these labels are names" in code_hint({"cat"}, {"0", "1"})
     assert code_hint({"cat"}, {"dog"}) == ""
+
+
+def test_images_that_will_get_a_label_are_told_as_such(case: Path, tmp_path: Path):
+    for file in tmp_path.glob("pool-*.parquet"):
+        table = pq.read_table(file)
+        labels = [None if label == "blue" else label for label in table["weak_label"].to_pylist()]
+        pq.write_table(table.set_column(2, "weak_label", pa.array(labels, pa.string())), file)
+    problems, notes = told(case, "pool")
+    assert "label 'blue' is carried by no pool image, so nothing can be selected" in problems
+    assert "24 of 72 images have no label" in notes
+    assert "embedded, but never selected" in notes
+    problems, notes = told(case, "pool", unlabelled="posterior")
+    assert problems == ""
+    assert "labelled where one class has a probability of at least 0.9" in notes
+    assert "label 'blue' is carried by no pool image: only images without a label" in notes
