@@ -63,6 +63,7 @@ ELSEWHERE = {
     "cell checkpoint": "test_a_damaged_checkpoint_costs_a_training",
     "results": "tests/tasks/test_reuse.py",
     "comparisons": "tests/flows/test_compare.py",
+    "index pseudo_labels": "tests/dcd/label_noise/test_pseudo_labels.py",
     ".probe": "none: it is there for a moment",
 }
 # Functions of dcd.store.keys that give no key of an object.
