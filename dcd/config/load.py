@@ -124,7 +124,9 @@ def _read_text(path: str | Path) -> str:
                 [f"{path}: has more than {MAX_CONFIG_BYTES:,} bytes; give the path of a config"]
             )
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
+    except UnicodeDecodeError as err:
+        raise ConfigError([f"{path}: is not in UTF-8 ({err}); save it as UTF-8"]) from err
+    except OSError as err:
         raise ConfigError(
             [f"{path}: cannot be read ({err}); give the path of a YAML file"]
         ) from err

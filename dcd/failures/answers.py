@@ -84,10 +84,16 @@ def open_model(
             raise DataError(f"{place.uri(keys.CHAMPION)}: there is no champion yet")
         return read_model(place, now.model)
     seeds = champions.model_seeds(place, model)
-    if not seeds or (seed is not None and seed not in seeds):
+    if not seeds:
         raise DataError(
-            f"{place.uri(keys.run_models(model))}: has models of the seeds {seeds}; give a "
-            "folder, a run of this store, or a checkpoint with --architecture and --classes"
+            f"{model}: is no folder of a saved model, and {place.url} has no models of a run with "
+            "that name; give a folder, a run of this store, or a checkpoint with --architecture "
+            "and --classes"
+        )
+    if seed is not None and seed not in seeds:
+        raise DataError(
+            f"{place.uri(keys.run_models(model))}: has models of the seeds {seeds}, none of seed "
+            f"{seed}; name one of them with --seed"
         )
     return read_model(place, keys.run_model(model, seeds[0] if seed is None else seed))
 
@@ -95,17 +101,18 @@ def open_model(
 def read_classes(path: Path) -> tuple[str, ...]:
     """Read class names from a JSON list or a text file, one a line; blank lines do not count.
 
-    Raises LabelError.
+    JSON may also map the outputs' numbers to names (`id2label`) or names to numbers. Raises
+    LabelError.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
-        names = json.loads(text) if is_json else [line for line in text.splitlines() if line]
-        if not isinstance(names, list):
-            raise ValueError(f"found a {type(names).__name__}, expected a list")
+        # Not splitlines: a name may hold characters that it takes for the end of a line.
+        names = _in_order(json.loads(text)) if is_json else text.split("\n")
         found = [label_text(name) for name in names]
-    except (OSError, ValueError) as err:
-        raise LabelError(f"{path}: cannot be read as class names ({err})") from err
+    except (OSError, ValueError, RecursionError) as err:
+        hint = "; save it as UTF-8" if isinstance(err, UnicodeError) else ""
+        raise LabelError(f"{path}: cannot be read as class names ({err}){hint}") from err
     if is_json and None in found:
         raise LabelError(
             f"{path}: name {found.index(None)} of its {len(found)} is missing; each output of the "
@@ -119,6 +126,26 @@ def read_classes(path: Path) -> tuple[str, ...]:
             + (f", {twice[0]!r} more than once" if twice else "")
         )
     return classes
+
+
+def _in_order(document: object) -> list[object]:
+    """The names of a JSON document in the order of the outputs. Raises ValueError."""
+    if isinstance(document, dict) and isinstance(document.get("id2label"), dict):
+        document = document["id2label"]  # a config of transformers
+    if isinstance(document, list):
+        return document
+    if isinstance(document, dict):
+        numbers = [str(n) for n in range(len(document))]
+        by_number = {number: document.get(number) for number in numbers}
+        by_name = {str(value): key for key, value in document.items()}
+        if all(isinstance(name, str) for name in by_number.values()):
+            return list(by_number.values())
+        if by_name.keys() == set(numbers):
+            return [by_name[number] for number in numbers]
+    raise ValueError(
+        f"found a {type(document).__name__}, expected a list, or an object with the numbers 0 to "
+        "N - 1 of the outputs"
+    )
 
 
 @dataclass

@@ -50,6 +50,7 @@ def verdict_of(
         _change_sentence(
             "On images like your failures (debug_heldout) accuracy", none, selected, True
         ),
+        *_no_failures_sentence(none),
         _change_sentence("On test it", none, selected, False),
         *_rival_sentences(selected, rivals, margins),
         *_keeper_sentence(selected, rivals),
@@ -100,6 +101,15 @@ def _change_sentence(
     if change(gain) == "unclear":
         sentence += "; that tells neither a gain nor a loss"
     return f"{sentence}."
+
+
+def _no_failures_sentence(none: MethodSummary) -> list[str]:
+    if none.debug_heldout.accuracy.value < 1:
+        return []
+    return [
+        "The model without anything added gets all of debug_heldout right: these are no failures "
+        "of it. `dcd errors` collects those of a model."
+    ]
 
 
 def _rival_sentences(

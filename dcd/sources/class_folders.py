@@ -54,6 +54,8 @@ def images_among(
     for item, name in named:
         size = item.n_bytes if item.is_regular else None
         why = why_no_image(name, size, by_suffix=has_folders and "/" not in name)
+        if why is None and name.startswith("/"):  # `pool//cat/1.png`: no path leads to its class
+            why = "nameless folder"
         if why is None:
             images.append(item)
         elif why == "no image" and may_label(split_key(name)[1], label_column):

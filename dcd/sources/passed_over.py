@@ -20,6 +20,7 @@ Kind = Literal[
     "other view",
     "loose image",
     "table",
+    "nameless folder",
 ]
 _N_EXAMPLES = 3
 _MARKER_SUFFIX = "_$folder$"  # Hadoop's
@@ -40,6 +41,10 @@ _IN_WORDS: dict[Kind, tuple[str, str]] = {
     ),
     "loose image": ("image beside the archives", "images beside the archives"),
     "table": ("table without image bytes", "tables without image bytes"),
+    "nameless folder": (
+        "image in a folder without a name, behind a double slash",
+        "images in a folder without a name, behind a double slash",
+    ),
 }
 
 

@@ -110,3 +110,12 @@ def test_picks_and_their_precision_are_told():
         "For 6 failures 12 images were added to train (mean over seeds); "
         "75.0 % of them carry the right label."
     ) in found
+
+
+def test_failures_that_the_model_gets_right_are_told():
+    found = sentences(none=Right(100, 80), selected=Right(100, 80))
+    assert found[2].startswith("The model without anything added gets all of debug_heldout right")
+    assert not any(
+        "no failures of it" in said
+        for said in sentences(none=Right(99, 80), selected=Right(100, 80))
+    )

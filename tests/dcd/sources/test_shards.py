@@ -218,6 +218,16 @@ def test_folder_markers_of_s3_consoles_are_no_images(tmp_path: Path, s3_url: str
         assert image == RawImage("cat/1.png", b"x", "cat")
 
 
+def test_keys_behind_a_double_slash_are_told(s3_url: str):
+    located = locate(s3_url)
+    for key in ("pool//cat/1.png", "pool/dog/2.png"):
+        bucket, _, prefix = located.path.partition("/")
+        located.fs.call_s3("put_object", Bucket=bucket, Body=b"x", Key=f"{prefix}/{key}")
+    found = look_through(source(f"{s3_url}/pool"))
+    assert [shard.name for shard in found.shards] == ["dog-00000"]
+    assert "behind a double slash ('/cat/1.png')" in str(found.passed_over)
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [

@@ -556,7 +556,7 @@ def test_class_lists_clean_their_names_too(tmp_path: Path, suffix: str):
     ("text", "message"),
     [
         ('["cat", null, "dog"]', "name 1 of its 3 is missing"),
-        ('{"0": "cat"}', "found a dict"),
+        ('{"cat": "dog"}', "found a dict"),
         ('["cat", "cat "]', "'cat' more than once"),
         ("[1]", "at least two"),
     ],
@@ -614,3 +614,26 @@ def test_true_labels_of_whole_numbers_are_the_text_that_other_doors_give(tmp_pat
         pq.write_table(pa.table({"image_id": ["a", "b", "c"], "label": column}), tmp_path / "t")
         truth = read_true_labels(str(tmp_path / "t"), "pool.true_labels")
         assert truth.rows["label"].to_pylist() == ["2", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("c.txt", "b\u2028c\r\na\r\n".encode()),  # a name may hold what other systems end lines by
+        ("c.json", b'{"1": "a", "0": "b\\u2028c"}'),
+        ("c.json", b'{"a": 1, "b\\u2028c": 0}'),
+        ("c.json", b'{"model_type": "vit", "id2label": {"0": "b\\u2028c", "1": "a"}}'),
+    ],
+)
+def test_class_lists_of_other_programs(tmp_path: Path, name: str, data: bytes):
+    (tmp_path / name).write_bytes(data)
+    assert read_classes(tmp_path / name) == ("b\u2028c", "a")
+
+
+@pytest.mark.parametrize(
+    "document", ['{"0": "a", "2": "b"}', '{"a": 1, "b": 2}', '"a"', '{"0": 1, "1": 0.5}']
+)
+def test_class_lists_that_name_no_order_are_refused(tmp_path: Path, document: str):
+    (tmp_path / "c.json").write_text(document)
+    with pytest.raises(LabelError, match="expected a list, or an object with the numbers 0 to"):
+        read_classes(tmp_path / "c.json")

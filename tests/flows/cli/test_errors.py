@@ -106,7 +106,8 @@ def test_a_checkpoint_answers_as_the_saved_model(
 
 
 def test_what_cannot_be_asked_is_named(folder: Path, model: Path, tmp_path: Path):
-    assert "models of the seeds []" in dcd("no-run", folder, "--store", tmp_path).output
+    unknown = dcd("no-run", folder, "--store", tmp_path).output
+    assert "no-run: is no folder of a saved model, and" in unknown
     assert "no champion" in dcd("champion", folder, "--store", tmp_path).output
     (tmp_path / "other" / "mauve").mkdir(parents=True)
     (tmp_path / "other" / "mauve" / "1.png").write_bytes((folder / "red" / "01.png").read_bytes())
