@@ -1,6 +1,7 @@
 """What ten new failures cost after a first run on the CIFAR-10N pool.
 
     python -m benchmarks.rerun [--json FILE] [--baselines none …] [--input-size 224]
+        [--folder FOLDER] [--times 3]
 
 In an empty store, each step a command of its own as a user types it: `dcd run` with 90 failures of
 seed 0; ten more pictures are put into the inbox, `dcd failures watch` takes them in; `dcd run`
@@ -8,10 +9,15 @@ again. Times are wall-clock, from the start of Python to its end, and hold the s
 The encoder has its own input size, as DCD uses it where a config says nothing; the comparisons of
 `benchmarks.real` run at 96 px, to be quick. What a pool image costs grows with --input-size; what a
 rerun costs does not.
+
+With --folder the store after the first run stays there, and later calls only do the rerun, in a
+copy of it.
 """
 
 import argparse
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -72,30 +78,59 @@ def last_card(store: Store) -> dict[str, object]:
     return json.loads(store.read_bytes(keys.run_card(run_id)))
 
 
-def measure(folder: Path, baselines: list[str], input_size: int | None) -> dict[str, object]:
-    arrived = new_failures()
-    new_ids = [str(row["image_id"]) for row in arrived]
+def first_run(
+    folder: Path, new_ids: list[str], baselines: list[str], input_size: int | None
+) -> dict[str, object]:
+    """Run in an empty store, unless the folder holds such a run: its seconds and stages."""
+    note = folder / "first.json"
+    if note.exists():
+        return json.loads(note.read_text(encoding="utf-8"))
     config = write_config(folder, new_ids, baselines, input_size)
+    seconds = command("run", str(config))
+    card = last_card(Store(str(folder / "store")))
+    found: dict[str, object] = {"seconds": seconds, "run_id": card["run_id"]}
+    found |= {"stages": card["stages"], "baselines": baselines, "input_size": input_size}
+    (folder / "store").rename(folder / "after-first")
+    note.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def rerun(folder: Path, arrived: list[dict[str, object]]) -> dict[str, object]:
+    """Take the new failures in and run again, in a copy of the store after the first run."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    shutil.copytree(folder / "after-first", folder / "store")
+    config = folder / "rerun.yaml"
     store = Store(str(folder / "store"))
-    first_s = command("run", str(config))
-    first = last_card(store)
     for row in arrived:
         path = Path(store.path(f"{keys.FAILURES_INBOX}/{row['label']}/{row['image_id']}.jpg"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(row["image"]))  # type: ignore[arg-type]
     watch_s = command("failures", "watch", str(config))
-    rerun_s = command("run", str(config))
-    rerun = last_card(store)
-    assert rerun["run_id"] != first["run_id"], "the second run took no new failure"
+    seconds = command("run", str(config))
+    return {"watch_s": watch_s, "seconds": seconds, **last_card(store)}
+
+
+def measure(
+    folder: Path, baselines: list[str], input_size: int | None, times: int
+) -> dict[str, object]:
+    arrived = new_failures()
+    new_ids = [str(row["image_id"]) for row in arrived]
+    first = first_run(folder, new_ids, baselines, input_size)
+    reruns = [rerun(folder, arrived) for _ in range(times)]
+    assert reruns[-1]["run_id"] != first["run_id"], "the second run took no new failure"
+    first_s = float(str(first["seconds"]))
+    every_s = [float(str(found["seconds"])) for found in reruns]
+    rerun_s = statistics.median(every_s)
     return {
         "first_s": first_s,
-        "watch_s": watch_s,
+        "watch_s": statistics.median(float(str(found["watch_s"])) for found in reruns),
         "rerun_s": rerun_s,
+        "every_rerun_s": every_s,
         "ratio": rerun_s / first_s,
         "first_stages": first["stages"],
-        "rerun_stages": rerun["stages"],
-        "baselines": baselines,
-        "input_size": input_size,
+        "rerun_stages": reruns[-1]["stages"],
+        "baselines": first["baselines"],
+        "input_size": first["input_size"],
     }
 
 
@@ -108,6 +143,15 @@ def embedded(stages: list[dict[str, object]]) -> dict[str, tuple[int, int]]:
     }
 
 
+def by_stage(stages: list[dict[str, object]]) -> dict[str, float]:
+    """Seconds by stage, embedding being one."""
+    found: dict[str, float] = {}
+    for stage in stages:
+        name = "embedding" if stage["n_bytes"] is not None else str(stage["stage"])
+        found[name] = found.get(name, 0.0) + float(str(stage["seconds"]))
+    return found
+
+
 def table(found: dict[str, object]) -> str:
     lines = ["| | first run | rerun for 10 new failures |", "|---|---|---|"]
     first, rerun = (found[name] for name in ("first_stages", "rerun_stages"))
@@ -117,6 +161,11 @@ def table(found: dict[str, object]) -> str:
     for source in now:
         cells = [f"{n:,} ({b / 1e6:,.2f} MB)" for n, b in (before.get(source, (0, 0)), now[source])]
         lines.append(f"| images of {source} embedded (read) | {cells[0]} | {cells[1]} |")
+    seconds = [by_stage(stages) for stages in (first, rerun)]
+    lines += [
+        f"| seconds: {stage} | {seconds[0].get(stage, 0):.1f} | {s:.1f} |"
+        for stage, s in seconds[1].items()
+    ]
     lines.append(f"| seconds, whole command | {found['first_s']:.1f} | {found['rerun_s']:.1f} |")
     lines.append(
         f"| share of the first run | 100 % | **{100 * float(str(found['ratio'])):.1f} %** |"
@@ -132,9 +181,13 @@ def main() -> None:
         "--baselines", nargs="+", default=["none", "error_sample", "random_in_label"]
     )
     parser.add_argument("--input-size", type=int, help="pixels; default: the encoder's own")
+    parser.add_argument("--folder", type=Path, help="keep the first run's store there, or take it")
+    parser.add_argument("--times", type=int, default=1, help="reruns, each of the same failures")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), args.baselines, args.input_size)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        found = measure(folder, args.baselines, args.input_size, args.times)
     print(table(found))
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

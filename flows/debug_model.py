@@ -42,5 +42,9 @@ def run_stages(config: RunConfig, mended: tuple[Mended, ...]) -> RunInfo:
     rounds = run_rounds(config, index, splits, reviewed)
     of_rounds = None if rounds is None else rounds.selected
     selections = stages.select_images(config, index, splits, reviewed, of_rounds)
-    trained = stages.train_cells(config, index, splits, selections)
-    return stages.report(config, embedded, index, splits, selections, trained, mended, rounds)
+    with stages.map_drawn(config, index, splits, selections) as drawn:
+        trained = stages.train_cells(config, index, splits, selections)
+        of_map = drawn()
+    return stages.report(
+        config, embedded, index, splits, selections, trained, of_map, mended, rounds
+    )

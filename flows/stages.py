@@ -1,7 +1,8 @@
 """Run the stages of the loop, each as one call that times itself and counts what it did."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -300,16 +301,31 @@ def tell_trained(cells: Sequence[CellInfo]) -> int:
     return n_reused
 
 
-def map_embeddings(
+@contextmanager
+def map_drawn(
     config: RunConfig, index: PoolIndex, splits: SeedSplits, selections: SeedSelections
-) -> MapInfo | None:
-    """Draw the first seed's failures and picks among images of pool and train."""
+) -> Iterator[Callable[[], MapInfo | None]]:
+    """Draw the first seed's failures and picks among images of pool and train, beside the block.
+
+    Training leaves cores idle while it reads, and the map needs nothing of it. Yields what waits
+    for the map; the block ends with the drawing, also where it raises.
+    """
     seed = config.seeds[0]
     selection_id = selections.by_seed[seed]["selected"].id
-    with live.stage("draw the map"):
-        return draw_map(
-            config.store, index.at(seed), splits.by_seed[seed], selection_id, config.map
-        )
+    live.started("draw the map", None, "")
+    future = draw_map.submit(
+        config.store, index.at(seed), splits.by_seed[seed], selection_id, config.map
+    )
+
+    def drawn() -> MapInfo | None:
+        found = future.result()
+        live.finished("draw the map", "done")
+        return found
+
+    try:
+        yield drawn
+    finally:
+        future.wait()  # what is done once more must not meet it
 
 
 def report(
@@ -319,10 +335,11 @@ def report(
     splits: SeedSplits,
     selections: SeedSelections,
     trained: TrainedCells,
+    drawn: MapInfo | None,
     mended: Sequence[Mended] = (),
     rounds: Rounds | None = None,
 ) -> RunInfo:
-    """Draw the map, write the run, pass the gate, note the failures covered, show it in MLflow."""
+    """Write the run, pass the gate, note the failures covered, show it in MLflow."""
     pool = embedded[source_of(config.pool).id]
     evidence = Evidence(
         pool=pool.source,
@@ -346,7 +363,7 @@ def report(
         reviewed=selections.reviewed.get(config.seeds[0]),
         unreviewed=selections.by_seed[config.seeds[0]].get(UNREVIEWED),
         rounds=rounds,
-        map=map_embeddings(config, index, splits, selections),
+        map=drawn,
     )
     with live.stage("write the report"):
         run = write_run(config.store, config, evidence)

@@ -93,4 +93,6 @@ def training_set(
     labels = [candidates.labels[i] for i in rows.tolist()]
     weight = loss_weights(labels, int(kept.sum()), added[used], config)
     doubt = candidates.doubt.take(rows)
-    return TrainingSet(features[rows], labels, candidates.classes, weight, doubt)
+    # Not copied where all are used: that may be most of memory.
+    features = features if len(rows) == len(features) else features[rows]
+    return TrainingSet(features, labels, candidates.classes, weight, doubt)

@@ -25,6 +25,9 @@ _MAX_DIM = 256  # of 1,280 numbers they keep 77 % of the variance and all of the
 _FIT_ROWS = 10_000  # of which the directions are learnt
 _BLOCK_BYTES = 2**26  # of distances at once
 _PROJECTED_ROWS = 4096  # at once
+# Products of matrices come in whole numbers of so many rows: what a row gets then does not hang on
+# the rows beside it, so votes that were kept are those that are counted anew.
+_WHOLE = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Reference:
     mean: np.ndarray
     directions: np.ndarray
     vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class KnownVotes:
+    """The neighbours' labels of images that were asked for before, by content.
+
+    content: (K,) content_hash, each once. votes: (K, n) codes into the classes of the reference, as
+    `neighbor_labels` gives them for N_NEIGHBORS.
+    """
+
+    content: pa.Array
+    votes: np.ndarray
 
 
 @one_blas_thread()
@@ -80,22 +95,45 @@ def label_agreement(
     rows: label or weak_label, content_hash, embedding. An image never counts as its own neighbour,
     nor do copies of it (equal content). Raises EncoderMismatch if the vectors have another size.
     """
+    return shares_of_label(reference, rows, neighbor_labels(reference, rows, n_neighbors))
+
+
+def shares_of_label(reference: Reference, rows: pa.Table, votes: np.ndarray) -> np.ndarray:
+    """Return the share of each row's votes that are for its label: (N,) float32 in 0…1.
+
+    rows: label or weak_label. votes: as `neighbor_labels` gives them.
+    """
     label = weak_or_given_label(rows)
-    votes = neighbor_labels(reference, rows, n_neighbors)
     own = codes(label.combine_chunks(), reference.classes)
     counted = (votes >= 0).sum(axis=1)
     same = (votes == np.where(own < 0, -2, own)[:, None]).sum(axis=1)
     return (same / np.maximum(counted, 1)).astype(np.float32)
 
 
-@one_blas_thread()
 def neighbor_labels(
-    reference: Reference, rows: pa.Table, n_neighbors: int = N_NEIGHBORS
+    reference: Reference,
+    rows: pa.Table,
+    n_neighbors: int = N_NEIGHBORS,
+    known: KnownVotes | None = None,
 ) -> np.ndarray:
     """Return the labels of each row's nearest reference images: (N, n) int codes into `classes`.
 
-    n is `n_neighbors`, less where the reference is smaller; -1 stands for no neighbour.
+    n is `n_neighbors`, less where the reference is smaller; -1 stands for no neighbour. known:
+    votes that need not be counted again, of N_NEIGHBORS.
     """
+    if known is None or n_neighbors != N_NEIGHBORS:
+        return _counted(reference, rows, n_neighbors)
+    at = pc.index_in(rows["content_hash"].combine_chunks(), value_set=known.content)
+    place = at.fill_null(-1).to_numpy()
+    found = known.votes[place].astype(np.int64)
+    missing = np.flatnonzero(place < 0)
+    if len(missing):
+        found[missing] = _counted(reference, rows.take(pa.array(missing)), n_neighbors)
+    return found
+
+
+@one_blas_thread()
+def _counted(reference: Reference, rows: pa.Table, n_neighbors: int) -> np.ndarray:
     dim = rows.schema.field("embedding").type.list_size
     if dim != len(reference.mean):
         raise EncoderMismatch(
@@ -107,12 +145,13 @@ def neighbor_labels(
     sorted_content = reference.content[by_content]
     half_norms = np.einsum("rd,rd->r", reference.vectors, reference.vectors) / 2
     n = min(n_neighbors, len(reference.vectors))
-    block = max(1, _BLOCK_BYTES // (4 * len(reference.vectors)))
+    block = max(1, _BLOCK_BYTES // (4 * len(reference.vectors)) // _WHOLE) * _WHOLE
     found = np.full((rows.num_rows, n), -1, np.int64)
     for start in range(0, rows.num_rows, block):
-        vectors = _projected(rows.slice(start, block), reference.mean, reference.directions)
+        part = rows.slice(start, block)
+        vectors = _whole(_projected(part, reference.mean, reference.directions))
         # |x - r|² is |x|² + 2 (|r|²/2 - xr), and |x|² does not change the order.
-        distance = half_norms - vectors @ reference.vectors.T
+        distance = (half_norms - vectors @ reference.vectors.T)[: part.num_rows]
         of_block = content[start : start + block]
         first = np.searchsorted(sorted_content, of_block, "left")
         last = np.searchsorted(sorted_content, of_block, "right")
@@ -131,8 +170,14 @@ def as_classes(votes: np.ndarray, voted: pa.Array, classes: Sequence[str]) -> np
 
 def _projected(rows: pa.Table, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Rows in the space of the reference: (N, d) float32."""
-    blocks = [
-        (unit_vectors(rows.slice(start, _PROJECTED_ROWS)) - mean) @ directions
-        for start in range(0, rows.num_rows, _PROJECTED_ROWS)
-    ]
-    return np.concatenate([np.empty((0, directions.shape[1]), np.float32), *blocks])
+    blocks = [np.empty((0, directions.shape[1]), np.float32)]
+    for start in range(0, rows.num_rows, _PROJECTED_ROWS):
+        units = unit_vectors(rows.slice(start, _PROJECTED_ROWS))
+        blocks.append((_whole(units - mean) @ directions)[: len(units)])
+    return np.concatenate(blocks)
+
+
+def _whole(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (N, D), and rows of zeros until their number is a whole number of _WHOLE."""
+    missing = -len(vectors) % _WHOLE
+    return np.pad(vectors, ((0, missing), (0, 0))) if missing else vectors

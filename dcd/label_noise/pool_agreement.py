@@ -8,7 +8,13 @@ import pyarrow.compute as pc
 
 from dcd.index.info import IndexInfo, of_given_labels
 from dcd.index.read import held_sample, shared_sample
-from dcd.label_noise.agreement import Reference, fit_reference, label_agreement
+from dcd.label_noise.agreement import (
+    KnownVotes,
+    Reference,
+    fit_reference,
+    neighbor_labels,
+    shares_of_label,
+)
 from dcd.store import Store, keys
 from dcd.tables.rows import codes
 from dcd.tables.vectors import from_blobs, to_blobs
@@ -72,13 +78,40 @@ def _vectors(column: pa.ChunkedArray) -> np.ndarray:
 def pool_agreement(store: Store, index: IndexInfo) -> pa.Table:
     """Return the sample: image_id, label, shard, content_hash, label_agreement, in its order.
 
-    The sample is the whole pool where that is small (`dcd.index.read.pool_sample`).
+    The sample is the whole pool where that is small (`dcd.index.read.pool_sample`). The votes that
+    it is made of are kept beside it (`known_votes`).
     """
     key = keys.pool_agreement(index.pool, index.encoder_id, index.index_id)
     if not store.exists(key):
-        sample = shared_sample(store, index)
-        agreement = label_agreement(pool_reference(store, index), sample)
+        sample, reference = shared_sample(store, index), pool_reference(store, index)
+        votes = neighbor_labels(reference, sample)
+        votes_key = keys.pool_votes(index.pool, index.encoder_id, index.index_id)
+        store.write_table(votes_key, votes_table(sample["content_hash"], votes))
         rows = sample.select(["image_id", "weak_label", "shard", "content_hash"])
         rows = rows.rename_columns(["image_id", "label", "shard", "content_hash"])
-        store.write_table(key, rows.append_column("label_agreement", pa.array(agreement)))
+        agreement = pa.array(shares_of_label(reference, sample, votes))
+        store.write_table(key, rows.append_column("label_agreement", agreement))
     return store.read_table(key)
+
+
+def known_votes(store: Store, index: IndexInfo) -> KnownVotes | None:
+    """Return the votes of the index's sample; None where nobody has asked for its agreement yet.
+
+    They are what `neighbor_labels` counts for the same images, which takes far longer.
+    """
+    key = keys.pool_votes(index.pool, index.encoder_id, index.index_id)
+    return votes_of(store.read_table(key)) if store.exists(key) else None
+
+
+def votes_table(content: pa.ChunkedArray, votes: np.ndarray) -> pa.Table:
+    """Make a table of content_hash and votes, the bytes of (N, n) int32; each content once."""
+    once = np.unique(codes(content.combine_chunks(), pc.unique(content)), return_index=True)[1]
+    kept = content.take(pa.array(once)).combine_chunks()
+    return pa.table({"content_hash": kept, "votes": to_blobs(votes[once].astype(np.int32))})
+
+
+def votes_of(table: pa.Table) -> KnownVotes:
+    """Invert `votes_table`."""
+    blobs = table["votes"].combine_chunks()
+    votes = from_blobs(blobs, np.int32, blobs.type.byte_width)
+    return KnownVotes(table["content_hash"].combine_chunks(), votes)

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from dcd.label_noise.agreement import Reference, as_classes, label_agreement, neighbor_labels
+from dcd.label_noise.agreement import (
+    KnownVotes,
+    Reference,
+    as_classes,
+    neighbor_labels,
+    shares_of_label,
+)
 from dcd.tables.rows import weak_or_given_label
 from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import TrainingSet
@@ -46,17 +52,20 @@ def clean_head(train: pa.Table, *further: pa.Table) -> LinearHead:
     return train_head(every, fit_standardizer(features[0]), _L2)
 
 
-def judge_labels(reference: Reference, head: LinearHead | None) -> Judge:
+def judge_labels(
+    reference: Reference, head: LinearHead | None, known: KnownVotes | None = None
+) -> Judge:
     """Make a function that says how to trust rows: label or weak_label, content_hash, embedding.
 
-    Without a classifier it knows the agreement alone, and every probability is 1.
+    Without a classifier it knows the agreement alone, and every probability is 1. known: votes that
+    were counted before.
     """
 
     def judge(rows: pa.Table) -> Trust:
+        votes = neighbor_labels(reference, rows, known=known)
         if head is None:
-            agreement = label_agreement(reference, rows)
+            agreement = shares_of_label(reference, rows, votes)
             return Trust(agreement, np.ones_like(agreement))
-        votes = neighbor_labels(reference, rows)
         labels = weak_or_given_label(rows)
         return label_trust(
             votes,

@@ -11,7 +11,7 @@ from dcd.config import MapConfig, Split
 from dcd.errors import ObjectUnreadable
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, shared_sample, vectors_of
-from dcd.label_noise.pool_agreement import pool_reference
+from dcd.label_noise.pool_agreement import known_votes, pool_reference
 from dcd.label_noise.trust import clean_head, judge_labels
 from dcd.maps.layout import has_tsne, lay_out
 from dcd.maps.plan import plan_sample, stratified
@@ -112,7 +112,8 @@ def _publish(
         "pick": picks,
         "failure": failures,
     }
-    judge = judge_labels(pool_reference(store, index), clean_head(teaching, failures))
+    head = clean_head(teaching, failures)
+    judge = judge_labels(pool_reference(store, index), head, known_votes(store, index))
     weak = pa.concat_tables([drawn["pool"], drawn["pick"]])
     posterior = judge(weak).probability if weak.num_rows else np.empty(0, np.float32)
     n_pool = drawn["pool"].num_rows

@@ -32,7 +32,7 @@ Fate = Literal["loses rows", "is deleted", "is replaced"]
 # Whatever was made with the picture is made again without it: these if they hold it, and these
 # always, since they do not tell what they were made with.
 _MADE_AGAIN = ("neighbors", "lpips", "reviewed", "evaluations", keys.MAPS)
-_SILENT = ("heads", "noise", keys.DAMAGED)
+_SILENT = ("copies", "heads", "noise", keys.DAMAGED)
 
 # Nothing is trained on these: a picture that is merely there has touched no model.
 _UNLEARNT = (f"{keys.INDEXES}/", f"{keys.MAPS}/")

@@ -162,6 +162,15 @@ def all_parts(evidence: Evidence) -> tuple[str, ...]:
     return tuple(sorted({*evidence.parts, *of_rounds, *of_map}))
 
 
+def import_report() -> None:
+    """Import what writing a report takes a second to import: figures and statistics."""
+    import scipy.special
+
+    import dcd.report.page
+
+    _ = scipy.special, dcd.report.page
+
+
 def _write_report(store: Store, evidence: Evidence, record: RunRecord) -> None:
     from dcd.report.page import render  # imports matplotlib
 

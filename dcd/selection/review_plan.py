@@ -21,7 +21,7 @@ from dcd.errors import DataError
 from dcd.index.distances import l2_matrix
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, shared_sample, vectors_of
-from dcd.label_noise.pool_agreement import pool_reference
+from dcd.label_noise.pool_agreement import known_votes, pool_reference
 from dcd.label_noise.trust import clean_head, judge_labels
 from dcd.reviews.decisions import read_reviews
 from dcd.reviews.standing import standing
@@ -142,7 +142,8 @@ def _publish(
 ) -> None:
     """Write neighbors and debug_train of a plan: each image with the failure it is nearest to."""
     train, failures = (split_table(store, splits[of]) for of in ("train", "error_sample"))
-    judge = judge_labels(pool_reference(store, index), clean_head(train, failures))
+    head = clean_head(train, failures)
+    judge = judge_labels(pool_reference(store, index), head, known_votes(store, index))
     distances = l2_matrix(embedding_matrix(rows), embedding_matrix(failures)).astype(float)
     chosen = choose_images(1 - judge(rows).probability, distances, n)
     nearest = distances[chosen].argmin(axis=1)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from dcd.config import SelectionConfig, Split
 from dcd.index.info import IndexInfo
 from dcd.index.read import shared_sample
-from dcd.label_noise.pool_agreement import pool_reference
+from dcd.label_noise.pool_agreement import known_votes, pool_reference
 from dcd.label_noise.trust import Judge, clean_head, judge_labels
 from dcd.selection.copies import pool_copies
 from dcd.selection.filters import UNLIKE
@@ -123,7 +123,8 @@ class PickRules:
         head = None
         if self._config.asks_classifier:
             head = clean_head(self._tables["train"], self._tables["error_sample"])
-        return judge_labels(pool_reference(self._store, self._index), head)
+        reference = pool_reference(self._store, self._index)
+        return judge_labels(reference, head, known_votes(self._store, self._index))
 
     def _judged(
         self, rows: pa.Table, copies: list[str | None], min_agreement: float, min_trust: float

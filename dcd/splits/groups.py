@@ -6,6 +6,7 @@ they are copies of one picture.
 
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,10 +14,14 @@ from dcd.config import DataConfig
 from dcd.errors import LabelError
 from dcd.sources.tables import open_table
 from dcd.splits.split import SplitInfo, split_table
-from dcd.store import Store
+from dcd.store import Store, keys
 from dcd.tables.labels import cleaned, id_column
 from dcd.tables.near_copies import copy_groups
 from dcd.tables.vectors import unit_vectors
+
+# Raised whenever the same split would get other groups.
+_FORMAT = 1
+_MANY_IMAGES = 2000  # from which on comparing them takes longer than reading what was found
 
 GROUPS = pa.schema([("image_id", pa.string()), ("group", pa.string())])
 
@@ -65,8 +70,9 @@ def read_groups(data: DataConfig, place: str) -> pa.Table | None:
 
 @lru_cache(maxsize=32)
 def _near_copies(url: str, info: SplitInfo, copy_distance: float) -> pa.Table:
-    table = split_table(Store(url), info)
-    numbers = pa.array(copy_groups(unit_vectors(table), copy_distance))
+    store = Store(url)
+    table = split_table(store, info)
+    numbers = _numbers(store, info, table, copy_distance)
     rows = pa.table({"image_id": table["image_id"], "number": numbers})
     sizes = rows.group_by("number", use_threads=False).aggregate(
         [("image_id", "min"), ([], "count_all")]
@@ -75,3 +81,17 @@ def _near_copies(url: str, info: SplitInfo, copy_distance: float) -> pa.Table:
     joined = rows.join(several, "number", join_type="inner").sort_by("image_id")
     named = pc.binary_join_element_wise("near copies of", joined["image_id_min"], " ")
     return pa.table([joined["image_id"], named], schema=GROUPS)
+
+
+def _numbers(store: Store, info: SplitInfo, table: pa.Table, copy_distance: float) -> pa.Array:
+    """The group of each row of a split's table; kept, for new failures leave that table as it is.
+
+    What is kept holds no image's id.
+    """
+    if table.num_rows < _MANY_IMAGES:
+        return pa.array(copy_groups(unit_vectors(table), copy_distance).astype(np.int32))
+    key = keys.copies(keys.digest(_FORMAT, info.id, copy_distance))
+    if not store.exists(key):
+        numbers = copy_groups(unit_vectors(table), copy_distance).astype(np.int32)
+        store.write_table(key, pa.table({"number": numbers}))
+    return store.read_table(key)["number"].combine_chunks()

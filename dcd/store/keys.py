@@ -185,6 +185,11 @@ def pool_agreement(pool: str, encoder_id: str, index_id: str) -> str:
     return f"{index(pool, encoder_id, index_id)}/agreement-{_AGREEMENT_FORMAT}.parquet"
 
 
+def pool_votes(pool: str, encoder_id: str, index_id: str) -> str:
+    """Return the key of the votes that `pool_agreement` is made of; written before it."""
+    return f"{index(pool, encoder_id, index_id)}/votes-{_AGREEMENT_FORMAT}.parquet"
+
+
 def pool_reference(pool: str, encoder_id: str, index_id: str) -> str:
     """Return the key of rows that label agreement looks for neighbours in; written after
     `reference_directions`.
@@ -213,6 +218,11 @@ def split(split_id: str) -> str:
 def neighbors(neighbors_id: str) -> str:
     """Return the key of the neighbours of one group of failures."""
     return f"neighbors/{neighbors_id}.parquet"
+
+
+def copies(copies_id: str) -> str:
+    """Return the key of which images of a split are near copies of each other."""
+    return f"copies/{copies_id}.parquet"
 
 
 def lpips(distances_id: str) -> str:

@@ -27,7 +27,7 @@ _DERIVED = (
     *("pools/*", "embeddings/*", "rejects/*", "hashes/*", f"{keys.INDEXES}/*", "splits/*"),
     f"{keys.CALIBRATIONS}/*",
     *("lpips/*", "neighbors/*", "selections/*", "reviewed/*", "heads/*", "noise/*", "cells/*"),
-    *("evaluations/*", f"{keys.MAPS}/*", f"{keys.RESULTS}/*", "failures/announced/*"),
+    *("copies/*", "evaluations/*", f"{keys.MAPS}/*", f"{keys.RESULTS}/*", "failures/announced/*"),
     *(keys.FAILURES_VIEW, keys.RECEIPTS_VIEW, keys.REVIEWS_VIEW, keys.STORE_FORMAT),
 )
 _VIEWS = (f"{keys.RUNS}/*", f"{keys.COMPARISONS}/*")

@@ -10,7 +10,7 @@ from dcd.store import keys
 
 _DIGEST = re.compile("[0-9a-f]{12}")
 _DEPTH = {"cells": 1, keys.INDEXES: 3, keys.MAPS: 1, "selections": 1, "splits": 1}
-CACHES = ("evaluations", "heads", "lpips", "neighbors", "noise", keys.RESULTS)
+CACHES = ("copies", "evaluations", "heads", "lpips", "neighbors", "noise", keys.RESULTS)
 FOLDERS = (*_DEPTH, *CACHES)
 
 

@@ -129,7 +129,9 @@ _remembered = _Remembered(8)
 
 
 def standardised(features: np.ndarray, standardizer: Standardizer) -> np.ndarray:
-    """Return standardised copies of raw features (N, D)."""
+    """Return standardised copies of raw features (N, D), or what is standardised already."""
+    if not standardizer.mean.any() and (standardizer.std == 1).all():
+        return features
     found = features - standardizer.mean
     found /= standardizer.std
     return found

@@ -140,10 +140,11 @@ def demo(
 def _run(
     config: "RunConfig", json_file: Path | None, verbose: bool, ready: Callable[[], None]
 ) -> None:
-    from dcd.runs.run import read_metrics
+    from dcd.runs.run import import_report, read_metrics
     from flows.cli.terminal import rounds_table, summary_table
     from flows.debug_model import debug_model
 
+    import_report()  # needed at the end in any case; Prefect's server comes up meanwhile
     ready()
     info = debug_model(config)
     console = plain_console()

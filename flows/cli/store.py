@@ -26,6 +26,7 @@ _KINDS = {
     "index": "indexes of pools",
     "selections": "selections",
     "splits": "splits",
+    "copies": "near copies within splits",
     "evaluations": "champions on later runs' images",
     "heads": "baselines' heads",
     "lpips": "LPIPS distances",

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 
 from dcd.index.build import build_index
+from dcd.index.read import shared_sample
 from dcd.label_noise.agreement import fit_reference, neighbor_labels
 from dcd.label_noise.pool_agreement import (
+    known_votes,
     pool_agreement,
     pool_reference,
     reference_of,
@@ -72,3 +74,33 @@ def test_a_kept_reference_needs_no_sample(tmp_path):
     store.delete(f"{index.prefix}/sample.parquet")
     elsewhere = Store(str(shutil.copytree(tmp_path / "one", tmp_path / "other")))
     assert np.array_equal(pool_reference(elsewhere, index).vectors, fitted.vectors)
+
+
+def test_votes_that_are_kept_are_those_that_are_counted_anew(tmp_path):
+    rng = np.random.default_rng(0)
+    store = Store(str(tmp_path))
+    ids = [f"i{n:03d}" for n in range(700)]
+    labels = [("cat", "dog", "cow")[n % 3] for n in range(700)]
+    put_shard(store, "a", ids, labels, rng.normal(size=(700, 300)))
+    index = build_index(store, POOL, ENCODER, ["a"], None)
+    assert known_votes(store, index) is None
+    pool_agreement(store, index)
+    known, reference = known_votes(store, index), pool_reference(store, index)
+    assert known is not None
+    sample = shared_sample(store, index)
+    for first, n in ((0, 700), (3, 1), (65, 64), (130, 257)):  # whatever is asked together
+        rows = sample.slice(first, n)
+        counted = neighbor_labels(reference, rows)
+        assert np.array_equal(neighbor_labels(reference, rows, known=known), counted)
+    others = pa.table(
+        {
+            "weak_label": ["cat", "cow"],
+            "content_hash": pa.array([content("new"), content("newer")], CONTENT_HASH),
+            "embedding": as_column(rng.normal(size=(2, 300))),
+        }
+    )
+    some = sample.select(others.column_names).slice(9, 2)
+    others = others.cast(some.schema)
+    mixed = pa.concat_tables([others.slice(0, 1), some, others.slice(1)])
+    found = neighbor_labels(reference, mixed, known=known)
+    assert np.array_equal(found, neighbor_labels(reference, mixed))

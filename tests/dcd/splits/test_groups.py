@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from dcd.config import DataConfig, PoolConfig
 from dcd.errors import LabelError
 from dcd.sources.source import source_of
+from dcd.splits import groups
 from dcd.splits.groups import image_groups, read_groups
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
@@ -60,6 +61,23 @@ def test_without_a_column_near_copies_are_a_group(tmp_path: Path):
         {"image_id": "d", "group": "near copies of b"},
     ]
     assert image_groups(store, split_of(store, vectors), data, 0.0).num_rows == 0
+
+
+def test_groups_of_a_large_split_are_kept_and_are_those_found_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vectors = np.random.default_rng(0).normal(size=(2000, 8))
+    vectors[7] = vectors[1900] * 1.01
+    data = DataConfig(images="pictures")
+    for store in (Store(str(tmp_path / name)) for name in ("one", "other")):
+        first = image_groups(store, split_of(store, vectors), data, 0.1)
+        assert first.num_rows >= 2
+        groups._near_copies.cache_clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(groups, "copy_groups", lambda *_: pytest.fail("looked for again"))
+            assert image_groups(store, split_of(store, vectors), data, 0.1).equals(first)
+        (kept,) = store.keys_under("copies")
+        assert store.read_table(kept).column_names == ["number"]
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path):
