@@ -50,7 +50,9 @@ def test_a_rerun_embeds_nothing_and_trains_what_lacks_its_model(
         if old.selects_the_same:
             # Label agreement is asked for since the data choose the model; the index is as it was.
             new = [key for key in now if key not in before[folder]]
-            assert all(key.split("/")[4].startswith(("agreement-", "reference-")) for key in new)
+            assert all(
+                key.split("/")[4].startswith(("agreement-", "reference-", "votes-")) for key in new
+            )
 
 
 def test_its_run_is_served(old: OldStore, case: Path):
