@@ -311,8 +311,8 @@ class Measurement:
             return
         self.keep.mkdir(parents=True, exist_ok=True)
         truth = {f"{split} truth": judge.truth for split, judge in self.judges.items()}
-        noise = {} if self.case.added.doubt is None else {"noise": self.case.added.doubt.noise}
-        np.savez_compressed(self.keep / f"seed{self.seed}.npz", **self.logits, **truth, **noise)
+        file = self.keep / f"seed{self.seed}.npz"
+        np.savez_compressed(file, allow_pickle=False, **self.logits, **truth)
         for end, network in networks.items():
             state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
             save_file(state, self.keep / f"seed{self.seed}-{end}.safetensors")

@@ -46,6 +46,10 @@ class Answers:
         """(N,) bool."""
         return self.logits.argmax(axis=1) == self.truth
 
+    def take(self, rows: np.ndarray) -> "Answers":
+        """Keep the images at these positions."""
+        return Answers(self.logits[rows], self.truth[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
