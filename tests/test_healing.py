@@ -243,7 +243,11 @@ def check_next_run(case: tuple[RunConfig, str], store: Store, key: str, how: str
 
 @pytest.mark.parametrize(("kind", "how"), FEW)
 def test_a_damaged_object_is_made_again(case, store, kind, how):
-    check_next_run(case, store, by_kind(store)[kind], how)
+    key = by_kind(store)[kind]
+    check_next_run(case, store, key, how)
+    told = store.read_json(keys.run_card(case[1]))["made_again"]
+    # The others are not read where all that is made of them stands, or are not there to be read.
+    assert [key in one for one in told] == [True] * (kind in ("selection picks", "split"))
 
 
 _DIGEST = "0123456789ab"
