@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import pyarrow.parquet as pq
-
 from dcd.config import DataConfig
 from dcd.sources.objects import OPENED
-from dcd.sources.parquet import LOOKED_INTO, READ_BYTES, UNREADABLE, open_parquet
+from dcd.sources.parquet import LOOKED_INTO, READ_BYTES, UNREADABLE, open_described
 from dcd.sources.parquet_cells import columns_of
 from dcd.store.requests import Requests, footer_requests, total
+from dcd.tables.parquet_footer import Chunk
 
 _PAGE_ROWS, _PAGE_BYTES = 1024, 2**20
 
@@ -27,32 +26,31 @@ def reading_cost(uri: str, data: DataConfig) -> ReadCost:
     Raises DataError if the columns are not there, StoreError if the store fails.
     """
     try:
-        file = open_parquet(uri)
+        file, groups = open_described(uri)
     except UNREADABLE:
         return ReadCost(0, LOOKED_INTO)
     names = set(columns_of(file.schema_arrow, data, uri).names())
-    groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
-    every = (group.column(n) for group in groups for n in range(group.num_columns))
-    chunks = [chunk for chunk in every if chunk.path_in_schema.partition(".")[0] in names]
+    every = (each for chunks in groups for each in chunks.items())
+    chunks = [chunk for path, chunk in every if path.partition(".")[0] in names]
     footer_bytes = file.metadata.serialized_size
     reads = Requests(n_get=sum(_reads(_pages(chunk)) for chunk in chunks))
     return ReadCost(
-        sum(chunk.total_compressed_size for chunk in chunks) + footer_bytes,
+        sum(chunk.n_bytes for chunk in chunks) + footer_bytes,
         total([OPENED, footer_requests(footer_bytes), reads]),
     )
 
 
-def _pages(chunk: pq.ColumnChunkMetaData) -> list[int]:
+def _pages(chunk: Chunk) -> list[int]:
     """Bytes of the pages of a column in a row group, as Arrow writes them.
 
     The footer knows the dictionary's page alone. The others end where a batch of 1,024 rows, of
     large images many megabytes, goes beyond 1 MiB.
     """
-    size, pages = chunk.total_compressed_size, []
-    if chunk.has_dictionary_page:
+    size, pages = chunk.n_bytes, []
+    if chunk.dictionary_page_offset is not None:
         pages.append(max(0, chunk.data_page_offset - chunk.dictionary_page_offset))
     left = size - sum(pages)
-    by_batch = size * _PAGE_ROWS // max(1, chunk.num_values)
+    by_batch = size * _PAGE_ROWS // max(1, chunk.n_values)
     page = max(_PAGE_BYTES, by_batch)
     return [*pages, *[page] * (left // page), left % page]
 

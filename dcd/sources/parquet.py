@@ -1,6 +1,6 @@
 """Parquet files with a column of encoded images, read row group by row group."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +36,7 @@ from dcd.sources.records import (
 )
 from dcd.store.requests import footer_requests
 from dcd.tables.labels import cleaned, id_column
+from dcd.tables.parquet_footer import Chunks, read_footer_of
 
 _BATCH_BYTES = 32 * 2**20
 READ_BYTES = 4 * 2**20
@@ -54,9 +55,21 @@ class _Damage:
 
 def open_parquet(uri: str) -> pq.ParquetFile:
     """Raises an `UNREADABLE` error if the footer is damaged, StoreError if the store fails."""
-    return pq.ParquetFile(
-        open_object(uri), pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True
+    return open_described(uri)[0]
+
+
+def open_described(uri: str) -> tuple[pq.ParquetFile, list[Chunks]]:
+    """Open a file, and tell of the chunks of each row group; raises what `open_parquet` does."""
+    source = open_object(uri)
+    metadata, groups = read_footer_of(source)
+    file = pq.ParquetFile(
+        source,
+        metadata=metadata,
+        pre_buffer=False,
+        buffer_size=READ_BYTES,
+        page_checksum_verification=True,
     )
+    return file, groups
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ class Footer:
 def read_footer(uri: str, data: DataConfig) -> Footer:
     """Raises StoreError if the store fails."""
     try:
-        file = open_parquet(uri)
-        n_without_bytes = _n_without_bytes(file, data.image_column)
+        file, groups = open_described(uri)
+        n_without_bytes = _n_without_bytes(file.schema_arrow, groups, data.image_column)
     except UNREADABLE:
         return Footer()
     schema = file.schema_arrow
@@ -158,15 +171,15 @@ def rows_without_bytes(shard: Shard, data: DataConfig, at_most: int) -> Iterator
     DataError if the columns are not there, StoreError if the store fails.
     """
     with suppress(*UNREADABLE):
-        file = open_parquet(shard.uri)
+        file, groups = open_described(shard.uri)
         columns = columns_of(file.schema_arrow, data, shard.uri)
         leaf = _bytes_leaf(file.schema_arrow, columns.image)
         first_row = 0
-        for group in range(file.num_row_groups):
+        for group, chunks in enumerate(groups):
             n_rows = file.metadata.row_group(group).num_rows
             if at_most <= 0:
                 return
-            if n_rows and _n_nulls(file.metadata.row_group(group), leaf) == n_rows:
+            if n_rows and _n_nulls(chunks, leaf) == n_rows:
                 batches = file.iter_batches(
                     at_most, row_groups=[group], columns=columns.names(), use_threads=False
                 )
@@ -177,14 +190,12 @@ def rows_without_bytes(shard: Shard, data: DataConfig, at_most: int) -> Iterator
             first_row += n_rows
 
 
-def _n_without_bytes(file: pq.ParquetFile, image: str) -> int:
+def _n_without_bytes(schema: pa.Schema, groups: Sequence[Chunks], image: str) -> int:
     """Rows without image bytes, as far as the footer tells."""
-    schema = file.schema_arrow
     if image not in schema.names:
         return 0
     leaf = _bytes_leaf(schema, image)
-    groups = (file.metadata.row_group(n) for n in range(file.num_row_groups))
-    return sum(_n_nulls(group, leaf) or 0 for group in groups)
+    return sum(_n_nulls(chunks, leaf) or 0 for chunks in groups)
 
 
 def _bytes_leaf(schema: pa.Schema, image: str) -> str:
@@ -192,12 +203,8 @@ def _bytes_leaf(schema: pa.Schema, image: str) -> str:
     return f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image
 
 
-def _n_nulls(group: pq.RowGroupMetaData, leaf: str) -> int | None:
-    for number in range(group.num_columns):
-        chunk = group.column(number)
-        if chunk.path_in_schema == leaf:
-            return chunk.statistics.null_count if chunk.is_stats_set else None
-    return None
+def _n_nulls(chunks: Chunks, leaf: str) -> int | None:
+    return chunks[leaf].n_nulls if leaf in chunks else None
 
 
 def _listed(
