@@ -1,13 +1,14 @@
 """What people's verifications gain, planned or not, with the true labels as the reviewer.
 
 python -m benchmarks.review_plan cifar10n|cifar100|domains|PATH.yaml [--n 0 50 100 200 400]
-    [--rules planned random nearest] [--objective fixed]
+    [--rules planned random nearest] [--draws 3] [--objective fixed]
 
 For every seed and rule n images of the pool are decided about as the true labels say, accepted or
 relabelled, as decisions in the store; then the images are selected and the model is trained as
-`dcd run` does. planned: `dcd review plan`; random: of the whole pool; nearest: the picks, those
-nearest to a failure first. The decisions are taken out of the store between the rules: it is one of
-its own, beside that of the config. Rules are to be chosen by debug_val alone.
+`dcd run` does. planned: `dcd review plan`; random: of the whole pool, --draws times; nearest: the
+picks, those nearest to a failure first. The decisions are taken out of the store between the rules:
+it is one of its own, beside that of the config. Rules are to be chosen by debug_val alone. "used":
+verified images that are used as failures.
 """
 
 import argparse
@@ -41,13 +42,13 @@ _JUDGED = ("debug_val", "debug_heldout", "test")
 RULES = ("planned", "random", "nearest")
 
 
-def chosen_images(case: Case, seed: int, rule: str, n: int) -> pa.Table:
+def chosen_images(case: Case, seed: int, rule: str, n: int, draw: int = 0) -> pa.Table:
     """image_id, label, content_hash of the pool images that a rule sends to the reviewer."""
     splits = case.splits(seed)
     rows = pool_rows(case.store, case.index).select(["image_id", "label", "content_hash"])
     if rule == "random":
         rows = without(rows, blocked_content(case.store, splits))
-        drawn = np.random.default_rng([seed, n]).permutation(rows.num_rows)[:n]
+        drawn = np.random.default_rng([seed, n, draw]).permutation(rows.num_rows)[:n]
         return rows.take(pa.array(drawn))
     selection = case.select(case.config.selection, seed)
     of = selection.id
@@ -88,8 +89,11 @@ def decide(case: Case, seed: int, images: pa.Table) -> None:
         record(case.store, decisions)
 
 
-def accuracies(case: Case, seed: int) -> list[float]:
-    """Select and train with what is decided; accuracies in per cent, in the order of _JUDGED."""
+def accuracies(case: Case, seed: int) -> tuple[list[float], int]:
+    """Select and train with what is decided; accuracies in per cent, in the order of _JUDGED.
+
+    And how many verified images are used as failures.
+    """
     reviewed = match_reviews(case.store, case.index)
     splits, config = case.splits(seed), case.config.selection
     selection = select(case.store, case.pool, case.index, splits, config, reviewed)
@@ -99,27 +103,30 @@ def accuracies(case: Case, seed: int) -> list[float]:
     right = pc.equal(found["label"], found["predicted"]).cast(pa.float64())
     by = found.select(["split"]).append_column("right", right).group_by("split")
     mean = {r["split"]: r["right_mean"] for r in by.aggregate([("right", "mean")]).to_pylist()}
-    return [100 * mean[split] for split in _JUDGED]
+    return [100 * mean[split] for split in _JUDGED], selection.n_failing
 
 
-def measure(case: Case, rules: Sequence[str], sizes: Sequence[int]) -> None:
-    """Print a row for every seed, rule and n, then the means over the seeds."""
-    print(f"| seed | rule | n | {' | '.join(_JUDGED)} | wrong labels |")
-    print("|---|---|---|" + "---|" * (len(_JUDGED) + 1), flush=True)
+def measure(case: Case, rules: Sequence[str], sizes: Sequence[int], draws: int = 1) -> None:
+    """Print a row for every seed, rule, n and draw, then the means over seeds and draws."""
+    print(f"| seed | rule | n | {' | '.join(_JUDGED)} | wrong labels | used |")
+    print("|---|---|---|" + "---|" * (len(_JUDGED) + 2), flush=True)
     found: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for seed in case.config.seeds:
         for n in sizes:
-            for rule in rules if n else ("none",):
-                images = chosen_images(case, seed, rule if n else "random", n)
+            once = [(rule, 0) for rule in rules if rule != "random"]
+            drawn = [("random", draw) for draw in range(draws)] if "random" in rules else []
+            for rule, draw in [*once, *drawn] if n else [("none", 0)]:
+                images = chosen_images(case, seed, rule if n else "random", n, draw)
                 decide(case, seed, images)
-                scores = accuracies(case, seed)
+                scores, n_used = accuracies(case, seed)
                 found[rule, n].append(scores)
                 cells = " | ".join(f"{score:.1f}" for score in scores)
-                print(f"| {seed} | {rule} | {n} | {cells} | {_wrong(case, images)} |", flush=True)
+                wrong = _wrong(case, images)
+                print(f"| {seed} | {rule} | {n} | {cells} | {wrong} | {n_used} |", flush=True)
     for (rule, n), scores in found.items():
         mean = np.mean(scores, axis=0)
         cells = " | ".join(f"{score:.2f}" for score in mean)
-        print(f"| mean of {len(scores)} | {rule} | {n} | {cells} | |", flush=True)
+        print(f"| mean of {len(scores)} | {rule} | {n} | {cells} | | |", flush=True)
 
 
 def _wrong(case: Case, images: pa.Table) -> str:
@@ -138,6 +145,7 @@ def main() -> None:
     parser.add_argument("benchmark", help="cifar10n, cifar100, domains, or the path of a config")
     parser.add_argument("--n", type=int, nargs="+", default=[0, 50, 100, 200, 400])
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
+    parser.add_argument("--draws", type=int, default=1, help="of the random images")
     parser.add_argument("--objective", choices=("failures_first", "both", "fixed"))
     args = parser.parse_args()
     try:
@@ -145,7 +153,7 @@ def main() -> None:
         objective: Objective = args.objective or config.selection.objective
         selection = config.selection.model_copy(update={"objective": objective})
         own = {"store": f"{config.store}-reviews", "selection": selection}
-        measure(Case.embedded(config.model_copy(update=own)), args.rules, args.n)
+        measure(Case.embedded(config.model_copy(update=own)), args.rules, args.n, args.draws)
     except DCDError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

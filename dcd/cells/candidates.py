@@ -16,6 +16,9 @@ MIN_AGREEMENT = 0.3  # of filtered_pool, as the baseline of that name has it by 
 class Candidates:
     """What the ends are trained on: N images of train, then P of the pool, then E failures.
 
+    The first n_verified failures are images of the pool too, whose label people verified: what is
+    trained on the pool is trained on them.
+
     features: (N + P + E, D) float32. labels: of all. agreement: (P,) in 0…1. added_weight: (P + E,)
     in the loss of `targeted`. asked: (A, 2) int, which pool image (of P) was picked for which
     failure (of E). unasked_weight: of a pool image there that no failure asks for. doubt: of all
@@ -31,6 +34,7 @@ class Candidates:
     asked: np.ndarray
     unasked_weight: float
     doubt: LabelDoubt
+    n_verified: int = 0
 
     @property
     def n_unfailing(self) -> int:
@@ -49,17 +53,17 @@ class Candidates:
         n_pool = len(self.agreement)
         is_pool = np.arange(len(self.added_weight)) < n_pool
         known = np.ones(len(is_pool) - n_pool, bool) if known is None else known
+        verified = known & (np.arange(len(known)) < self.n_verified)
         match end:
             case "none":
                 return np.zeros(len(is_pool))
             case "error_sample":
                 return np.r_[np.zeros(n_pool), known.astype(float)]
             case "whole_pool":
-                return np.where(is_pool, 1.0, 0.0)
+                return np.r_[np.ones(n_pool), verified.astype(float)]
             case "filtered_pool":
-                agreeing = np.zeros(len(is_pool), bool)
-                agreeing[:n_pool] = self.agreement >= MIN_AGREEMENT
-                return np.where(agreeing, 1.0, 0.0)
+                agreeing = self.agreement >= MIN_AGREEMENT
+                return np.r_[agreeing.astype(float), verified.astype(float)]
             case _:
                 return self._targeted(known)
 

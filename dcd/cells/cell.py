@@ -28,7 +28,7 @@ from dcd.evaluation.metrics import predictions_table
 from dcd.index.info import IndexInfo
 from dcd.scratch import scratch_folder
 from dcd.selection.picks import aimed_picks
-from dcd.selection.reviewed import read_reviewed
+from dcd.selection.reviewed import failing_picks, read_reviewed
 from dcd.selection.select import SelectionInfo
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
@@ -287,13 +287,14 @@ def gather_data(store: Store, plan: CellPlan) -> TrainingData:
         selected = store.read_table(keys.selection_picks(plan.selection.id))
     picks = draw_picks(store, plan, tables, selected)
     picks = picks.filter(pc.is_in(picks["label"], value_set=pa.array(classes)))
-    targeted, reviewed = pa.array([], pa.string()), None
+    targeted, reviewed, failing = pa.array([], pa.string()), None, pa.array([], pa.string())
     if selected is not None and plan.method.draw == "selection":
         targeted = aimed_picks(selected)["image_id"].combine_chunks()
         if plan.selection.reviewed_id is not None:
             reviewed = read_reviewed(store, plan.selection.reviewed_id)
+            failing = failing_picks(selected)["image_id"].combine_chunks()
     return TrainingData(
-        tables, plan.splits, picks, plan.pool, plan.index, classes, targeted, reviewed
+        tables, plan.splits, picks, plan.pool, plan.index, classes, targeted, reviewed, failing
     )
 
 

@@ -1,7 +1,7 @@
 """How a cell's model is trained: a head on cached features (whole networks: `networks`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,8 @@ class TrainingData:
 
     tables: schemas.labelled_features of every split. picks: schemas.PICKS. classes: those of train.
     targeted: ids of the picks that a selection made for failures, or that people verified, not as a
-    general sample. reviewed: schemas.REVIEWED, where reviews count in the picks.
+    general sample. reviewed: schemas.REVIEWED, where reviews count in the picks. failing: ids of
+    the picks that people verified and that are used as failures.
     """
 
     tables: Mapping[Split, pa.Table]
@@ -47,6 +48,7 @@ class TrainingData:
     classes: tuple[str, ...]
     targeted: pa.Array
     reviewed: pa.Table | None = None
+    failing: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
 
 
 @dataclass(frozen=True)

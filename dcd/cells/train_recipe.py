@@ -14,7 +14,9 @@ from dcd.cells.cross_fitting import (
     JudgedEnds,
     Keep,
     fit_starts,
+    folds_of_failures,
     judge_ends,
+    n_folds,
     right_out_of_fold,
 )
 from dcd.cells.recipe import choose_head, fit_in_full
@@ -55,7 +57,7 @@ def train_by_recipe(
 
     data.picks: those of the selection. shown: splits that are put on the curve and decide nothing.
     """
-    of = _RecipeData(store, replace(data, picks=_in_fixed_order(data.picks)), config, selection.id)
+    of = _RecipeData(store, _in_fixed_order(data), config, selection.id)
     with _one_at_a_time:
         ends = _ends_of(of)
     recipe = choose_head(ends, config, selection.objective, _kept_heads(of, ends.candidates))
@@ -104,7 +106,7 @@ def fit_ends(
     ends: Sequence[str],
 ) -> RecipeFits:
     """Fit some ends as `train_by_recipe` does, without judging: far less work."""
-    of = _RecipeData(store, replace(data, picks=_in_fixed_order(data.picks)), config, selection_id)
+    of = _RecipeData(store, _in_fixed_order(data), config, selection_id)
     candidates = _candidates(of)
     keep = _kept_heads(of, candidates)
     compression, starts = fit_starts(candidates, ends, config, keep)
@@ -147,7 +149,7 @@ def failures_out_of_fold(
     For models that no recipe chose. The heads are fitted to the features of train, of the
     selection's picks and of the other failures; for a network trained whole they stand in.
     """
-    of = _RecipeData(store, replace(data, picks=_in_fixed_order(data.picks)), config, selection_id)
+    of = _RecipeData(store, _in_fixed_order(data), config, selection_id)
     return _out_of_fold(of, right_out_of_fold(_candidates(of), config))
 
 
@@ -156,12 +158,21 @@ def _out_of_fold(of: _RecipeData, right: np.ndarray) -> pa.Table:
     return pa.table([failures["image_id"], pa.array(right)], schema=schemas.OUT_OF_FOLD)
 
 
-def _in_fixed_order(picks: pa.Table) -> pa.Table:
-    """By source and image_id, whichever of them the failures ask for.
+def _in_fixed_order(data: TrainingData) -> TrainingData:
+    """By source and image_id, whichever of them the failures ask for; of the pool failures last.
 
     The sums of a fit are then the same for the same images, bit by bit.
     """
-    return picks.sort_by([("source", "ascending"), ("image_id", "ascending")])
+    picks = data.picks
+    picks = picks.append_column("is_failing", _is_failing(picks, data))
+    order = [(name, "ascending") for name in ("source", "is_failing", "image_id")]
+    return replace(data, picks=picks.sort_by(order).drop_columns(["is_failing"]))
+
+
+def _is_failing(picks: pa.Table, data: TrainingData) -> pa.ChunkedArray:
+    """Which picks are images of the pool that are used as failures."""
+    named = pc.is_in(picks["image_id"], value_set=data.failing)
+    return pc.and_(named, pc.equal(picks["source"], "pool"))
 
 
 def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
@@ -177,6 +188,7 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
             pa.table({"agreement": candidates.agreement, "weak": candidates.doubt.weak[of_pool]})
         ),
         of.config,
+        *([_folds_of_verified(candidates)] if candidates.n_verified else []),
     )
 
     def keep(name: str, fit: Callable[[], LinearHead]) -> LinearHead:
@@ -185,10 +197,19 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
     return keep
 
 
+def _folds_of_verified(candidates: Candidates) -> list[int]:
+    """Which verified images each fit leaves out hangs on the failures that they are near to."""
+    few = folds_of_failures(candidates, n_folds(candidates))
+    return few[: candidates.n_verified].tolist()
+
+
 def _candidates(of: _RecipeData) -> Candidates:
     """What the ends of the recipe are trained on, out of the picks of a selection."""
     store, data = of.store, of.data
     from_pool, from_errors = by_source(data.picks)
+    is_failing = _is_failing(from_pool, data)
+    n_verified = pc.sum(is_failing).as_py() or 0
+    from_pool = from_pool.filter(pc.invert(is_failing))
     rows = rows_of(store, data, of.config)
     known = pool_agreement(store, data.index)
     at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())
@@ -201,18 +222,25 @@ def _candidates(of: _RecipeData) -> Candidates:
         n_train=data.tables["train"].num_rows,
         agreement=np.where(verified_picks(from_pool, data.reviewed), 1, agreement),
         added_weight=rows.added_weight,
-        asked=_asked(store, of.selection_id, from_pool, from_errors),
+        asked=_asked(store, of.selection_id, from_pool, from_errors, n_verified),
         unasked_weight=_unasked_weight(store, of.selection_id),
         doubt=rows.doubt,
+        n_verified=n_verified,
     )
 
 
-def _asked(store: Store, selection_id: str, from_pool: pa.Table, failures: pa.Table) -> np.ndarray:
-    """(A, 2): places of a pool image among the picks and of a failure that it was picked for."""
+def _asked(
+    store: Store, selection_id: str, from_pool: pa.Table, from_errors: pa.Table, n_verified: int
+) -> np.ndarray:
+    """(A, 2): places of a pool image among the picks and of a failure that it was picked for.
+
+    n_verified: failures before those of the error sample; they ask for nothing.
+    """
     neighbors = store.read_table(keys.selection_neighbors(selection_id))
     kept = neighbors.filter(neighbors["kept"])
     pool = pc.index_in(kept["image_id"], value_set=from_pool["image_id"].combine_chunks())
-    failure = pc.index_in(kept["error_image_id"], value_set=failures["image_id"].combine_chunks())
+    ids = from_errors["image_id"].combine_chunks()
+    failure = pc.add(pc.index_in(kept["error_image_id"], value_set=ids), n_verified)
     pairs = np.stack([at.fill_null(-1).to_numpy() for at in (pool, failure)], axis=1)
     return pairs[(pairs >= 0).all(axis=1)].astype(np.int64)
 

@@ -149,7 +149,7 @@ def _picked(store: Store, index: IndexInfo, selection_id: str) -> pa.Table:
     picks = picks.filter(pc.not_equal(picks["role"], "general"))
     labels = pc.unique(picks["label"])
     # Reviewed images stand in the index under the label that they had: looked for under all.
-    only = None if "reviewed" in picks["role"].to_pylist() else labels
+    only = None if {"reviewed", "failing"} & set(picks["role"].to_pylist()) else labels
     vectors = vectors_of(store, index, picks["image_id"], only)
     rows = one_row_a_content(vectors)
     given = dict(zip(*(picks[n].to_pylist() for n in ("image_id", "label")), strict=True))

@@ -85,13 +85,15 @@ class ReviewEffect:
     """What people decided about images of the pool, and what it changed in the picks.
 
     n_confirmed, n_relabelled, n_rejected: reviewed images. Of the picks n_verified_picks have a
-    true label; n_new_picks were not picked without the reviews, n_gone_picks were.
+    true label, n_used_as_failures of which are like failures and count as such; n_new_picks were
+    not picked without the reviews, n_gone_picks were.
     """
 
     n_confirmed: int
     n_relabelled: int
     n_rejected: int
     n_verified_picks: int
+    n_used_as_failures: int
     n_new_picks: int
     n_gone_picks: int
 
@@ -101,7 +103,8 @@ class ReviewEffect:
             f"People confirmed the label of {self.n_confirmed:,} images of the pool, gave another "
             f"one to {self.n_relabelled:,} and rejected that of {self.n_rejected:,}.",
             f"So {self.n_verified_picks:,} images were added with a label that is known to be "
-            f"true; {self.n_gone_picks:,} picks of the selection without reviews are gone, "
+            f"true, {self.n_used_as_failures:,} of them as further failures, which they are like; "
+            f"{self.n_gone_picks:,} picks of the selection without reviews are gone, "
             f"{self.n_new_picks:,} are new. The row unreviewed shows the model without reviews.",
         )
 

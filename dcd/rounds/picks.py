@@ -11,7 +11,7 @@ from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.rounds.budget import take
 from dcd.selection.filters import LEFT, TAKEN
-from dcd.selection.reviewed import Reviewed
+from dcd.selection.reviewed import FAILING, Reviewed
 from dcd.selection.select import (
     Case,
     SelectionInfo,
@@ -130,7 +130,8 @@ def _read(
         n_new / plan.n_images if plan.n_images else 0.0,
         float(described["error_sample_weight"]),
         None if reviewed is None else reviewed.id,
-        roles.count("reviewed"),
+        roles.count("reviewed") + roles.count(FAILING),
+        roles.count(FAILING),
     )
     return RoundPicks(plan.number, info, int(described["n_asked"]), n_new, n_taken)
 

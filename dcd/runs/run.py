@@ -291,6 +291,7 @@ def _review(store: Store, evidence: Evidence, selected: SelectionInfo) -> Review
         n_relabelled=reviewed.n_relabelled,
         n_rejected=reviewed.n_rejected,
         n_verified_picks=int(verified.sum()),
+        n_used_as_failures=selected.n_failing,
         n_new_picks=len(pairs - were),
         n_gone_picks=len(were - pairs),
     )

@@ -1,9 +1,9 @@
 """Choose which pool images people should look at first, where they can look at a few only.
 
-An image is worth a look if it is near to a failure and its label is probably wrong: with its true
-label it teaches something that the model cannot know yet, where the model fails. What is sure, or
-far from every failure, buys nothing. The doubt is that of `dcd.label_noise.trust`. How the rule was
-chosen, and among which, is told in docs/review.md.
+Those nearest to the failures, whatever their label: with its true label an image that is like a
+failure is one more failure (`dcd.selection.reviewed`). Each failure asks for one in turn, so that
+many failures of one kind do not take everything. How the rule was chosen, and among which, is told
+in docs/review.md.
 
 A plan is stored as a selection is, so that whatever shows the picks of a selection shows a plan.
 """
@@ -21,8 +21,6 @@ from dcd.errors import DataError
 from dcd.index.distances import l2_matrix
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows, shared_sample, vectors_of
-from dcd.label_noise.pool_agreement import known_votes, pool_reference
-from dcd.label_noise.trust import clean_head, judge_labels
 from dcd.reviews.decisions import read_reviews
 from dcd.reviews.standing import standing
 from dcd.selection.picks import debug_train, targeted_picks
@@ -34,8 +32,7 @@ from dcd.tables.rows import one_row_a_content, without
 from dcd.tables.vectors import embedding_matrix
 
 # Raised whenever the same pool and failures would give another plan.
-_FORMAT = 1
-_REACH = 10  # a failure reaches as far as its tenth nearest candidate
+_FORMAT = 2
 _FAILURES = "failures"  # in the metadata: their true labels, which no picture of a plan needs share
 
 
@@ -88,18 +85,21 @@ def plan_review(
     )
 
 
-def choose_images(doubt: np.ndarray, distances: np.ndarray, n: int) -> np.ndarray:
-    """Choose up to n of N candidates, the most valuable first; of equal ones the earlier.
+def choose_images(distances: np.ndarray, n: int) -> np.ndarray:
+    """Choose up to n of N candidates: each failure in turn takes the nearest that none has taken.
 
-    doubt: (N,) in 0…1, the probability that a label is wrong. distances: (N, E), l2 to every
-    failure. Nearness falls as a Gaussian with the distance to the nearest failure, in units of how
-    far that one has to look for its tenth nearest candidate.
+    distances: (N, E), l2 to every failure. Returns places of candidates, in the order of taking.
+    The failures' turns are in a fixed random order, for an n below their number.
     """
-    reach = np.sort(distances, axis=0)[min(_REACH, len(distances)) - 1]
-    nearest = (distances / np.where(reach > 0, reach, 1)).min(axis=1)
-    value = doubt * np.exp(-(nearest**2))
-    order = np.argsort(-value, kind="stable")[:n]
-    return order[value[order] > 0]
+    n = min(n, len(distances))
+    turns = np.random.default_rng(0).permutation(distances.shape[1])
+    queues = [iter(np.argsort(distances[:, e], kind="stable")[:n].tolist()) for e in turns]
+    taken: dict[int, None] = {}
+    while len(taken) < n:
+        for queue in queues[: n - len(taken)]:
+            # None of n candidates is left only where all n are taken.
+            taken[next(place for place in queue if place not in taken)] = None
+    return np.array(list(taken), int)
 
 
 def planned_failures(store: Store, plan_id: str) -> Mapping[str, str] | None:
@@ -141,11 +141,9 @@ def _publish(
     noted: Mapping[str, str],
 ) -> None:
     """Write neighbors and debug_train of a plan: each image with the failure it is nearest to."""
-    train, failures = (split_table(store, splits[of]) for of in ("train", "error_sample"))
-    head = clean_head(train, failures)
-    judge = judge_labels(pool_reference(store, index), head, known_votes(store, index))
-    distances = l2_matrix(embedding_matrix(rows), embedding_matrix(failures)).astype(float)
-    chosen = choose_images(1 - judge(rows).probability, distances, n)
+    failures = split_table(store, splits["error_sample"])
+    distances = l2_matrix(embedding_matrix(rows), embedding_matrix(failures))
+    chosen = choose_images(distances, n)
     nearest = distances[chosen].argmin(axis=1)
     of_chosen = rows.take(pa.array(chosen))
     ids = failures["image_id"].take(pa.array(nearest))

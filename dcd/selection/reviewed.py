@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dcd.index.distances import l2_matrix
 from dcd.index.info import IndexInfo
 from dcd.index.read import pool_rows
 from dcd.reviews.decisions import read_reviews
@@ -14,11 +15,18 @@ from dcd.selection.trusted_search import Refusals
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.rows import one_row_a_content, weak_or_given_label, with_column, without
+from dcd.tables.vectors import embedding_matrix
+from dcd.threads import one_blas_thread
 
 REJECTED = "rejected in review"
+FAILING = "failing"  # the role of a pick that is used as one more failure
+NEAR, _NEAR_SHARE = 50, 1 / 20  # in a small pool no more than this share of it is near
 
 # Raised whenever the same reviews would count otherwise.
-_FORMAT = 1
+_FORMAT = 2
+
+_MAX_DISTANCES = 2**25  # held at once
+_ROUNDING = 1 + 1e-5  # of distances that are computed in two ways
 
 
 @dataclass(frozen=True)
@@ -103,12 +111,38 @@ def verified_picks(picks: pa.Table, reviewed: pa.Table | None) -> np.ndarray:
     return np.array([pair in right for pair in pairs], bool)
 
 
+def failing_picks(picks: pa.Table) -> pa.Table:
+    """Return the rows of schemas.DEBUG_TRAIN that are used as failures."""
+    return picks.filter(pc.equal(picks["role"], FAILING))
+
+
 def places_in_index(labels: pa.ChunkedArray, reviewed: pa.Table | None) -> pa.Array:
     """Return the labels under which an index holds picks: a relabelled one is under its old one."""
     own = pc.unique(labels)
     if reviewed is None:
         return own
     return pc.unique(pa.chunked_array([own, *reviewed["label"].chunks]))
+
+
+@one_blas_thread()
+def like_failures(images: pa.Table, failures: pa.Table, sample: pa.Table) -> np.ndarray:
+    """Tell which images are near to a failure that has their true label: (N,) bool.
+
+    images, failures: label, embedding. Near is as near as its NEAR nearest images of the pool's
+    sample are, whatever their labels. An image that is near but of another class is no failure: it
+    lies on the other side of the border that the model gets wrong.
+    """
+    at, of_sample = embedding_matrix(images), embedding_matrix(sample)
+    labels, wanted = (np.array(table["label"].to_pylist()) for table in (images, failures))
+    last = max(0, min(NEAR, int(_NEAR_SHARE * len(of_sample))) - 1)
+    like = np.zeros(len(at), bool)
+    step = max(1, _MAX_DISTANCES // len(of_sample))
+    for start in range(0, failures.num_rows, step):
+        some = embedding_matrix(failures.slice(start, step))
+        reach = np.partition(l2_matrix(some, of_sample), last, axis=1)[:, last]
+        near = l2_matrix(at, some) <= reach * _ROUNDING
+        like |= (near & (labels[:, None] == wanted[start : start + step])).any(axis=1)
+    return like
 
 
 def add_reviewed(picks: pa.Table, found: pa.Table, shards: pa.Table) -> pa.Table:
@@ -123,24 +157,32 @@ def add_reviewed(picks: pa.Table, found: pa.Table, shards: pa.Table) -> pa.Table
     picks = with_column(picks, "weight", pa.array(raised))
     ids = picks.filter(pa.array(verified))["image_id"].combine_chunks()
     taken = found.filter(pc.is_in(found["image_id"], value_set=ids))
-    fresh = one_row_a_content(without(found, taken).sort_by("image_id"))
-    n = fresh.num_rows
-    at = pc.index_in(fresh["shard"], value_set=shards["shard"].combine_chunks())
-    added = pa.table(
+    added = verified_rows(without(found, taken), shards, "reviewed", 1.0)
+    return pa.concat_tables([picks.replace_schema_metadata(None), added])
+
+
+def verified_rows(found: pa.Table, shards: pa.Table, role: str, weight: float) -> pa.Table:
+    """Make picks of images with true labels: schemas.DEBUG_TRAIN, by image_id.
+
+    found: rows of schemas.REVIEWED, true_label given; one stands for all of a content.
+    """
+    rows = one_row_a_content(found.sort_by("image_id"))
+    n = rows.num_rows
+    at = pc.index_in(rows["shard"], value_set=shards["shard"].combine_chunks())
+    table = pa.table(
         {
-            "image_id": fresh["image_id"],
-            "label": fresh["true_label"],
-            "shard": fresh["shard"],
+            "image_id": rows["image_id"],
+            "label": rows["true_label"],
+            "shard": rows["shard"],
             "uri": shards["uri"].take(at.combine_chunks()),
             "min_distance": pa.nulls(n, pa.float32()),
             "n_queries": pa.array(np.zeros(n, np.int32)),
-            "role": pa.repeat("reviewed", n),
+            "role": pa.repeat(role, n),
             "label_agreement": pa.nulls(n, pa.float32()),
-            "weight": pa.array(np.ones(n, np.float32)),
+            "weight": pa.array(np.full(n, weight, np.float32)),
         }
     )
-    added = schemas.conform(added, schemas.DEBUG_TRAIN, "reviewed picks")
-    return pa.concat_tables([picks.replace_schema_metadata(None), added])
+    return schemas.conform(table, schemas.DEBUG_TRAIN, "reviewed picks")
 
 
 def _pairs(rows: pa.Table) -> list[tuple[bytes, str]]:

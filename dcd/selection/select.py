@@ -1,7 +1,7 @@
 """Run the selection stage: from failures and an index to the images to add, over one store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from dcd.config import SelectionConfig, Split
 from dcd.errors import ConfigError
 from dcd.index.info import IndexInfo
-from dcd.index.read import pool_rows, vectors_of
+from dcd.index.read import pool_rows, shared_sample, vectors_of
 from dcd.index.search import in_label_neighbors
 from dcd.label_noise.pseudo_labels import read_pseudo_labels
 from dcd.selection.choose_k import accuracy_with
@@ -19,20 +19,29 @@ from dcd.selection.leaks import near_copies
 from dcd.selection.neighbor_cache import cached_neighbors
 from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
-from dcd.selection.reviewed import Reviewed, add_reviewed, places_in_index, verified_picks
+from dcd.selection.reviewed import (
+    FAILING,
+    Reviewed,
+    add_reviewed,
+    like_failures,
+    places_in_index,
+    verified_picks,
+    verified_rows,
+)
 from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo, blocked_content, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.tables.rows import one_row_a_content, without
+from dcd.tables.rows import in_order_of, one_row_a_content, with_column, without
 
 if TYPE_CHECKING:
     from dcd.selection.lpips import Lpips
 
 # Raised whenever the stage's output would change for the same inputs.
 _SELECTION_FORMAT = 4
+_FAILING = "a failure, as reviewed"
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class SelectionInfo:
 
     Of n_picks images n_general are the general sample. fill_rate: share, in 0…1, of the k images
     asked for each failure that were found. error_sample_weight: of its images in the loss.
-    reviewed_id: of the reviews that count (`dcd.selection.reviewed`), n_reviewed: picks by them.
+    reviewed_id: of the reviews that count (`dcd.selection.reviewed`), n_reviewed: picks by them,
+    n_failing of which are used as failures.
     """
 
     id: str
@@ -53,6 +63,7 @@ class SelectionInfo:
     error_sample_weight: float = 0.0
     reviewed_id: str | None = None
     n_reviewed: int = 0
+    n_failing: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,9 @@ def select(
     neighbors = store.read_table(neighbors_key, ["kept"])
     described = store.read_metadata(picks_key)
     k = SelectionConfig.model_validate_json(described["config"]).k
-    n_reviewed = pc.sum(pc.equal(picks["role"], "reviewed")).as_py() or 0
+    roles = picks["role"].to_pylist()
+    n_failing = roles.count(FAILING)
+    n_reviewed = roles.count("reviewed") + n_failing
     return SelectionInfo(
         selection_id,
         n_failures,
@@ -111,6 +124,7 @@ def select(
         float(described["error_sample_weight"]),
         None if reviewed is None else reviewed.id,
         n_reviewed,
+        n_failing,
     )
 
 
@@ -137,7 +151,8 @@ class Case:
     """What is searched for which failures: the same for every k that is tried.
 
     tables: schemas.labelled_features of every split. blocked: content_hash, reason. `lpips` orders
-    candidates where a selection asks for it.
+    candidates where a selection asks for it. true, failing: schemas.REVIEWED, images with true
+    labels that are added, and those of them that are used as failures.
     """
 
     store: Store
@@ -148,6 +163,8 @@ class Case:
     blocked: pa.Table
     rules: PickRules
     lpips: "Lpips | None"
+    true: pa.Table | None = None
+    failing: pa.Table | None = None
 
     def vectors(self, picks: pa.Table) -> pa.Table:
         """Read the rows of the index that hold these images, under the labels among them."""
@@ -167,7 +184,43 @@ def read_case(
     tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
     rules = PickRules(store, index, splits, tables, config, reviewed)
     blocked = blocked_content(store, splits)
-    return Case(store, pool, index, splits, tables, blocked, rules, lpips)
+    case = Case(store, pool, index, splits, tables, blocked, rules, lpips)
+    if rules.reviewed is None:
+        return case
+    return _with_failing(_with_true(case), config)
+
+
+def _with_true(case: Case) -> Case:
+    """Find what people gave true labels, but no image that judges the model, nor a copy of one."""
+    assert case.rules.reviewed is not None
+    classes = pc.unique(case.tables["train"]["label"])
+    found = case.rules.reviewed.filter(case.rules.reviewed["true_label"].is_valid())
+    found = found.filter(pc.is_in(found["true_label"], value_set=classes))
+    found = without(found, case.blocked)
+    vectors = one_row_a_content(case.vectors(found))
+    copies = near_copies(vectors, case.rules.guarded)
+    judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
+    return replace(case, true=without(found, judging))
+
+
+def _with_failing(case: Case, config: SelectionConfig) -> Case:
+    """Use images with true labels that are like a failure as failures; nothing picks them then.
+
+    None are where failures have no weight in the loss.
+    """
+    assert case.true is not None
+    failures = case.tables["error_sample"]
+    if not config.error_sample_weight or failures.num_rows == 0 or case.true.num_rows == 0:
+        return case
+    rows = one_row_a_content(case.true.sort_by("image_id"))
+    vectors = in_order_of(rows, one_row_a_content(case.vectors(rows)))
+    vectors = with_column(vectors, "label", rows["true_label"])
+    sample = shared_sample(case.store, case.index)
+    failing = rows.filter(pa.array(like_failures(vectors, failures, sample)))
+    reasons = pa.repeat(_FAILING, failing.num_rows)
+    taken = failing.select(["content_hash"]).append_column("reason", reasons)
+    blocked = pa.concat_tables([case.blocked, taken.cast(case.blocked.schema)])
+    return replace(case, failing=failing, blocked=blocked)
 
 
 def _choose_k(case: Case, config: SelectionConfig) -> tuple[SelectionConfig, Choice]:
@@ -277,17 +330,15 @@ def _draw_general(case: Case, config: SelectionConfig) -> pa.Table | None:
 
 
 def _with_reviewed(case: Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:
-    """Add what people gave true labels, but no image that judges the model, nor a copy of one."""
-    if case.rules.reviewed is None:
+    """Add what people gave true labels; what is used as a failure weighs as one."""
+    if case.true is None:
         return weighted
-    classes = pc.unique(case.tables["train"]["label"])
-    found = case.rules.reviewed.filter(case.rules.reviewed["true_label"].is_valid())
-    found = found.filter(pc.is_in(found["true_label"], value_set=classes))
-    found = without(found, case.blocked)
-    vectors = one_row_a_content(case.vectors(found))
-    copies = near_copies(vectors, case.rules.guarded)
-    judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
-    picks = add_reviewed(weighted.picks, without(found, judging), shards)
+    rest = case.true if case.failing is None else without(case.true, case.failing)
+    picks = add_reviewed(weighted.picks, rest, shards)
+    if case.failing is not None:
+        weight = max(1.0, weighted.error_sample_weight)
+        failing = verified_rows(case.failing, shards, FAILING, weight)
+        picks = pa.concat_tables([picks, failing])
     return WeightedPicks(picks, weighted.error_sample_weight)
 
 
@@ -311,10 +362,11 @@ def _with_posteriors(case: Case, weighted: WeightedPicks) -> WeightedPicks:
 
 
 def _weigh(case: Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:
+    n_failing = 0 if case.failing is None else case.failing.num_rows
     return limit_targeted_share(
         picks,
         case.tables["train"].num_rows,
-        case.tables["error_sample"].num_rows,
+        case.tables["error_sample"].num_rows + n_failing,
         config.error_sample_weight,
         config.max_targeted_share,
     )

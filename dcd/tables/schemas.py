@@ -69,7 +69,9 @@ DEBUG_TRAIN = _schema(
     ("uri", pa.string()),
     ("min_distance", pa.float32(), True),  # null: no failure asked for it
     ("n_queries", pa.int32()),
-    ("role", pa.string()),  # targeted: near a failure; general: of the pool; reviewed: true label
+    # targeted: near a failure; general: of the pool; reviewed: true label; failing: that, and used
+    # as a failure
+    ("role", pa.string()),
     ("label_agreement", pa.float32(), True),
     ("weight", pa.float32()),  # in the loss; a train image has 1
 )

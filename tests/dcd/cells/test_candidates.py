@@ -38,3 +38,20 @@ def test_a_failure_that_is_left_out_takes_its_picks_along(candidates: Candidates
     aimed = np.r_[200:220, 221:240, 241:260, 261:280]
     assert weight[aimed].sum() == pytest.approx(whole[200:].sum())
     assert (given.weights("error_sample", known) > 0).sum() == 19
+
+
+def test_verified_failures_stay_in_the_pool(candidates: Candidates):
+    """They weigh there as any image does, and as a failure in the selection."""
+    given = replace(candidates, n_verified=4)
+    n = {end: int((given.weights(end) > 0).sum()) for end in (*BASELINES, "targeted")}
+    assert n == {
+        "none": 0,
+        "error_sample": 20,
+        "whole_pool": 264,
+        "filtered_pool": 134,
+        "targeted": 280,
+    }
+    known = np.arange(20) != 1
+    assert given.weights("whole_pool", known)[260:].tolist() == [1, 0, 1, 1] + 16 * [0]
+    assert given.weights("error_sample", known)[260:].tolist() == [1, 0] + 18 * [1]
+    assert given.weights("targeted", known)[261] == 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dcd.cells.candidates import Candidates
-from dcd.cells.cross_fitting import failure_folds, folds, judge_ends
+from dcd.cells.cross_fitting import failure_folds, folds, folds_of_failures, judge_ends
 from dcd.cells.lines import ENDS
 from dcd.config import TrainingConfig
 from dcd.training.head import LinearHead
@@ -57,6 +57,25 @@ def test_every_failure_is_held_out_once_and_the_folds_are_even():
     fold = failure_folds(["a", "b", "a", "a", "c", "a"], 3)
     assert sorted(fold[[0, 2, 3, 5]].tolist()) == [0, 0, 1, 2]
     assert sorted(np.bincount(fold).tolist()) == [2, 2, 2]
+
+
+def test_a_verified_image_is_held_out_with_the_failure_that_it_is_nearest_to(
+    candidates: Candidates,
+):
+    """Else the judge of a failure would have seen what people looked at for it."""
+    x = candidates.features.copy()
+    x[380:384] = x[[390, 399, 390, 384]] + 0.01
+    given = replace(candidates, features=x, n_verified=4)
+    fold = folds_of_failures(given, 5)
+    without = failure_folds(candidates.failure_labels[4:], 5)
+    np.testing.assert_array_equal(fold[4:], without)
+    assert fold[:4].tolist() == fold[[10, 19, 10, 4]].tolist()
+
+
+def test_verified_images_do_not_judge(candidates: Candidates):
+    held_out = judge_ends(replace(candidates, n_verified=4), TrainingConfig()).held_out
+    assert len(held_out.failures_truth) == 16
+    assert {len(logits) for logits in held_out.failures.values()} == {16}
 
 
 def test_none_is_judged_by_heads_of_nearly_all_of_train(candidates: Candidates):

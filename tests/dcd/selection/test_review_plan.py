@@ -17,28 +17,28 @@ def case(tmp_path_factory) -> CellCase:
     return CellCase(tmp_path_factory.mktemp("plan"))
 
 
-def test_doubtful_images_near_failures_come_first():
-    rng = np.random.default_rng(0)
-    distances = rng.uniform(5, 9, (40, 3))
-    distances[7], distances[8] = 1.0, 1.0
-    doubt = np.full(40, 0.5)
-    doubt[8] = 0.4
-    assert choose_images(doubt, distances, 1).tolist() == [7]
-    doubt[7] = 0
-    assert choose_images(doubt, distances, 1).tolist() == [8]
-
-
-def test_a_failure_amid_far_images_is_not_forgotten():
+def test_each_failure_in_turn_asks_for_the_nearest_that_is_left():
     near, far = np.linspace(1, 2, 30), np.linspace(10, 20, 30)
     distances = np.full((60, 2), 100.0)
     distances[:30, 0], distances[30:, 1] = near, far
-    chosen = choose_images(np.full(60, 0.5), distances, 10)
+    chosen = choose_images(distances, 10)
     assert sorted(chosen.tolist()) == [*range(5), *range(30, 35)]
+    assert set(chosen[:2].tolist()) == {0, 30}
 
 
-def test_no_more_than_what_is_in_doubt():
-    doubt = np.array([0.0, 0.2, 0.0])
-    assert choose_images(doubt, np.ones((3, 1)), 3).tolist() == [1]
+def test_an_image_near_to_several_failures_is_asked_for_once():
+    distances = np.array([[1.0, 1.0, 1.0], [2.0, 3.0, 2.5], [3.0, 2.0, 2.4], [9.0, 9.0, 9.0]])
+    assert sorted(choose_images(distances, 3).tolist()) == [0, 1, 2]
+    assert sorted(choose_images(distances, 9).tolist()) == [0, 1, 2, 3]
+    assert choose_images(distances, 0).tolist() == []
+
+
+def test_fewer_images_than_failures_are_of_different_failures():
+    distances = np.random.default_rng(0).uniform(5, 9, (200, 40))
+    distances[np.arange(40), np.arange(40)] = 1.0
+    chosen = choose_images(distances, 10)
+    assert len(set(chosen.tolist())) == 10
+    assert (chosen < 40).all()
 
 
 def test_a_plan_opens_as_a_selection_with_the_failures_true_labels(case: CellCase):

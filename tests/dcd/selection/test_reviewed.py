@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dcd.cells.cell import gather_data, run_cell
 from dcd.cells.train import by_source, doubt_of
+from dcd.cells.train_recipe import fit_ends
 from dcd.config import load_config, parse_config
 from dcd.errors import DataError
 from dcd.failures.intake import take_in_folder
@@ -14,7 +16,14 @@ from dcd.failures.registry import SOURCE_ID, corrections_of_failures, read_regis
 from dcd.reviews.decisions import Decision, Verb, record
 from dcd.runs import loop
 from dcd.runs.run import RunInfo
-from dcd.selection.reviewed import REJECTED, confirmed, match_reviews, refuse_reviewed
+from dcd.selection.review_plan import plan_review, planned_failures
+from dcd.selection.reviewed import (
+    REJECTED,
+    confirmed,
+    like_failures,
+    match_reviews,
+    refuse_reviewed,
+)
 from dcd.selection.select import select
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -69,7 +78,7 @@ def test_accepted_and_relabelled_images_are_added_with_a_full_weight(reviewed):
     found = {(p["image_id"], p["label"]): p for p in picks_of(store, after)}
     assert found[accepted["image_id"], accepted["label"]]["weight"] >= 1
     assert found[relabelled["image_id"], other]["weight"] >= 1
-    assert found[relabelled["image_id"], other]["role"] == "reviewed"
+    assert found[relabelled["image_id"], other]["role"] in ("reviewed", "failing")
     assert (relabelled["image_id"], relabelled["label"]) not in found
 
 
@@ -97,6 +106,8 @@ def test_the_report_and_the_card_say_what_review_changed(reviewed):
     effect = store.read_json(keys.run_card(after.run_id))["review"]
     assert (effect["n_confirmed"], effect["n_relabelled"], effect["n_rejected"]) == (1, 1, 1)
     assert effect["n_verified_picks"] == 2
+    roles = [pick["role"] for pick in picks_of(store, after)]
+    assert effect["n_used_as_failures"] == roles.count("failing")
     assert effect["n_gone_picks"] >= 2
     page = store.read_bytes(keys.run_report(after.run_id)).decode()
     assert "What people decided" in page
@@ -144,6 +155,108 @@ def test_a_verified_label_is_not_doubted(tmp_path, training):
         if image_id in ids and image_id not in sure:
             assert doubt.votes[ids.index(image_id)].tolist() == every.votes[place].tolist()
     run_cell(case.store, plan)
+
+
+def like_a_failure(case: CellCase, n: int) -> list[dict]:
+    """Pool images that people call what the failure beside them is: plan_review's order."""
+    plan = plan_review(case.store, case.index, case.splits, case.selection, n)
+    rows = case.store.read_table(keys.selection_neighbors(plan.id)).to_pylist()
+    of = planned_failures(case.store, plan.id)
+    assert of is not None
+    content = {
+        row["image_id"]: row["content_hash"]
+        for key in case.store.keys_under("embeddings/colours")
+        for row in case.store.read_table(key, ["image_id", "content_hash"]).to_pylist()
+    }
+    return [
+        {**row, "content_hash": content[row["image_id"]], "true": of[row["error_image_id"]]}
+        for row in rows
+    ]
+
+
+def test_a_verified_image_that_is_like_a_failure_is_used_as_one(tmp_path):
+    case = CellCase(tmp_path)
+    for row in like_a_failure(case, 4):
+        verb: Verb = "accept" if row["label"] == row["true"] else "relabel"
+        decide(case.store, row, verb, None if verb == "accept" else row["true"])
+    reviewed = match_reviews(case.store, case.index)
+    config = case.config.selection
+    selection = select(case.store, case.pool, case.index, case.splits, config, reviewed)
+    assert 0 < selection.n_failing <= selection.n_reviewed <= 4
+    picks = case.store.read_table(keys.selection_picks(selection.id)).to_pylist()
+    failing = [pick for pick in picks if pick["role"] == "failing"]
+    assert {pick["weight"] for pick in failing} == {
+        np.float32(max(1, selection.error_sample_weight))
+    }
+    assert len({pick["image_id"] for pick in picks}) == len(picks)
+    neighbors = case.store.read_table(keys.selection_neighbors(selection.id))
+    kept = set(neighbors.filter(neighbors["kept"])["image_id"].to_pylist())
+    assert not kept & {pick["image_id"] for pick in failing}
+
+    plan = replace(case.plan(), selection=selection)
+    data = gather_data(case.store, plan)
+    found = fit_ends(case.store, data, plan.own_training, selection.id, ["whole_pool", "targeted"])
+    of = found.candidates
+    assert of.n_verified == selection.n_failing
+    ids = by_source(found.picks)[0]["image_id"].to_pylist()
+    verified = slice(len(of.agreement), len(of.agreement) + of.n_verified)
+    assert set(ids[verified]) == {pick["image_id"] for pick in failing}
+    assert not of.doubt.weak[of.n_train :][verified].any()
+    assert (of.weights("whole_pool")[verified] == 1).all()
+    assert (of.asked[:, 1] >= of.n_verified).all()
+    cell = run_cell(case.store, plan)
+    assert case.store.read_table(keys.cell_picks(cell.id)).num_rows == cell.n_picks
+
+
+def test_without_reviews_everything_is_what_it_was_to_the_bit(tmp_path):
+    case = CellCase(tmp_path)
+    folders = ("selections", "neighbors", "heads", "cells")
+
+    def made() -> dict[str, bytes]:
+        """Select and train with what stands, from nothing; the objects of that."""
+        for key in [key for folder in folders for key in case.store.keys_under(folder)]:
+            case.store.delete(key)
+        reviewed = match_reviews(case.store, case.index)
+        config = case.config.selection
+        selection = select(case.store, case.pool, case.index, case.splits, config, reviewed)
+        run_cell(case.store, replace(case.plan(), selection=selection))
+        return {
+            key: case.store.read_bytes(key)
+            for folder in folders
+            for key in case.store.keys_under(folder)
+        }
+
+    before = made()
+    rows = like_a_failure(case, 4)
+    for row in rows:
+        decide(case.store, row, "relabel", row["true"])
+    assert made().keys() != before.keys()
+    for row in rows:
+        decide(case.store, row, "undo")
+    assert made() == before
+
+
+def test_verified_images_are_no_failures_where_failures_do_not_weigh(tmp_path):
+    case = CellCase(tmp_path)
+    for row in like_a_failure(case, 4):
+        decide(case.store, row, "relabel", row["true"])
+    reviewed = match_reviews(case.store, case.index)
+    config = case.config.selection.model_copy(update={"error_sample_weight": 0})
+    found = select(case.store, case.pool, case.index, case.splits, config, reviewed)
+    assert found.n_failing == 0
+
+
+def test_like_a_failure_is_what_is_near_and_of_its_class():
+    def rows(points: np.ndarray, labels: list[str]) -> pa.Table:
+        schema = schemas.labelled_features(2).field("embedding").type
+        return pa.table({"label": labels, "embedding": pa.array(points.tolist(), schema)})
+
+    grid = np.stack(np.meshgrid(np.arange(40), np.arange(40)), -1).reshape(-1, 2) / 8
+    sample = rows(grid, ["cat"] * len(grid))
+    failures = rows(np.array([[1.0, 1.0], [4.0, 4.0]]), ["cat", "dog"])
+    asked = rows(np.array([[1.1, 1.0], [1.1, 1.0], [2.5, 1.0], [4.0, 4.1]]),
+                 ["cat", "dog", "cat", "dog"])  # fmt: skip
+    assert like_failures(asked, failures, sample).tolist() == [True, False, False, True]
 
 
 def test_an_image_that_judges_the_model_is_not_added_whatever_people_say(tmp_path):
