@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcd.index.info import IndexInfo
 from dcd.index.read import shared_sample
@@ -24,12 +26,7 @@ def pool_copies(
     copy_of: the split, or null. The failures have no part in this, so a rerun for new ones reads
     neither vectors nor the judging images.
     """
-    key = keys.pool_copies(
-        index.pool,
-        index.encoder_id,
-        index.index_id,
-        keys.digest(_FORMAT, *depends_on),
-    )
+    key = _key(index, depends_on)
     if not store.exists(key):
         sample = shared_sample(store, index)
         copies: list[str | None] = []
@@ -38,3 +35,34 @@ def pool_copies(
         column = pa.array(copies, pa.string())
         store.write_table(key, sample.select(_COLUMNS).append_column("copy_of", column))
     return store.read_table(key)
+
+
+def copies_of(
+    store: Store,
+    index: IndexInfo,
+    depends_on: Sequence[object],
+    guarded: Callable[[], Guard],
+    rows: pa.Table,
+) -> list[str | None]:
+    """Name the split that each row (content_hash, embedding) is a near copy of, else None.
+
+    Of the sample's images `pool_copies` tells it, where somebody has asked for them; `guarded()`,
+    which takes a second to prepare for 10,000 images, is called for others alone.
+    """
+    key = _key(index, depends_on)
+    if not store.exists(key):
+        return near_copies(rows, guarded())
+    known = store.read_table(key, ["content_hash", "copy_of"])
+    at = pc.index_in(rows["content_hash"], value_set=known["content_hash"].combine_chunks())
+    found = known["copy_of"].take(at).to_pylist()
+    missing = np.flatnonzero(at.is_null().to_numpy())
+    if len(missing):
+        others = near_copies(rows.take(pa.array(missing)), guarded())
+        for i, split in zip(missing.tolist(), others, strict=True):
+            found[i] = split
+    return found
+
+
+def _key(index: IndexInfo, depends_on: Sequence[object]) -> str:
+    which = keys.digest(_FORMAT, *depends_on)
+    return keys.pool_copies(index.pool, index.encoder_id, index.index_id, which)

@@ -73,14 +73,17 @@ def near_copies(rows: pa.Table, guarded: Guard) -> list[str | None]:
     return found
 
 
-def check_leaks(picks: pa.Table, copies: Sequence[str | None], guarded: Guard) -> None:
+def check_leaks(
+    picks: pa.Table, copies: Sequence[str | None], guarded: Mapping[str, pa.ChunkedArray]
+) -> None:
     """Raise LeakError, listing them, if a pick is an image of a guarded split or a near copy.
 
     picks: image_id and content_hash. copies: the split of which each is a near copy, or None.
+    guarded: content_hash by split.
     """
     leaks = []
     ids = picks["image_id"].to_pylist()
-    for split, content in guarded.content.items():
+    for split, content in guarded.items():
         same = pc.is_in(picks["content_hash"], value_set=content).to_pylist()
         leaks += [f"{i} is in {split}" for i, hit in zip(ids, same, strict=True) if hit]
     leaks += [

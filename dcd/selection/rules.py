@@ -16,9 +16,9 @@ from dcd.index.info import IndexInfo
 from dcd.index.read import shared_sample
 from dcd.label_noise.pool_agreement import known_votes, pool_reference
 from dcd.label_noise.trust import Judge, clean_head, judge_labels
-from dcd.selection.copies import pool_copies
+from dcd.selection.copies import copies_of, pool_copies
 from dcd.selection.filters import UNLIKE
-from dcd.selection.leaks import Guard, check_leaks, guard, near_copies
+from dcd.selection.leaks import Guard, check_leaks, guard
 from dcd.selection.refine import unlike_failures
 from dcd.selection.reviewed import Reviewed, confirmed, read_reviewed, refuse_reviewed
 from dcd.selection.trusted_search import Refusals, refuse_untrusted
@@ -69,8 +69,8 @@ class PickRules:
 
     def for_targeted(self, rows: pa.Table) -> Refusals:
         """Judge rows as picks for failures: image_id, label, content_hash, embedding."""
-        copies = near_copies(rows, self.guarded)
-        return self._judged(rows, copies, self._config.min_agreement, self._config.min_trust)
+        config = self._config
+        return self._judged(rows, self.copies_of(rows), config.min_agreement, config.min_trust)
 
     def for_general(self, rows: pa.Table) -> Refusals:
         """Judge rows of `general_candidates` as images of the general sample."""
@@ -90,11 +90,18 @@ class PickRules:
 
         picks: the targeted ones, image_id, content_hash, embedding. general: of the pool's sample.
         """
-        check_leaks(picks, near_copies(picks, self.guarded), self.guarded)
+        tables = {str(split): self._tables[split] for split in self._judging}
+        content = {split: table["content_hash"] for split, table in tables.items()}
+        check_leaks(picks, self.copies_of(picks), content)
         if general is not None:
             ids = self.pool_copies["image_id"].combine_chunks()
             at = pc.index_in(general["image_id"], value_set=ids)
-            check_leaks(general, self.pool_copies["copy_of"].take(at).to_pylist(), self.guarded)
+            check_leaks(general, self.pool_copies["copy_of"].take(at).to_pylist(), content)
+
+    def copies_of(self, rows: pa.Table) -> list[str | None]:
+        """Name the judging split that each row (content_hash, embedding) is a near copy of."""
+        depends_on = self._guard_depends_on
+        return copies_of(self._store, self._index, depends_on, lambda: self.guarded, rows)
 
     @cached_property
     def reviewed(self) -> pa.Table | None:

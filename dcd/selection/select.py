@@ -15,7 +15,6 @@ from dcd.index.read import pool_rows, shared_sample, vectors_of
 from dcd.index.search import in_label_neighbors
 from dcd.label_noise.pseudo_labels import read_pseudo_labels
 from dcd.selection.choose_k import accuracy_with
-from dcd.selection.leaks import near_copies
 from dcd.selection.neighbor_cache import cached_neighbors
 from dcd.selection.picks import WeightedPicks, debug_train, limit_targeted_share, targeted_picks
 from dcd.selection.refine import refine
@@ -198,7 +197,7 @@ def _with_true(case: Case) -> Case:
     found = found.filter(pc.is_in(found["true_label"], value_set=classes))
     found = without(found, case.blocked)
     vectors = one_row_a_content(case.vectors(found))
-    copies = near_copies(vectors, case.rules.guarded)
+    copies = case.rules.copies_of(vectors)
     judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
     return replace(case, true=without(found, judging))
 

@@ -44,7 +44,7 @@ def test_the_short_cut_by_projection_loses_no_copy():
 
 
 def check(picks, guarded):
-    check_leaks(picks, near_copies(picks, guarded), guarded)
+    check_leaks(picks, near_copies(picks, guarded), guarded.content)
 
 
 def test_a_leak_blocks_and_is_listed():
