@@ -17,9 +17,9 @@ import safetensors.torch
 from torch import Tensor
 
 from dcd.encoders.restricted_pickle import unpickled
-from dcd.encoders.weights_file import weights_file
+from dcd.encoders.weights_file import WEIGHTS_IN_A_FOLDER, weights_file
 from dcd.errors import EncoderError, StoreError
-from dcd.store.filesystems import locate
+from dcd.store.filesystems import LFS_MEND, LFS_POINTER, locate
 
 StateDict = dict[str, Tensor]
 
@@ -28,6 +28,12 @@ StateDict = dict[str, Tensor]
 _PREFERRED = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model")
 _MAX_DEPTH = 6
 _EXPECTED = "a file of safetensors or of torch.save (.pt, .pth, .pth.tar, .ckpt, .bin, …)"
+_OTHER_CONTENT = (
+    (LFS_POINTER, LFS_MEND),
+    (b"<", "it is HTML or XML, as of a failed download"),
+    (b"\x89HDF", "it is HDF5, as Keras writes"),
+    (b"\x1f\x8b", "it is packed with gzip; unpack it"),
+)
 _WHY_REFUSED = re.compile(r"WeightsUnpickler error: ([^\n]*?)(?:\. Please use|\n|$)")
 _OBJECT = re.compile(r"GLOBAL|reduce for|create new object|only build|not allowed in a weights")
 
@@ -117,6 +123,11 @@ def read_document(uri: str) -> object:
     """Read what a checkpoint file holds. Raises EncoderError, naming what stands against it."""
     try:
         located = locate(weights_file(uri) or uri)
+        if located.fs.isdir(located.path):
+            raise EncoderError(
+                f"{uri}: is a folder without {' or '.join(WEIGHTS_IN_A_FOLDER)}; weights in "
+                "several files are saved as one first"
+            )
         data = cast(bytes, located.fs.cat_file(located.path))
     except (OSError, StoreError) as err:
         raise EncoderError(f"{uri}: weights cannot be read ({err}); expected {_EXPECTED}") from err
@@ -126,7 +137,8 @@ def read_document(uri: str) -> object:
         return unpickled(data)
     except pickle.UnpicklingError as err:
         found = _WHY_REFUSED.search(str(err))
-        reason = found[1] if found else (str(err).strip() or "no pickle").splitlines()[0]
+        said = found[1] if found else str(err).strip().partition("\n")[0]
+        reason = _looks_like(data) or said or "no pickle of torch"
         if _OBJECT.search(reason):
             raise EncoderError(
                 f"{uri}: expected tensors only, found pickled Python objects, which could run code "
@@ -136,10 +148,21 @@ def read_document(uri: str) -> object:
             f"{uri}: not a readable weights file ({reason}); expected {_EXPECTED}"
         ) from err
     except Exception as err:  # unpicklers raise nearly every type on bytes that are none
-        told = f"{type(err).__name__}: {err}".splitlines()[0][:200]
+        told = _looks_like(data) or f"{type(err).__name__}: {err}".splitlines()[0][:200]
+        if "TorchScript" in told:
+            told = "it is TorchScript, which holds code; save the model's state_dict"
         raise EncoderError(
             f"{uri}: not a readable weights file ({told}); expected {_EXPECTED}"
         ) from err
+
+
+def _looks_like(data: bytes) -> str | None:
+    """What a file is that holds no weights; None where its beginning does not tell."""
+    if not data:
+        return "it is empty"
+    if b"constants.pkl" in data[: 2**20] and b"code/" in data:
+        return "it is TorchScript, which holds code; save the model's state_dict"
+    return next((what for start, what in _OTHER_CONTENT if data.startswith(start)), None)
 
 
 def _is_safetensors(data: bytes) -> bool:

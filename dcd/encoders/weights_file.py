@@ -5,7 +5,7 @@ from typing import cast
 
 from dcd.store.filesystems import locate
 
-_IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 
 
 def weights_file(uri: str) -> str | None:
@@ -17,7 +17,7 @@ def weights_file(uri: str) -> str | None:
     located = locate(uri.rstrip("/"))
     if located.fs.isfile(located.path):
         return uri
-    files = [f"{uri.rstrip('/')}/{name}" for name in _IN_A_FOLDER]
+    files = [f"{uri.rstrip('/')}/{name}" for name in WEIGHTS_IN_A_FOLDER]
     return next((file for file in files if located.fs.isfile(locate(file).path)), None)
 
 

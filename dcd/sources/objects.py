@@ -15,7 +15,13 @@ import pyarrow as pa
 
 from dcd.errors import DataError, StoreUnavailable
 from dcd.store.errors import explained
-from dcd.store.filesystems import Location, locate
+from dcd.store.filesystems import (
+    LFS_MEND,
+    LFS_POINTER,
+    MAX_LFS_POINTER_BYTES,
+    Location,
+    locate,
+)
 from dcd.store.requests import Requests
 
 OPENED = Requests(n_head=1)  # `open_object` on S3
@@ -96,7 +102,8 @@ def glob_objects(pattern: Location) -> list[Object]:
 def open_object(uri: str) -> io.RawIOBase:
     """Open an object, unbuffered and seekable; wrap it in `io.BufferedReader` for small reads.
 
-    Raises ObjectNotFound, DataError if it is a pipe or a device, or another StoreError.
+    Raises ObjectNotFound, DataError if it is a pipe, a device or a pointer of Git LFS, or another
+    StoreError.
     """
     located = locate(uri)
     with explained(uri, "read"):
@@ -105,8 +112,19 @@ def open_object(uri: str) -> io.RawIOBase:
             what = "a folder" if located.fs.isdir(located.path) else "something else"
             raise DataError(f"{uri}: expected an object or a regular file, found {what}")
         if is_local(located):
-            return LocalFile(located.path)
+            file = LocalFile(located.path)
+            if found.n_bytes <= MAX_LFS_POINTER_BYTES:
+                _refuse_pointer(uri, file)
+            return file
         return RangedFile(uri, located, found.n_bytes)
+
+
+def _refuse_pointer(uri: str, file: "LocalFile") -> None:
+    start = file.read(len(LFS_POINTER))
+    file.seek(0)
+    if start == LFS_POINTER:
+        file.close()
+        raise DataError(f"{uri}: {LFS_MEND}")
 
 
 def unpacked(raw: "io.BufferedReader[Any]") -> "io.BufferedReader[Any]":

@@ -22,6 +22,9 @@ from dcd.store.s3_settings import S3Settings, settings_digest
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
 
+LFS_POINTER = b"version https://git-lfs"
+LFS_MEND = "it is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"
+MAX_LFS_POINTER_BYTES = 1024
 _CHAINED = re.compile(r"(zip|tar|filecache|simplecache|blockcache)::")
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 

@@ -185,3 +185,26 @@ def test_damaged_checkpoints_raise_nothing_else(data: st.DataObject):
         file.flush()
         with suppress(EncoderError):
             read_document(file.name)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+        (b"<!DOCTYPE html>", "HTML or XML"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5, as Keras writes"),
+        (b"\x1f\x8b\x08", "packed with gzip"),
+        (b"onnx", "no pickle of torch"),
+    ],
+)
+def test_what_a_file_is_instead_is_told(tmp_path: Path, data: bytes, what: str):
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(EncoderError, match=f"not a readable weights file .*{what}"):
+        read_document(str(tmp_path / "w.pth"))
+
+
+def test_weights_in_several_files_are_told(tmp_path: Path):
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(EncoderError, match=r"a folder without model\.safetensors or .* several"):
+        read_document(str(tmp_path))

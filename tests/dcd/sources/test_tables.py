@@ -212,3 +212,12 @@ def test_addresses_of_the_web_are_told(tmp_path: Path):
     pq.write_table(pa.table({"URL": ["http://x/1.jpg"], "TEXT": ["a cat"]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match="'URL' may hold addresses: fetch the pictures first"):
         read_all(str(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz", "a.parquet", "a.csv"])
+def test_a_pointer_of_git_lfs_is_told_at_every_door(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(DataError, match=f"{name}: it is a pointer of Git LFS"):
+        read_all(str(tmp_path / name))
+    with pytest.raises(DataError, match=f"{name}: it is a pointer of Git LFS"):
+        open_table(str(tmp_path / name), "train.labels")

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from dcd.config import StartConfig
-from dcd.errors import EncoderError
+from dcd.errors import EncoderError, LabelError
 from dcd.images.preprocess import Preprocess
 from dcd.training.saved_models import save_model
 from dcd.training.user_model import load_start, start_digest
@@ -48,6 +49,27 @@ def test_a_weights_file_needs_its_architecture_and_classes(
         load_start(StartConfig(model=str(path)))
     config = StartConfig(model=str(path), architecture="test_resnet", classes=CLASSES)
     assert torch.equal(logits(load_start(config).model.network), logits(network))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_of_another_trainer_stands_for_its_weights(
+    network: torch.nn.Module, tmp_path: Path, name: str
+):
+    """As transformers and accelerate save: its config.json says nothing of timm."""
+    state = network.state_dict()
+    save_file(state, tmp_path / name) if "safe" in name else torch.save(state, tmp_path / name)
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    config = StartConfig(model=str(tmp_path), architecture="test_resnet", classes=CLASSES)
+    assert torch.equal(logits(load_start(config).model.network), logits(network))
+    assert start_digest(config) is not None
+
+
+@pytest.mark.parametrize("classes", [("a", "a ", "b"), ("a", " ", "b")])
+def test_each_output_has_a_name_of_its_own(network: torch.nn.Module, tmp_path: Path, classes):
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    config = StartConfig(model=str(tmp_path / "w.pth"), architecture="test_resnet", classes=classes)
+    with pytest.raises(LabelError, match=r"training\.start\.classes: .*output of the model needs"):
+        load_start(config)
 
 
 def test_weights_of_another_number_of_classes_are_refused(network, tmp_path: Path):
