@@ -44,19 +44,32 @@ def check(
     fits: Sequence[HeadFit], effects: RemovalEffects, features: np.ndarray, rows: np.ndarray
 ) -> Check:
     """Leave out each of some images in turn, fit all heads to convergence, and ask again."""
-    measured = np.zeros(len(rows))
-    slope = effects.answer.slopes["margin"]
+    (checked,) = check_all(fits, [effects], [features], rows)
+    return checked
+
+
+def check_all(
+    fits: Sequence[HeadFit],
+    effects: Sequence[RemovalEffects],
+    features: Sequence[np.ndarray],
+    rows: np.ndarray,
+) -> list[Check]:
+    """Check several answers on the same images: what is fitted without one of them answers all."""
+    measured = np.zeros((len(effects), len(rows)))
+    slopes = [of.answer.slopes["margin"] for of in effects]
     with live.stage("leave out and fit", len(fits) * len(rows), "fits") as stage:
         for fit in fits:
             around = Curvature.of(fit, np.float64)
             settled = _settle(around)
-            asked = extended(fit, features)
+            asked = [extended(fit, one) for one in features]
             for i, row in stage.each(enumerate(rows.tolist())):
                 place = np.flatnonzero(fit.rows == row)
                 if len(place):
-                    without = refit_without(settled, place)
-                    measured[i] += fit.share * float(slope @ ((without - settled.at) @ asked))
-    return Check(rows, effects.margin[rows], measured)
+                    moved = refit_without(settled, place) - settled.at
+                    for n, (slope, one) in enumerate(zip(slopes, asked, strict=True)):
+                        measured[n, i] += fit.share * float(slope @ (moved @ one))
+    every = zip(effects, measured, strict=True)
+    return [Check(rows, of.margin[rows], changes) for of, changes in every]
 
 
 def refit_without(settled: Curvature, places: np.ndarray) -> np.ndarray:

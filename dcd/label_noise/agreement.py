@@ -9,7 +9,7 @@ network's features and give bounds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,8 @@ _WHOLE = 64
 class Reference:
     """Pool images among which neighbours are looked for; see `fit_reference`.
 
-    labels: (R,) codes into `classes`. content: (R,) codes into `hashes`. mean: (D,) float32.
-    directions: (D, d) float32, orthonormal. vectors: (R, d) float32.
+    labels: (R,) codes into `classes`, -1 where an image has no vote. content: (R,) codes into
+    `hashes`. mean: (D,) float32. directions: (D, d) float32, orthonormal. vectors: (R, d) float32.
     """
 
     classes: pa.Array
@@ -108,6 +108,30 @@ def shares_of_label(reference: Reference, rows: pa.Table, votes: np.ndarray) -> 
     counted = (votes >= 0).sum(axis=1)
     same = (votes == np.where(own < 0, -2, own)[:, None]).sum(axis=1)
     return (same / np.maximum(counted, 1)).astype(np.float32)
+
+
+def corrected(reference: Reference, reviewed: pa.Table) -> Reference:
+    """Let what people said of images stand for their weak labels where these vote.
+
+    reviewed: schemas.REVIEWED. An image with a true label votes for that, one whose label was
+    rejected has no vote. Whatever images were chosen for review, by doubt or by nearness to a
+    failure, was chosen by what they look like and by their weak label, so that what is said of them
+    is a fair answer for images that look alike and are called alike; of the pool's labels as a
+    whole it is none (docs/review.md).
+    """
+    content = codes(reviewed["content_hash"].combine_chunks(), reference.hashes)
+    truth = reviewed["true_label"].combine_chunks()
+    classes = pc.unique(pa.concat_arrays([reference.classes, truth.drop_null()]))
+    said = np.where(truth.is_null().to_numpy(zero_copy_only=False), -1, codes(truth, classes))
+    here = content >= 0
+    new = np.full(len(reference.hashes), -1)
+    new[content[here & (said >= 0)]] = said[here & (said >= 0)]
+    labels = np.where(new[reference.content] >= 0, new[reference.content], reference.labels)
+    weak = codes(reviewed["label"].combine_chunks(), classes)
+    rejected = here & (said < 0)
+    pairs = content[rejected] * len(classes) + weak[rejected]
+    is_rejected = np.isin(reference.content * len(classes) + labels, pairs)
+    return replace(reference, classes=classes, labels=np.where(is_rejected, -1, labels))
 
 
 def neighbor_labels(

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from dcd.config import SelectionConfig, Split
 from dcd.index.info import IndexInfo
-from dcd.index.read import shared_sample
+from dcd.index.read import shared_sample, vectors_of
+from dcd.label_noise.agreement import corrected
 from dcd.label_noise.pool_agreement import known_votes, pool_reference
 from dcd.label_noise.trust import Judge, clean_head, judge_labels
 from dcd.selection.copies import copies_of, pool_copies
@@ -22,8 +23,9 @@ from dcd.selection.leaks import Guard, check_leaks, guard
 from dcd.selection.refine import unlike_failures
 from dcd.selection.reviewed import Reviewed, confirmed, read_reviewed, refuse_reviewed
 from dcd.selection.trusted_search import Refusals, refuse_untrusted
-from dcd.splits.split import SplitInfo
+from dcd.splits.split import SplitInfo, blocked_content
 from dcd.store import Store
+from dcd.tables.rows import one_row_a_content, without
 
 _NOT_JUDGING: tuple[Split, ...] = ("error_sample", "not_like_this")
 
@@ -44,6 +46,7 @@ class PickRules:
         reviewed: Reviewed | None = None,
     ):
         self._store, self._index, self._tables, self._config = store, index, tables, config
+        self._splits = splits
         self._reviewed_id = None if reviewed is None else reviewed.id
         self._judging: dict[Split, str] = {
             split: info.id for split, info in splits.items() if split not in _NOT_JUDGING
@@ -127,11 +130,32 @@ class PickRules:
 
     @cached_property
     def _label_judge(self) -> Judge:
-        head = None
+        """What people said counts among neighbours' votes, and for the classifier."""
+        head, reference = None, pool_reference(self._store, self._index)
+        known = known_votes(self._store, self._index)
+        if self.reviewed is not None:
+            reference, known = corrected(reference, self.reviewed), None
         if self._config.asks_classifier:
-            head = clean_head(self._tables["train"], self._tables["error_sample"])
-        reference = pool_reference(self._store, self._index)
-        return judge_labels(reference, head, known_votes(self._store, self._index))
+            further = [] if self.reviewed is None else [self._verified(self.reviewed)]
+            head = clean_head(self._tables["train"], self._tables["error_sample"], *further)
+        return judge_labels(reference, head, known)
+
+    def _verified(self, reviewed: pa.Table) -> pa.Table:
+        """label and embedding of images with a true label, as the classifier of labels learns them.
+
+        No image that judges the model, nor a copy of one, and no label that train does not know.
+        """
+        classes = pc.unique(self._tables["train"]["label"])
+        found = reviewed.filter(pc.is_in(reviewed["true_label"], value_set=classes))
+        found = without(found, blocked_content(self._store, self._splits))
+        labels = pc.unique(found["label"])
+        rows = vectors_of(self._store, self._index, found["image_id"], labels)
+        copies = near_copies(rows, self.guarded)
+        rows = rows.filter(pa.array([of is None for of in copies], pa.bool_()))
+        rows = one_row_a_content(rows)
+        at = pc.index_in(rows["content_hash"], value_set=found["content_hash"].combine_chunks())
+        truth = found["true_label"].combine_chunks().take(at.combine_chunks())
+        return pa.table({"label": truth, "embedding": rows["embedding"]})
 
     def _judged(
         self, rows: pa.Table, copies: list[str | None], min_agreement: float, min_trust: float

@@ -4,7 +4,12 @@ import pytest
 
 from dcd.errors import DataError, EncoderMismatch
 from dcd.label_noise import agreement
-from dcd.label_noise.agreement import fit_reference, label_agreement, neighbor_labels
+from dcd.label_noise.agreement import (
+    corrected,
+    fit_reference,
+    label_agreement,
+    neighbor_labels,
+)
 from dcd.tables import schemas
 from dcd.tables.vectors import embedding_matrix
 from tests.dcd.index.vector_pools import as_column, content
@@ -93,3 +98,32 @@ def test_vectors_of_another_encoder_are_refused(rng):
 def test_an_empty_sample_is_refused():
     with pytest.raises(DataError, match="has no image"):
         fit_reference(pool([], np.empty((0, 3))))
+
+
+def reviews(rows: pa.Table, said: dict[int, str | None]) -> pa.Table:
+    """What people said of some rows: the true label, or None for a rejected one."""
+    columns = ["image_id", "weak_label", "shard", "content_hash"]
+    about = rows.take(list(said)).select(columns)
+    about = about.rename_columns(["image_id", "label", "shard", "content_hash"])
+    return about.append_column("true_label", pa.array(list(said.values()), pa.string()))
+
+
+def test_what_people_said_votes_in_place_of_a_weak_label(rng):
+    rows = pool(["cat"] * 30 + ["dog"] * 30, two_directions(rng))
+    reference = fit_reference(rows)
+    said: dict[int, str | None] = dict.fromkeys(range(1, 15), "dog")
+    told = corrected(reference, reviews(rows, said))
+    before, after = (label_agreement(of, rows.slice(0, 1), 29)[0] for of in (reference, told))
+    assert before == 1
+    assert after == pytest.approx(15 / 29)
+    assert label_agreement(told, rows.slice(30), 5).min() == 1
+
+
+def test_a_rejected_label_has_no_vote_and_a_new_class_may_be_named(rng):
+    rows = pool(["cat"] * 30 + ["dog"] * 30, two_directions(rng))
+    said: dict[int, str | None] = dict.fromkeys(range(1, 10)) | {10: "fox"}
+    told = corrected(fit_reference(rows), reviews(rows, said))
+    votes = neighbor_labels(told, rows.slice(0, 1), 29)[0]
+    names = [told.classes[v].as_py() for v in votes if v >= 0]
+    assert (votes < 0).sum() == 9
+    assert (names.count("cat"), names.count("fox")) == (19, 1)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from dcd.cells.cell import gather_data, run_cell
@@ -13,6 +14,7 @@ from dcd.config import load_config, parse_config
 from dcd.errors import DataError
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import SOURCE_ID, corrections_of_failures, read_registry
+from dcd.index.read import pool_sample
 from dcd.reviews.decisions import Decision, Verb, record
 from dcd.runs import loop
 from dcd.runs.run import RunInfo
@@ -24,7 +26,9 @@ from dcd.selection.reviewed import (
     match_reviews,
     refuse_reviewed,
 )
+from dcd.selection.rules import PickRules
 from dcd.selection.select import select
+from dcd.splits.split import split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from tasks.result_keys import cell_key
@@ -351,3 +355,25 @@ def test_an_image_under_several_labels_is_what_people_say_in_all_of_them():
         "is dog, as reviewed", None, "is dog, as reviewed", REJECTED, None, None
     ]  # fmt: skip
     assert confirmed(asked, reviewed).tolist() == [False, True, False, False, False, False]
+
+
+def test_neighbours_and_the_classifier_learn_from_what_people_said(tmp_path):
+    case = CellCase(tmp_path)
+    rows = pool_sample(case.store, case.index)
+    of_red = rows.filter(pc.equal(rows["weak_label"], "red")).rename_columns(
+        ["label", *rows.column_names[1:]]
+    )
+    some = of_red.slice(0, 1)
+    for row in of_red.slice(1).select(["image_id", "label", "content_hash"]).to_pylist():
+        decide(case.store, row, "relabel", "blue")
+    reviewed = match_reviews(case.store, case.index)
+    tables = {split: split_table(case.store, info) for split, info in case.splits.items()}
+    config = case.config.selection.model_copy(update={"min_agreement": 0.01, "min_trust": 0.01})
+    found = []
+    for said in (None, reviewed):
+        rules = PickRules(case.store, case.index, case.splits, tables, config, said)
+        found.append(rules._label_judge(some))  # what a rule asks
+    before, after = found
+    assert before.agreement[0] > 0
+    assert after.agreement[0] == 0, "no neighbour is red any more"
+    assert after.probability[0] < before.probability[0]
