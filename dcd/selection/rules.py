@@ -150,7 +150,7 @@ class PickRules:
         found = without(found, blocked_content(self._store, self._splits))
         labels = pc.unique(found["label"])
         rows = vectors_of(self._store, self._index, found["image_id"], labels)
-        copies = near_copies(rows, self.guarded)
+        copies = self.copies_of(rows)
         rows = rows.filter(pa.array([of is None for of in copies], pa.bool_()))
         rows = one_row_a_content(rows)
         at = pc.index_in(rows["content_hash"], value_set=found["content_hash"].combine_chunks())
