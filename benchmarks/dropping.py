@@ -1,27 +1,32 @@
 """How long it takes from the drop of failing pictures to their run, and to the champion.
 
-    python -m benchmarks.dropping [--times 3] [--drops 5 --pause 12]
+    python -m benchmarks.dropping [--times 3] [--drops 5 --pause 12] [--s3]
 
 `dcd up` on a small case (three colours, a tiny network, one seed), with a real server, worker and
 watcher; pictures are put into the inbox and the runs that follow are timed by the server's clock.
-With --drops several are dropped one after the other, and the table says which run took them.
+With --drops several are dropped one after the other, and the table says which run took them. With
+--s3 the store is a bucket of the tests' S3 server (Swift), else a folder.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from dcd.failures import registry
 from dcd.store import Store, keys
 from tests.case import LABELS, png, write_case
 from tests.operated import TERMINAL, Stack, started, wait_for
+from tests.s3_server import SwiftServer, client, use
 
 
 @dataclass(frozen=True)
@@ -76,16 +81,35 @@ def all_covered(store: Store, n_dropped: int) -> bool:
     return known.failures.num_rows == n_dropped and waiting.n_failures == 0
 
 
+@contextmanager
+def new_store(folder: Path, on_s3: bool) -> Iterator[str]:
+    """The URL of an empty store, which is there for the block."""
+    if not on_s3:
+        yield str(folder / "case" / "store")
+        return
+    server = SwiftServer(folder / "swift")
+    server.start()
+    try:
+        client(server.url).create_bucket(Bucket="dropping")
+        with pytest.MonkeyPatch.context() as patch:
+            use(server.url, patch)
+            yield "s3://dropping/dcd"
+    finally:
+        server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--drops", type=int, default=1)
     parser.add_argument("--pause", type=float, default=12.0, help="seconds between drops")
+    parser.add_argument("--s3", action="store_true", help="a store in a bucket of Swift")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        config = write_case(Path(folder) / "case", seeds=(0,))
-        with started(Path(folder) / "home", config, {}) as stack:
-            store = Store(str(Path(folder) / "case" / "store"))
+    with tempfile.TemporaryDirectory() as made, new_store(Path(made), args.s3) as url:
+        folder = Path(made)
+        config = write_case(folder / "case", seeds=(0,), store=url)
+        with started(folder / "home", config, {}) as stack:
+            store = Store(url)
             firsts = []
             for nth in range(args.times):
                 runs = measure(stack, store, args.drops, args.pause, nth)

@@ -6,6 +6,7 @@ looks after dead runs, reminds of what waits, and needs no process of its own.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -26,8 +27,10 @@ from prefect.settings import PREFECT_API_URL
 
 from dcd.config import RunConfig, WatchConfig
 from dcd.errors import ConfigError, DCDError
+from dcd.failures.known_content import known_content
 from dcd.failures.settling import Settling
 from dcd.store import Store, keys
+from dcd.store.store_format import open_for_writing
 from tasks import failures
 
 QUIET_S, AT_MOST_S = 2.0, 30.0  # a picture that is being copied; a copy of thousands
@@ -49,6 +52,7 @@ def watch_inbox(config: WatchConfig, every_s: float, tell: Callable[[str], objec
             ]
         )
     settling = Settling(QUIET_S, AT_MOST_S)
+    prepare(config)
     n_faults = 0
     while True:
         started_s = time.monotonic()
@@ -60,6 +64,16 @@ def watch_inbox(config: WatchConfig, every_s: float, tell: Callable[[str], objec
             tell(f"looked in vain, {n_faults} times: {type(fault).__name__}: {fault}")
         looked_s = time.monotonic() - started_s
         time.sleep(pause_s(every_s, looked_s, n_faults))
+
+
+def prepare(config: WatchConfig) -> None:
+    """Do while nothing waits what the first picture would wait for.
+
+    The contents of train and of the judging splits are hashed, which the store keeps, and whatever
+    taking pictures in needs is imported. A fault is left to the looks, which tell it.
+    """
+    with suppress(DCDError):
+        known_content(open_for_writing(config.run.store), config.run)
 
 
 def look(

@@ -11,9 +11,11 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
-from dcd.config import RunConfig, WatchConfig
+from dcd.config import DataConfig, RunConfig, WatchConfig
 from dcd.errors import StoreError
+from dcd.failures.known_content import known_content
 from dcd.failures.settling import Settling
+from dcd.store import Store
 from flows.deployment import inbox
 from flows.deployment.stack import Watch
 from flows.server.temporary import temporary_server
@@ -91,6 +93,18 @@ def test_a_watcher_lives_through_a_store_that_is_away(config, monkeypatch):
         inbox.watch_inbox(WatchConfig(run=config), 2, told.append)
     assert waits == [4, 8, 16, 32, 60, 60, 60, 60, 60]
     assert told[-1] == "looked in vain, 9 times: StoreError: s3://away: does not answer"
+
+
+def test_what_the_first_picture_would_wait_for_is_done_before_it_comes(config):
+    store = Store(config.store)
+    assert not store.keys_under("hashes")
+    inbox.prepare(WatchConfig(run=config))
+    hashed = store.versions_under("hashes")
+    assert hashed
+    known_content(store, config)
+    assert store.versions_under("hashes") == hashed
+    nowhere = config.model_copy(update={"train": DataConfig(images="no such folder")})
+    inbox.prepare(WatchConfig(run=nowhere))  # the looks tell it
 
 
 def test_looking_at_a_full_inbox_takes_a_tenth_of_the_time():
