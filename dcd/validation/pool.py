@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcd.config import PoolConfig
 from dcd.errors import LabelError
@@ -18,7 +19,9 @@ from dcd.validation.splits import no_common_id
 def pool_labels(
     pool: PoolConfig, inventory: Inventory | None, notes: list[Note]
 ) -> set[str] | None:
-    """Return all labels that pool images carry; None where that is not known.
+    """Return all labels that pool images can carry; None where that is not known.
+
+    Where not all images were looked at, a table still says which labels there can be.
 
     Raises LabelError if there are none, and as `read_pool_labels` does.
     """
@@ -26,7 +29,7 @@ def pool_labels(
     table = None if found is None else found.rows
     notes += [Note("pool", told) for told in (() if found is None else found.notes)]
     if inventory is None:
-        return None
+        return _of_tables(table)
     if pool.labels is None or table is None:
         labels = label_counts(inventory)
         notes += label_notes("pool.images", labels)
@@ -35,7 +38,7 @@ def pool_labels(
         else:
             notes += _unnamed(pool, labels, table)
         if not inventory.complete:
-            return None
+            return _of_tables(table)
         if not labels:
             raise LabelError("none of its images has a label; give pool.labels or label_column")
         if table is None:
@@ -126,11 +129,16 @@ def _unnamed(pool: PoolConfig, labels: Mapping[str, int], table: pa.Table) -> It
         )
 
 
+def _of_tables(table: pa.Table | None) -> set[str] | None:
+    """The labels that a labels table or a label map can give; None without either."""
+    return None if table is None else set(pc.unique(table["label"]).to_pylist())
+
+
 def _of_table(
     pool: PoolConfig, table: pa.Table, inventory: Inventory, notes: list[Note]
 ) -> set[str] | None:
     if not inventory.complete:
-        return None
+        return _of_tables(table)
     ids = table["image_id"].to_pylist()
     rows = zip(ids, table["label"].to_pylist(), strict=True)
     counts = Counter(label for image_id, label in rows if image_id in inventory.shard_of)
