@@ -1,6 +1,6 @@
 """What the ends of a recipe (`dcd.cells.recipe`) are trained on, and with which weights. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,22 @@ class Candidates:
     @property
     def failure_labels(self) -> list[str]:
         return self.labels[self.n_unfailing :]
+
+    def without_verified(self) -> "Candidates":
+        """The same without the verified failures."""
+        if not self.n_verified:
+            return self
+        n, first, n_pool = self.n_verified, self.n_unfailing, len(self.agreement)
+        rows = np.delete(np.arange(len(self.labels)), np.s_[first : first + n])
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=[*self.labels[:first], *self.labels[first + n :]],
+            added_weight=np.delete(self.added_weight, np.s_[n_pool : n_pool + n]),
+            asked=self.asked - [0, n],
+            doubt=self.doubt.take(rows),
+            n_verified=0,
+        )
 
     def weights(self, end: str, known: np.ndarray | None = None) -> np.ndarray:
         """(P + E,) of the added images; 0: the end is not trained on it.

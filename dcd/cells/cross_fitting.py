@@ -18,7 +18,6 @@ import numpy as np
 from dcd.cells.candidates import Candidates, training_set
 from dcd.cells.lines import ENDS, WITHOUT_FAILURES
 from dcd.config import TrainingConfig
-from dcd.index.distances import l2_matrix
 from dcd.threads import one_blas_thread
 from dcd.training.head import LinearHead, Standardizer, class_indices, fit_standardizer
 from dcd.training.head_average import Compression, fit_compression
@@ -40,8 +39,7 @@ class HeldOutLogits:
     """What the ends say of images that they did not see.
 
     val, failures: logits (V, C) and (E, C) by end. val_truth, failures_truth: (V,) and (E,), class
-    indices. V leaves out what is the only image of its class, E the verified images of the pool:
-    they are like failures, but nobody saw the model fail on them.
+    indices. V leaves out what is the only image of its class, E the verified images of the pool.
     """
 
     val: Mapping[str, np.ndarray]
@@ -69,22 +67,26 @@ def fit_anew(_: str, fit: Callable[[], LinearHead]) -> LinearHead:
 def judge_ends(candidates: Candidates, config: TrainingConfig, keep: Keep = fit_anew) -> JudgedEnds:
     """Fit the ends in fewer dimensions, on everything and by cross-validation. Deterministic.
 
-    This is most of the recipe's work, and no objective changes it. keep: asked for what saw no
-    failure. Raises what `fit_head` raises.
+    Nobody judges who has seen a verified failure: what people looked at for a failure is known only
+    after it. This is most of the recipe's work, and no objective changes it. keep: asked for what
+    saw no failure. Raises what `fit_head` raises.
     """
     compression = _compression_of(candidates)
-    few = _Fewer(candidates, compression, config, keep)
+    unverified = candidates.without_verified()
+    few = _Fewer(unverified, compression, config, keep)
     fitted = {end: few.cross_fit(end) for end in ENDS}
     judges = few.fold >= 0
     truth = class_indices(candidates.labels[: candidates.n_train], candidates.classes)
-    judged = slice(candidates.n_verified, None)
     held_out = HeldOutLogits(
         {end: found.val[judges] for end, found in fitted.items()},
-        {end: found.failures[judged] for end, found in fitted.items()},
+        {end: found.failures for end, found in fitted.items()},
         truth[judges],
-        class_indices(candidates.failure_labels[judged], candidates.classes),
+        class_indices(unverified.failure_labels, candidates.classes),
     )
     starts = {end: found.head for end, found in fitted.items()}
+    if candidates.n_verified:
+        few = _Fewer(candidates, compression, config, keep)
+        starts = {end: few.fit_whole(end) for end in ENDS}
     return JudgedEnds(candidates, compression, starts, held_out)
 
 
@@ -109,20 +111,16 @@ def _compression_of(candidates: Candidates) -> Compression:
 
 @one_blas_thread()
 def right_out_of_fold(candidates: Candidates, config: TrainingConfig) -> np.ndarray:
-    """Which failures the head of the selection as it is gets right unseen: (E - n_verified,) bool.
+    """Which failures the head of the selection as it is gets right unseen: (E,) bool.
+
+    Those of the error sample; verified images of the pool are left out.
 
     As `judge_ends` does it, without the other ends. Raises what `fit_head` raises.
     """
-    few = _Fewer(candidates, _compression_of(candidates), config, fit_anew)
-    judged = slice(candidates.n_verified, None)
-    found = few.cross_fit("targeted").failures[judged]
-    truth = class_indices(candidates.failure_labels[judged], candidates.classes)
-    return found.argmax(axis=1) == truth
-
-
-def n_folds(candidates: Candidates) -> int:
-    """How many folds images are held out in, where the pool takes part."""
-    return _FOLDS["many" if candidates.n_unfailing > _MANY_ROWS else "few"]
+    unverified = candidates.without_verified()
+    few = _Fewer(unverified, _compression_of(candidates), config, fit_anew)
+    found = few.cross_fit("targeted").failures
+    return found.argmax(axis=1) == class_indices(unverified.failure_labels, candidates.classes)
 
 
 def folds(labels: Sequence[str], n: int) -> np.ndarray:
@@ -142,21 +140,6 @@ def failure_folds(labels: Sequence[str], n: int) -> np.ndarray:
     fold = np.empty(len(labels), int)
     fold[order] = np.arange(len(labels)) % n
     return fold
-
-
-def folds_of_failures(candidates: Candidates, n: int) -> np.ndarray:
-    """The fold of every failure (E,); a verified image goes with the one that it is nearest to.
-
-    Whoever judges a failure has then seen none of the images that people looked at for it, and the
-    folds of the others are what they were before.
-    """
-    n_verified = candidates.n_verified
-    fold = failure_folds(candidates.failure_labels[n_verified:], n)
-    if not n_verified:
-        return fold
-    failures = candidates.features[candidates.n_unfailing :]
-    nearest = l2_matrix(failures[:n_verified], failures[n_verified:]).argmin(axis=1)
-    return np.concatenate([fold[nearest], fold])
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,11 +163,11 @@ class _Fewer:
         self._features = compression.compress(candidates.features)
         dim = self._features.shape[1]
         self._as_they_are = Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
-        n = n_folds(candidates)
-        self.fold = folds(candidates.labels[: candidates.n_train], n)
-        n_more = n if candidates.n_train > _MANY_ROWS else _FOLDS_OF_SMALL_TRAIN
+        n_folds = _FOLDS["many" if candidates.n_unfailing > _MANY_ROWS else "few"]
+        self.fold = folds(candidates.labels[: candidates.n_train], n_folds)
+        n_more = n_folds if candidates.n_train > _MANY_ROWS else _FOLDS_OF_SMALL_TRAIN
         self._fold_without_pool = folds(candidates.labels[: candidates.n_train], n_more)
-        self.failure_fold = folds_of_failures(candidates, n)
+        self.failure_fold = failure_folds(candidates.failure_labels, n_folds)
 
     def cross_fit(self, end: str) -> _CrossFitted:
         """Fit one end with every fold left out, and with none."""
@@ -258,7 +241,8 @@ class _Fewer:
             data = training_set(self._of, self._features, weight, kept, self._config)
             return fit_head(data, self._as_they_are, self._config, start, NEAR)
 
-        return self._keep(name, fit) if end in WITHOUT_FAILURES else fit()
+        named = f"{name}, with what is verified" if self._of.n_verified else name
+        return self._keep(named, fit) if end in WITHOUT_FAILURES else fit()
 
     @cached_property
     def _of_pool_alone(self) -> LinearHead | None:

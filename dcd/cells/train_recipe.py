@@ -14,9 +14,7 @@ from dcd.cells.cross_fitting import (
     JudgedEnds,
     Keep,
     fit_starts,
-    folds_of_failures,
     judge_ends,
-    n_folds,
     right_out_of_fold,
 )
 from dcd.cells.recipe import choose_head, fit_in_full
@@ -188,19 +186,12 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
             pa.table({"agreement": candidates.agreement, "weak": candidates.doubt.weak[of_pool]})
         ),
         of.config,
-        *([_folds_of_verified(candidates)] if candidates.n_verified else []),
     )
 
     def keep(name: str, fit: Callable[[], LinearHead]) -> LinearHead:
         return kept_head(of.store, keys.digest("recipe", base, name), fit)
 
     return keep
-
-
-def _folds_of_verified(candidates: Candidates) -> list[int]:
-    """Which verified images each fit leaves out hangs on the failures that they are near to."""
-    few = folds_of_failures(candidates, n_folds(candidates))
-    return few[: candidates.n_verified].tolist()
 
 
 def _candidates(of: _RecipeData) -> Candidates:

@@ -55,3 +55,14 @@ def test_verified_failures_stay_in_the_pool(candidates: Candidates):
     assert given.weights("whole_pool", known)[260:].tolist() == [1, 0, 1, 1] + 16 * [0]
     assert given.weights("error_sample", known)[260:].tolist() == [1, 0] + 18 * [1]
     assert given.weights("targeted", known)[261] == 0
+
+
+def test_without_the_verified_failures_all_else_stays(candidates: Candidates):
+    given = replace(candidates, n_verified=4, asked=np.array([[200, 4], [201, 19]]))
+    found = given.without_verified()
+    assert (found.n_verified, found.n_unfailing, len(found.failure_labels)) == (0, 380, 16)
+    np.testing.assert_array_equal(found.features[380:], candidates.features[384:])
+    assert found.asked.tolist() == [[200, 0], [201, 15]]
+    assert len(found.added_weight) == 276
+    assert len(found.doubt.weak) == len(found.labels) == 396
+    assert candidates.without_verified() is candidates

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dcd.cells.candidates import Candidates
-from dcd.cells.cross_fitting import failure_folds, folds, folds_of_failures, judge_ends
+from dcd.cells.cross_fitting import failure_folds, folds, judge_ends, right_out_of_fold
 from dcd.cells.lines import ENDS
 from dcd.config import TrainingConfig
 from dcd.training.head import LinearHead
@@ -59,23 +59,36 @@ def test_every_failure_is_held_out_once_and_the_folds_are_even():
     assert sorted(np.bincount(fold).tolist()) == [2, 2, 2]
 
 
-def test_a_verified_image_is_held_out_with_the_failure_that_it_is_nearest_to(
-    candidates: Candidates,
-):
-    """Else the judge of a failure would have seen what people looked at for it."""
-    x = candidates.features.copy()
-    x[380:384] = x[[390, 399, 390, 384]] + 0.01
-    given = replace(candidates, features=x, n_verified=4)
-    fold = folds_of_failures(given, 5)
-    without = failure_folds(candidates.failure_labels[4:], 5)
-    np.testing.assert_array_equal(fold[4:], without)
-    assert fold[:4].tolist() == fold[[10, 19, 10, 4]].tolist()
+def test_whoever_judges_has_seen_no_verified_failure(candidates: Candidates):
+    """Whatever label people gave it; the heads that are judged for it do learn it."""
+    n = 4
+    given = replace(candidates, n_verified=n)
+    labels = list(candidates.labels)
+    labels[380 : 380 + n] = [CLASSES[1 - CLASSES.index(label)] for label in labels[380 : 380 + n]]
+    config = TrainingConfig()
+    one, other = (judge_ends(of, config) for of in (given, replace(given, labels=labels)))
+    assert len(one.held_out.failures_truth) == 20 - n
+    for end in ENDS:
+        for of in ("val", "failures"):
+            logits = [getattr(ends.held_out, of)[end] for ends in (one, other)]
+            np.testing.assert_array_equal(*logits)
+        learnt = [ends.starts[end].weight for ends in (one, other)]
+        assert np.array_equal(*learnt) == (end == "none")
+    assert right_out_of_fold(given, config).shape == (20 - n,)
 
 
-def test_verified_images_do_not_judge(candidates: Candidates):
-    held_out = judge_ends(replace(candidates, n_verified=4), TrainingConfig()).held_out
-    assert len(held_out.failures_truth) == 16
-    assert {len(logits) for logits in held_out.failures.values()} == {16}
+def test_heads_with_and_without_verified_failures_are_kept_apart(candidates: Candidates):
+    kept: dict[str, LinearHead] = {}
+
+    def keep(name: str, fit: Callable[[], LinearHead]) -> LinearHead:
+        if name not in kept:
+            kept[name] = fit()
+        return kept[name]
+
+    config, given = TrainingConfig(), replace(candidates, n_verified=4)
+    found, expected = judge_ends(given, config, keep), judge_ends(given, config)
+    for end in ENDS:
+        np.testing.assert_array_equal(found.starts[end].weight, expected.starts[end].weight)
 
 
 def test_none_is_judged_by_heads_of_nearly_all_of_train(candidates: Candidates):
