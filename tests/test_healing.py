@@ -46,8 +46,9 @@ PLAIN = {
     *("cell config", "cell curve", "cell model", "cell picks", "cell predictions", "embeddings"),
     *("failures batches", "failures covered", "failures receipts", "hashes", "heads"),
     *("index agreement", "index copies", "index directions", "index index", "index labels"),
-    *("index rows", "index sample", "index sources", "index vectors", "maps", "neighbors", "noise"),
-    *("pools shards", "rejects", "run card", "run config", "run curve", "run debug_train"),
+    *("index rows", "index sample", "index sources", "index vectors", "index votes", "maps"),
+    *("neighbors", "noise", "pools shards", "rejects"),
+    *("run card", "run config", "run curve", "run debug_train"),
     *("run error_sample", "run gate", "run metrics", "run model", "run neighbors", "run parts"),
     *("run predictions", "run rejects", "run report", "selection neighbors", "selection picks"),
     *("split", "store.json"),
@@ -61,6 +62,7 @@ RICH = {
 # And what neither does: the test that has it instead.
 ELSEWHERE = {
     "cell checkpoint": "test_a_damaged_checkpoint_costs_a_training",
+    "copies": "tests/dcd/splits/test_groups.py",
     "results": "tests/tasks/test_reuse.py",
     "comparisons": "tests/flows/test_compare.py",
     "index pseudo_labels": "tests/dcd/label_noise/test_pseudo_labels.py",

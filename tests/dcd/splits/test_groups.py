@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from dcd.config import DataConfig, PoolConfig
-from dcd.errors import LabelError
+from dcd.errors import LabelError, ObjectUnreadable
 from dcd.sources.source import source_of
 from dcd.splits import groups
 from dcd.splits.groups import image_groups, read_groups
@@ -78,6 +78,12 @@ def test_groups_of_a_large_split_are_kept_and_are_those_found_anew(
             assert image_groups(store, split_of(store, vectors), data, 0.1).equals(first)
         (kept,) = store.keys_under("copies")
         assert store.read_table(kept).column_names == ["number"]
+        store.write_raw(kept, store.read_raw(kept)[:50])
+        groups._near_copies.cache_clear()
+        with pytest.raises(ObjectUnreadable, match=kept):  # a run sets it aside, and
+            image_groups(store, split_of(store, vectors), data, 0.1)
+        store.delete(kept)
+        assert image_groups(store, split_of(store, vectors), data, 0.1).equals(first)
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path):
