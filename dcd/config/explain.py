@@ -33,6 +33,8 @@ _EXPECTED = {
     "string_too_short": "expected at least {min_length} characters",
     "string_pattern_mismatch": "expected text of the form {pattern}",
     "too_short": "expected at least {min_length} items",
+    "union_tag_not_found": "expected the key {discriminator}, which says of what kind it is",
+    "union_tag_invalid": "expected {discriminator} to be one of {expected_tags}",
     "string_type": "expected text (put the value in quotes)",
 }
 

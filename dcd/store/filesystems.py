@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LFS_POINTER = b"version https://git-lfs"
 LFS_MEND = "it is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"
 MAX_LFS_POINTER_BYTES = 1024
+_ONE_SLASH = re.compile(r"(s3|s3a|s3n|gs|gcs|hf|https?):(/(?!/)|$)", re.IGNORECASE)
 _CHAINED = re.compile(r"(zip|tar|filecache|simplecache|blockcache)::")
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
@@ -46,6 +47,11 @@ def locate(uri: str) -> Location:
         raise StoreError(f"{uri[:200]!r} holds a NUL character, which no name of a file may have")
     protocol, separator, rest = uri.partition("://")
     if not separator:
+        if _ONE_SLASH.match(uri):  # what pathlib makes of a URI
+            raise StoreError(
+                f"{uri!r} has one slash behind its protocol; write two: "
+                f"{uri.replace(':/', '://', 1)}"
+            )
         found = _local(uri)
         if _CHAINED.match(uri) and not os.path.lexists(found.path):
             raise StoreError(f"cannot open {uri!r}; URLs are not chained: unpack or copy it first")
@@ -60,6 +66,8 @@ def locate(uri: str) -> Location:
         host, _, _ = rest.partition("/")
         return _local(unquote(rest.removeprefix(host) if host == "localhost" else rest))
     if protocol == "s3":
+        if not rest.strip("/"):
+            raise StoreError(f"{uri!r} names no bucket; expected s3://bucket/prefix")
         return Location(_s3(settings_digest()), rest)
     if protocol == "hf":
         return Location(_hub(), _in_data_set(uri, rest))

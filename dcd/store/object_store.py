@@ -50,7 +50,7 @@ class Store:
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
-        located = locate(self.url)
+        located = locate(url if self.url.endswith(":") else self.url)
         if "hf" in located.fs.protocol:
             raise StoreError(f"{self.url}: a store cannot be on the Hub; name a folder or s3://…")
         self.fs, self.root = located.fs, located.path.rstrip("/")

@@ -5,6 +5,7 @@ are text; for the predicate alone, one whose every value is written as a number,
 false is taken for what it says, so that `fold < 3` works and 007 stays text.
 """
 
+import re
 from collections.abc import Sequence
 
 import duckdb
@@ -17,6 +18,7 @@ from dcd.tables.labels import Names, clean_text, cleaned, id_column
 from dcd.tables.sql import connect
 
 _ROW = "__row"
+_WHERE = re.compile(r"^where\s+", re.IGNORECASE)
 
 # What the text of a whole column must look like to be taken for another type. Zeros in front and
 # long digits are ids: these stay text.
@@ -74,17 +76,28 @@ def rows_where(
     numbered = pa.table({**{n: columns[n] for n in columns.column_names}, _ROW: rows})
     with connect() as connection:
         try:
-            kept = connection.from_arrow(numbered).filter(clean_text(where)).project(_ROW)
+            kept = connection.from_arrow(numbered).filter(_condition(where)).project(_ROW)
             numbers = kept.fetchnumpy()[_ROW]
         except duckdb.Error as err:
             raise ConfigError(
                 [
                     f"{name}: where {where!r} is no SQL predicate over the columns "
-                    f"{list(names)}: {_said(err)}; mend the predicate"
+                    f"{list(names)}: {_said(err)}; {_mend(where, err)}"
                 ]
             ) from err
     numbers.sort()
     return pa.array(numbers)
+
+
+def _condition(where: str) -> str:
+    """A predicate as people write it: without the word WHERE, and what would end a statement."""
+    return _WHERE.sub("", clean_text(where).rstrip("; \t\n"))
+
+
+def _mend(where: str, err: duckdb.Error) -> str:
+    if '"' in where and "Referenced column" in str(err):
+        return "text stands in single quotes, names of columns in double ones"
+    return "mend the predicate"
 
 
 def _said(err: duckdb.Error) -> str:

@@ -1,8 +1,12 @@
-"""Find pictures that stand under two ids of one source among the images that prove something."""
+"""Find pictures that stand under two ids among the images that prove something.
+
+In one split each counts twice; in two splits what is trained on proves something.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import combinations
 
 from dcd.config import Split
 from dcd.errors import DataError
@@ -19,21 +23,45 @@ MAX_BYTES = 128 * 2**20  # of a source
 _LOOKED_INTO: tuple[Split, ...] = ("error_sample", "debug_val", "debug_heldout")
 
 
-def repeated_pictures(splits: Sequence[Members]) -> Iterator[Note]:
-    """Tell of pictures that several ids of a split name, by the hash of their bytes.
+def repeated_pictures(views: Sequence[Sequence[Members]]) -> Iterator[Note]:
+    """Tell of pictures that several ids of a split, or of two, name, by the hash of their bytes.
 
-    splits: of all seeds; each source is read once. Looks at the first pictures by id, up to
-    MAX_PICTURES a split and MAX_BYTES a source. Raises StoreError if the store fails.
+    views: the splits of each seed; each source is read once. Looks at the first pictures by id, up
+    to MAX_PICTURES a split and MAX_BYTES a source. Raises StoreError if the store fails.
     """
     of_source: dict[str, list[Members]] = defaultdict(list)
-    for members in splits:
+    for members in (members for view in views for members in view):
         if members.split in _LOOKED_INTO and members.inventory is not None:
             of_source[members.data.images].append(members)
+    hashes = {images: _hashes(group) for images, group in of_source.items()}
     for group in of_source.values():
-        hashes = _hashes(group)
         for members in group:
-            if told := _told(members, hashes):
+            if told := _told(members, hashes[members.data.images]):
                 yield Note(members.split, told)
+    for view in views:
+        looked_at = [m for m in view if m.split in _LOOKED_INTO and m.inventory is not None]
+        for one, other in combinations(looked_at, 2):
+            if told := _shared(one, other, hashes):
+                yield Note(other.split, told)
+
+
+def _shared(one: Members, other: Members, hashes: dict[str, dict[str, bytes]]) -> str:
+    """Say which pictures of a split stand in an earlier one under another id; "" if none does."""
+    here, there = (
+        {hashed: i for i, hashed in hashes[m.data.images].items() if i in m.label_of}
+        for m in (one, other)
+    )
+    same = one.data.images == other.data.images  # then `overlaps` tells of equal ids
+    both = [h for h in here.keys() & there.keys() if not (same and here[h] == there[h])]
+    common = sorted(both, key=lambda hashed: there[hashed])
+    if not common:
+        return ""
+    first = common[0]
+    return (
+        f"{len(common):,} pictures of {len(there):,} that were looked at are in {one.split} too, "
+        f"such as {there[first]!r}, which is {here[first]!r} there: figures on seen pictures prove "
+        "nothing, so leave them out of one of the two"
+    )
 
 
 def _hashes(group: Sequence[Members]) -> dict[str, bytes]:

@@ -84,13 +84,17 @@ def examine(config: RunConfig) -> Findings:
         with noting(problems, "failures"):
             problems += unmet_failures(Store(config.store), labels)
     members: list[Members] = []
+    of_views: list[list[Members]] = []
     views: dict[View, int] = {}
     for seed in config.seeds:
         views.setdefault(_view(config, seed), seed)
     for view, seed in views.items():
         with live.stage(f"check the splits of seed {seed}"):
             met = None if guessing else labels
-            found = _split_problems(view, inventories, met, notes, members)
+            of_view: list[Members] = []
+            found = _split_problems(view, inventories, met, notes, of_view)
+        members += of_view
+        of_views.append(of_view)
         of_seed = f" (seed {seed})" if len(views) > 1 else ""
         problems += [Problem(problem.place, problem.message + of_seed) for problem in found]
         if found:  # other seeds would mostly repeat it
@@ -100,7 +104,7 @@ def examine(config: RunConfig) -> Findings:
     if config.goal is not None and config.goal.label is not None:
         problems += unknown_goal_label(config.goal.label, members)
     with noting(problems, "error_sample"):
-        notes += repeated_pictures(members)
+        notes += repeated_pictures(of_views)
     return Findings(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)))
 
 

@@ -1,5 +1,6 @@
 import logging
 import pickle
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -118,3 +119,17 @@ def test_credentials_in_a_uri_are_refused_and_not_shown(plain_aws, uri):
 
 def test_an_at_in_a_key_is_no_credential(plain_aws):
     assert locate("s3://bucket/a@b").path == "bucket/a@b"
+
+
+@pytest.mark.parametrize("uri", ["s3:/bucket/dcd", "s3:", "hf:/datasets/a/b", "gs:/bucket"])
+def test_a_protocol_with_one_slash_is_no_folder(uri: str, tmp_path: Path, monkeypatch):
+    """What pathlib makes of s3://bucket would be written below the working folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="has one slash behind its protocol"):
+        Store(uri)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///"])
+def test_a_uri_without_bucket_is_refused(uri: str):
+    with pytest.raises(StoreError, match="names no bucket"):
+        Store(uri)

@@ -99,3 +99,13 @@ def test_columns_that_the_predicate_does_not_name_do_not_matter():
 )
 def test_columns_of_text_tables_are_taken_for_what_all_their_values_say(values, where, rows):
     assert kept(pa.table({"x": values}), where, text=True) == rows
+
+
+@pytest.mark.parametrize("where", ["WHERE mode < 1", "mode < 1;", " where\n mode < 1 ; "])
+def test_the_word_where_and_the_end_of_a_statement_may_stand_there(labels, where):
+    assert kept(labels, where) == [0]
+
+
+def test_text_in_double_quotes_is_told(labels):
+    with pytest.raises(ConfigError, match="text stands in single quotes"):
+        kept(labels, 'role = "train"')

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from dcd.config import load_config
 from dcd.validation import repeats
@@ -57,3 +58,22 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     assert "4 of 11 images of the 10 that were looked at are 2 pictures" in notes(config)
     monkeypatch.setattr(repeats, "MAX_BYTES", 1)
     assert "several ids" not in notes(config)
+
+
+def test_pictures_of_the_error_sample_that_judge_too_are_told(tmp_path: Path):
+    """Copied from one folder of failures to another: the gate would be shown what was learnt."""
+    config = write_case(tmp_path, seeds=(0, 1))
+    document = yaml.safe_load(config.read_text())
+    images = pq.read_table(tmp_path / "own.parquet").to_pylist()
+    own = {row["image_id"]: row["image"] for row in images}
+    labels = pq.read_table(tmp_path / "seed0.parquet").to_pylist()
+    rows = [row for row in labels if row["role"] == "error_sample"][:2]
+    (tmp_path / "val").mkdir()
+    for number, row in enumerate(rows):
+        (tmp_path / "val" / row["label"]).mkdir(exist_ok=True)
+        (tmp_path / "val" / row["label"] / f"{number}.png").write_bytes(own[row["image_id"]])
+    document["debug_val"] = {"images": str(tmp_path / "val")}
+    config.write_text(yaml.safe_dump(document))
+    told = notes(config)
+    assert "debug_val: 2 pictures of 2 that were looked at are in error_sample too" in told
+    assert "prove nothing" not in notes(write_case(tmp_path / "other", seeds=(0,)))
