@@ -248,8 +248,11 @@ def test_a_damaged_object_is_made_again(case, store, kind, how):
     key = by_kind(store)[kind]
     check_next_run(case, store, key, how)
     told = store.read_json(keys.run_card(case[1]))["made_again"]
-    # The others are not read where all that is made of them stands, or are not there to be read.
-    assert [key in one for one in told] == [True] * (kind in ("selection picks", "split"))
+    assert all(key in one for one in told)
+    # The others are not read where all that is made of them stands, or are not there to be read;
+    # of the models the run copies that of `selected`, which may be the one that was taken here.
+    if kind != "cell model":
+        assert len(told) == (kind in ("selection picks", "split"))
 
 
 _DIGEST = "0123456789ab"
