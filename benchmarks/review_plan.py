@@ -2,6 +2,7 @@
 
 python -m benchmarks.review_plan cifar10n|cifar100|domains|PATH.yaml [--n 0 50 100 200 400]
     [--rules planned random nearest] [--draws 3] [--objective fixed]
+    [--seeds 0 1 2]
 
 For every seed and rule n images of the pool are decided about as the true labels say, accepted or
 relabelled, as decisions in the store; then the images are selected and the model is trained as
@@ -63,8 +64,7 @@ def chosen_images(case: Case, seed: int, rule: str, n: int, draw: int = 0) -> pa
 
 def decide(case: Case, seed: int, images: pa.Table) -> None:
     """Put what the true labels say into the store, in the place of all decisions before."""
-    for key in case.store.keys_under("reviews"):
-        case.store.delete(key)
+    _take_back(case)
     truth = read_truth(case.config.pool)
     assert truth is not None
     at = pc.index_in(images["image_id"], value_set=truth["image_id"].combine_chunks())
@@ -87,6 +87,12 @@ def decide(case: Case, seed: int, images: pa.Table) -> None:
         )
     if decisions:
         record(case.store, decisions)
+
+
+def _take_back(case: Case) -> None:
+    """Take all decisions out of the store: a plan leaves out what somebody has decided about."""
+    for key in case.store.keys_under("reviews"):
+        case.store.delete(key)
 
 
 def accuracies(case: Case, seed: int) -> tuple[list[float], int]:
@@ -116,6 +122,7 @@ def measure(case: Case, rules: Sequence[str], sizes: Sequence[int], draws: int =
             once = [(rule, 0) for rule in rules if rule != "random"]
             drawn = [("random", draw) for draw in range(draws)] if "random" in rules else []
             for rule, draw in [*once, *drawn] if n else [("none", 0)]:
+                _take_back(case)
                 images = chosen_images(case, seed, rule if n else "random", n, draw)
                 decide(case, seed, images)
                 scores, n_used = accuracies(case, seed)
@@ -147,12 +154,14 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
     parser.add_argument("--draws", type=int, default=1, help="of the random images")
     parser.add_argument("--objective", choices=("failures_first", "both", "fixed"))
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the config")
     args = parser.parse_args()
     try:
         config = load_config(benchmark_config(args.benchmark))
         objective: Objective = args.objective or config.selection.objective
         selection = config.selection.model_copy(update={"objective": objective})
-        own = {"store": f"{config.store}-reviews", "selection": selection}
+        seeds = tuple(args.seeds or config.seeds)
+        own = {"store": f"{config.store}-reviews", "selection": selection, "seeds": seeds}
         measure(Case.embedded(config.model_copy(update=own)), args.rules, args.n, args.draws)
     except DCDError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
