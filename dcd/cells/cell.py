@@ -112,16 +112,14 @@ class CellPlan:
 
     @property
     def own_training(self) -> TrainingConfig:
-        """The settings that count for this method: stages are those of a general sample.
-
-        Without debug_val none are, nor where a selection is asked for as it is, unless they are.
-        """
+        """The settings that count for this method."""
         selection = self.method.selection
-        if selection is None or not selection.general_images or "debug_val" not in self.splits:
+        if selection is None:
             return self.training.at_once()
-        if self.training.pool_stage == "auto" and self.method.objective == "fixed":
-            return self.training.at_once()
-        return self.training.in_stages()
+        is_fixed = self.method.objective == "fixed"
+        return self.training.of_selection(
+            selection.general_images, is_fixed, has_debug_val="debug_val" in self.splits
+        )
 
     @property
     def objective(self) -> Objective:

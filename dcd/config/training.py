@@ -231,6 +231,18 @@ class TrainingConfig(FrozenModel):
         stages = {"pool_stage": PoolStageConfig(), "val_share": self.val_share or AUTO_VAL_SHARE}
         return self.model_copy(update=stages)
 
+    def of_selection(self, general_images: int, is_fixed: bool, has_debug_val: bool) -> Self:
+        """The same settings as they count for a selection: whether it is learnt in stages.
+
+        Stages are those of a general sample. Without debug_val there are none, nor where a
+        selection is asked for as it is (is_fixed), unless they are.
+        """
+        if not general_images or not has_debug_val:
+            return self.at_once()
+        if self.pool_stage == "auto" and is_fixed:
+            return self.at_once()
+        return self.in_stages()
+
     @property
     def stage(self) -> PoolStageConfig | None:
         """The first of two stages, once it is settled that there are two."""

@@ -71,14 +71,16 @@ def decide(
     margin: float = 0.005,
     level: float = LEVEL,
     guards: Sequence[GuardConfig] = (),
+    n_chosen_among: int = 1,
 ) -> Decision:
     """Compare two models' predictions (schemas.PREDICTIONS, one model and seed each).
 
     Both hold the splits test and debug_val; others are ignored, so debug_heldout plays no part. The
     candidate's `group`, if it has such a column, names the images that belong together.
     margin: how much test accuracy may be lost, as a share. level: of each of the two tests.
-    guards: what else must not get worse. Raises DataError if a split is empty or the two models
-    were not evaluated on the same images with the same labels.
+    guards: what else must not get worse. n_chosen_among: models of which debug_val has picked the
+    candidate; there it is tested at level / n_chosen_among. Raises DataError if a split is
+    empty or the two models were not evaluated on the same images with the same labels.
     """
     if not 0 < margin < 1:
         raise DataError(f"gate: the margin is a share of 1 above 0, found {margin}; try 0.005")
@@ -88,13 +90,14 @@ def decide(
     p_inferior = non_inferiority(test_counts, margin)
     p_no_better = sign_flip(on_val.changes, on_val.groups)
     test = PairedTest(test_counts, p_inferior, p_inferior <= level)
-    debug_val = PairedTest(val_counts, p_no_better, p_no_better <= level)
+    of_each = level / n_chosen_among  # Bonferroni: however the models depend on each other
+    debug_val = PairedTest(val_counts, p_no_better, p_no_better <= of_each)
     classes = _class_changes(on_test)
     answers = ask_guards(guards, champion, candidate, level)
     reasons = (
         _test_reason(test, margin, level),
         *_class_reason(test, classes),
-        _val_reason(debug_val, on_val.groups is not None, level),
+        _val_reason(debug_val, on_val.groups is not None, of_each),
         *_burst_reasons({"test": on_test, "debug_val": on_val}),
         *(answer.reason for answer in answers),
     )

@@ -5,7 +5,8 @@ against `none`. Of several seeds either the first is the candidate, named before
 seen, or the best on debug_val is. Picking the best of S on the images that judge it gives a null
 candidate S chances; the seeds share images, so they cannot count as independent. Testing each at
 5 % / S (Bonferroni) keeps the whole at 5 %, however they depend on each other. The rounds of a goal
-are as many more chances: 5 % / (S x most rounds).
+are as many more chances: 5 % / (S x most rounds). So are the models that debug_val has chosen among
+within a seed (`dcd.gate.choices`), for the test on debug_val.
 """
 
 import logging
@@ -20,6 +21,7 @@ from dcd.errors import ChampionChanged, ObjectUnreadable
 from dcd.evaluation.metrics import predictions_table
 from dcd.gate import champions
 from dcd.gate.champions import Champion
+from dcd.gate.choices import n_chosen_among
 from dcd.gate.decision import LEVEL, Decision, decide
 from dcd.gate.record import GateOutcome, GateRecord, read_record
 from dcd.sources.source import fetch
@@ -80,9 +82,15 @@ def judge(
     seeds = config.seeds if picks_best else config.seeds[:1]
     n_rounds = 1 if config.goal is None else config.goal.rounds
     level, margin = LEVEL / (len(seeds) * n_rounds), config.gate.margin_points / 100
+    n_models = n_chosen_among(config)
     decisions = {
         seed: decide(
-            rival(seed), _of(predictions, _CANDIDATE, seed), margin, level, config.gate.guards
+            rival(seed),
+            _of(predictions, _CANDIDATE, seed),
+            margin,
+            level,
+            config.gate.guards,
+            n_models,
         )
         for seed in seeds
     }
@@ -97,6 +105,7 @@ def judge(
             *decision.reasons,
             *_about_seeds(chosen, decisions, level),
             *_about_rounds(n_rounds, level),
+            *_about_models(n_models, level),
         ),
         seed=chosen,
         rival=name,
@@ -236,6 +245,15 @@ def _about_rounds(n_rounds: int, level: float) -> Sequence[str]:
     return (
         f"The model is the best on debug_val of up to {n_rounds} rounds; as those images picked "
         f"it, it was tested at {100 * level:.3g} %.",
+    )
+
+
+def _about_models(n_models: int, level: float) -> Sequence[str]:
+    if n_models == 1:
+        return ()
+    return (
+        f"Training chose it on debug_val among up to {n_models} models; as those images picked it, "
+        f"it was tested on them at {100 * level / n_models:.2g} %.",
     )
 
 

@@ -12,3 +12,7 @@ def test_what_the_error_sample_chose_keeps_the_gates_level():
 
 def test_what_debug_val_chose_would_not():
     assert passed_share("debug_val", 1.0, 100) > 0.1
+
+
+def test_unless_it_must_prove_more():
+    assert passed_share("debug_val, tested at 5 % / models", 1.0, 100) <= 0.05

@@ -300,3 +300,16 @@ def test_the_rounds_of_a_goal_share_the_gates_level(store: Store):
         record = judged(store, in_rounds, tables)
         assert (record.outcome, record.level) == (of_five, 0.01)
         assert "best on debug_val of up to 5 rounds" in record.reasons[-1]
+
+
+def test_a_network_that_debug_val_chose_must_prove_more_on_it(store: Store):
+    """8 of 60 newly right: p = 0.4 %, enough for a model alone, not for one of 21; 9 are enough."""
+    document: dict[str, object] = config().model_dump(mode="json")
+    full = parse_config({**document, "training": {"mode": "full"}}, "toy.yaml")
+    for n_gained, of_many in ((8, "refused"), (9, "passed")):
+        tables = [answers("none", 0, 1600, 20), answers("selected", 0, 1650, 20 + n_gained)]
+        assert judged(store, config(), tables).outcome == "passed"
+        record = judged(store, full, tables)
+        assert (record.outcome, record.level) == (of_many, 0.05)
+        assert "among up to 21 models" in record.reasons[-1]
+        assert "at 0.24 %" in record.reasons[-1]
