@@ -46,16 +46,18 @@ class Candidates:
         return self.labels[self.n_unfailing :]
 
     def without_verified(self) -> "Candidates":
-        """The same without the verified failures."""
+        """The same without the verified failures, whose weight the others take over."""
         if not self.n_verified:
             return self
         n, first, n_pool = self.n_verified, self.n_unfailing, len(self.agreement)
         rows = np.delete(np.arange(len(self.labels)), np.s_[first : first + n])
+        weight = np.delete(self.added_weight, np.s_[n_pool : n_pool + n])
+        weight[n_pool:] *= self.added_weight[n_pool:].sum() / weight[n_pool:].sum()
         return replace(
             self,
             features=self.features[rows],
             labels=[*self.labels[:first], *self.labels[first + n :]],
-            added_weight=np.delete(self.added_weight, np.s_[n_pool : n_pool + n]),
+            added_weight=weight,
             asked=self.asked - [0, n],
             doubt=self.doubt.take(rows),
             n_verified=0,

@@ -6,6 +6,7 @@ takes seconds to import: for the few pictures of a rerun that is most of the wor
 """
 
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -19,6 +20,9 @@ _n_asked = count()
 _SUPPORT = 2.0  # of the bicubic kernel, in pixels of the coarser side
 _SHARPNESS = -0.5  # Keys' a; torch takes another one where it does not antialias
 _MAX_WEIGHT, _MAX_PRECISION = 2**15, 22
+
+# Decoded pictures are read-only, and resizing writes to none of them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
 
 def resized(image: np.ndarray, height: int, width: int, interpolation: Interpolation) -> np.ndarray:

@@ -361,11 +361,17 @@ def _with_posteriors(case: Case, weighted: WeightedPicks) -> WeightedPicks:
 
 
 def _weigh(case: Case, picks: pa.Table, config: SelectionConfig) -> WeightedPicks:
+    """Weigh what is aimed at the failures; verified ones share the weight of the error sample.
+
+    More of it would move every model of the recipe toward the failures, at the cost of test.
+    """
+    n_errors = case.tables["error_sample"].num_rows
     n_failing = 0 if case.failing is None else case.failing.num_rows
+    share = n_errors / (n_errors + n_failing) if n_failing else 1.0
     return limit_targeted_share(
         picks,
         case.tables["train"].num_rows,
-        case.tables["error_sample"].num_rows + n_failing,
-        config.error_sample_weight,
+        n_errors + n_failing,
+        share * config.error_sample_weight,
         config.max_targeted_share,
     )

@@ -65,4 +65,5 @@ def test_without_the_verified_failures_all_else_stays(candidates: Candidates):
     assert found.asked.tolist() == [[200, 0], [201, 15]]
     assert len(found.added_weight) == 276
     assert len(found.doubt.weak) == len(found.labels) == 396
+    assert found.added_weight[260:].sum() == pytest.approx(candidates.added_weight[260:].sum())
     assert candidates.without_verified() is candidates

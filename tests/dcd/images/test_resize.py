@@ -64,3 +64,14 @@ print("torch" in sys.modules)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_torch_does_not_warn_of_pictures_that_are_read_only():
+    """It warns once a process, so this is one of its own."""
+    code = (
+        "import numpy as np; from dcd.images.resize import resized_by_torch; "
+        "image = np.zeros((8, 8, 3), np.uint8); image.flags.writeable = False; "
+        "print(resized_by_torch(image, 4, 4, 'bicubic').shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(4, 4, 3)\n", "")

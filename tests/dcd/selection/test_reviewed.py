@@ -212,6 +212,19 @@ def test_a_verified_image_that_is_like_a_failure_is_used_as_one(tmp_path):
     assert case.store.read_table(keys.cell_picks(cell.id)).num_rows == cell.n_picks
 
 
+def test_verified_failures_share_the_weight_of_the_error_sample(tmp_path):
+    case = CellCase(tmp_path)
+    for row in like_a_failure(case, 2):
+        decide(case.store, row, "relabel", row["true"])
+    config = case.config.selection.model_copy(update={"max_targeted_share": 1.0})
+    reviewed = match_reviews(case.store, case.index)
+    found = select(case.store, case.pool, case.index, case.splits, config, reviewed)
+    n_errors = case.splits["error_sample"].n_images
+    assert found.n_failing > 0
+    together = (n_errors + found.n_failing) * found.error_sample_weight
+    assert together == pytest.approx(n_errors * config.error_sample_weight)
+
+
 def test_without_reviews_everything_is_what_it_was_to_the_bit(tmp_path):
     case = CellCase(tmp_path)
     folders = ("selections", "neighbors", "heads", "cells")
