@@ -88,7 +88,7 @@ def place_of(store: Store) -> str:
 
 
 def flat(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what a config says by dotted names, without what it leaves out.
+    """Yield what a config says by dotted names, without what it leaves out when it is written.
 
     Names are those of the config's models; whatever users name (classes, columns) is in the values.
     """
@@ -99,8 +99,8 @@ def flat(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
             for key, one in value.items():
                 yield from flat(one, f"{prefix}{name}.{key}.")
         elif value is not None:
-            told = model.model_dump(mode="json", include={name})[name]
-            yield f"{prefix}{name}", told if isinstance(told, str) else json.dumps(told)
+            for told in model.model_dump(mode="json", include={name}).values():
+                yield f"{prefix}{name}", told if isinstance(told, str) else json.dumps(told)
 
 
 def _gate(store: Store, run_id: str) -> GateOutcome | None:

@@ -460,9 +460,14 @@ def test_every_table_door_counts_and_tells_what_is_merged(
     notes: list[str] = []
     init = LabelTable.__init__
 
-    def noted(self: LabelTable, rows: pa.Table, notes_: tuple[str, ...] = ()) -> None:
+    def noted(
+        self: LabelTable,
+        rows: pa.Table,
+        notes_: tuple[str, ...] = (),
+        blank: pa.Array | pa.ChunkedArray | None = None,
+    ) -> None:
         notes.extend(notes_)
-        init(self, rows, notes_)
+        init(self, rows, notes_, blank)
 
     monkeypatch.setattr(LabelTable, "__init__", noted)
     TABLES[name](tmp_path, MERGED)
