@@ -72,8 +72,8 @@ def test_whoever_judges_has_seen_no_verified_failure(candidates: Candidates):
         for of in ("val", "failures"):
             logits = [getattr(ends.held_out, of)[end] for ends in (one, other)]
             np.testing.assert_array_equal(*logits)
-        learnt = [ends.starts[end].weight for ends in (one, other)]
-        assert np.array_equal(*learnt) == (end == "none")
+        of_one, of_other = (ends.starts[end].weight for ends in (one, other))
+        assert np.array_equal(of_one, of_other) == (end == "none")
     assert right_out_of_fold(given, config).shape == (20 - n,)
 
 

@@ -10,7 +10,7 @@ import pytest
 from dcd.cells.cell import gather_data, run_cell
 from dcd.cells.train import by_source, doubt_of
 from dcd.cells.train_recipe import fit_ends
-from dcd.config import load_config, parse_config
+from dcd.config import Split, load_config, parse_config
 from dcd.errors import DataError
 from dcd.failures.intake import take_in_folder
 from dcd.failures.registry import SOURCE_ID, corrections_of_failures, read_registry
@@ -380,7 +380,9 @@ def test_neighbours_and_the_classifier_learn_from_what_people_said(tmp_path):
     for row in of_red.slice(1).select(["image_id", "label", "content_hash"]).to_pylist():
         decide(case.store, row, "relabel", "blue")
     reviewed = match_reviews(case.store, case.index)
-    tables = {split: split_table(case.store, info) for split, info in case.splits.items()}
+    tables: dict[Split, pa.Table] = {
+        split: split_table(case.store, info) for split, info in case.splits.items()
+    }
     config = case.config.selection.model_copy(update={"min_agreement": 0.01, "min_trust": 0.01})
     found = []
     for said in (None, reviewed):
