@@ -130,8 +130,10 @@ def with_head(network: nn.Module, head: LinearHead) -> nn.Module:
     """Return a copy of a timm network with `head` as its classifier.
 
     Raises EncoderMismatch if the head was trained on features of another width, EncoderError if
-    the architecture's classifier is not one linear layer.
+    there is no classifier to change, or the architecture's is not one linear layer.
     """
+    if not hasattr(network, "reset_classifier"):
+        raise EncoderError("pixels is no network, so no model can be saved; choose a timm model")
     changed: Any = copy.deepcopy(network)
     changed.reset_classifier(len(head.classes))
     layer = linear_classifier(changed)

@@ -129,8 +129,9 @@ def _config_problems(config: RunConfig) -> Iterator[Problem]:
 
         if fault := command_fault(command):
             yield Problem("goal.command", fault)
-    if config.encoder.model == PIXELS and config.training.mode == "full":
-        yield Problem("training.mode", "pixels is no network to retrain; take head")
+    if config.encoder.model == PIXELS:
+        message = "pixels is no network, so no model can be saved; it is for `dcd compare` and for "
+        yield Problem("encoder.model", message + "searching; take a timm model")
     for place in ("pool", *SPLITS):
         data: DataConfig | None = getattr(config, place)
         if data is not None:

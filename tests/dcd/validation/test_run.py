@@ -11,10 +11,14 @@ import pytest
 import timm
 import torch
 import yaml
+from torch import nn
 
 from dcd.config import load_config
+from dcd.errors import EncoderError
 from dcd.failures.intake import take_in_folder
 from dcd.store import Store
+from dcd.training.head import LinearHead
+from dcd.training.saved_models import with_head
 from dcd.validation.problems import Problem
 from dcd.validation.run import examine, validate
 from dcd.validation.splits import unmet_failures
@@ -104,6 +108,14 @@ def test_an_unknown_placeholder(case, placeholder):
 def test_a_pool_that_depends_on_the_seed(case, tmp_path):
     found = problems(edit(case, "pool", images=str(tmp_path / "pool-{seed}.parquet")))
     assert "same for every seed" in found["pool.images"]
+
+
+def test_an_encoder_that_is_no_network(case):
+    """Its head is trained, and could be saved as no model: better said before the work."""
+    config = edit(case, "encoder", model="pixels", input_size=16)
+    assert "take a timm model" in problems(config)["encoder.model"]
+    with pytest.raises(EncoderError, match="pixels is no network"):
+        with_head(nn.Flatten(), LinearHead(("a", "b"), np.zeros((2, 3)), np.zeros(2)))
 
 
 def test_splits_that_overlap(case):
