@@ -113,6 +113,7 @@ def test_what_pruning_takes_is_made_again(first):
     assert store.read_table(f"runs/{info.run_id}/metrics.parquet").equals(metrics)
 
 
+@pytest.mark.slow
 def test_registered_failures_join_the_error_sample(tmp_path, prefect_home):
     config = load_config(
         write_case(tmp_path, seeds=(0,), compare={"baselines": ["none"]}, failures=True)

@@ -75,6 +75,7 @@ def config(tmp_path: Path) -> Path:
     return write_case(tmp_path, seeds=(0,), compare={"baselines": ["none"]})
 
 
+@pytest.mark.slow
 def test_embed_run_and_verify_show_their_stages_at_80_columns(config: Path, tmp_path: Path):
     """The real commands, one after the other on one store."""
     file = tmp_path / "embedded.json"
