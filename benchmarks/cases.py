@@ -1,7 +1,11 @@
 """The data of a benchmark, embedded and indexed by the product without Prefect."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dcd.cells.cell import CellPlan
 from dcd.cells.methods import Method, methods
@@ -13,8 +17,9 @@ from dcd.index.info import IndexInfo
 from dcd.selection.select import SelectionInfo, select
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, list_source, source_of, sources
+from dcd.splits.label_table import read_truth
 from dcd.splits.split import SplitInfo, gather_split
-from dcd.store import Store
+from dcd.store import Store, keys
 from dcd.training.user_model import start_digest
 
 HOME = Path(__file__).parent
@@ -78,3 +83,19 @@ class Case:
         return CellPlan.of(
             self.config, method, seed, self.pool, self.index, splits, selection, start
         )
+
+    def accuracies(self, cell_id: str, splits: Sequence[str]) -> list[float]:
+        """What a finished cell gets right of some splits, in per cent."""
+        found = self.store.read_table(keys.cell_predictions(cell_id))
+        right = pc.equal(found["label"], found["predicted"]).cast(pa.float64())
+        by = found.select(["split"]).append_column("right", right).group_by("split")
+        mean = {r["split"]: r["right_mean"] for r in by.aggregate([("right", "mean")]).to_pylist()}
+        return [100 * mean[split] for split in splits]
+
+    def right_labels(self, rows: pa.Table) -> float:
+        """The share in 0…1 of rows (image_id, label) whose label is right; 0 of none."""
+        truth = read_truth(self.config.pool)
+        assert truth is not None
+        at = pc.index_in(rows["image_id"], value_set=truth["image_id"].combine_chunks())
+        same = pc.equal(rows["label"], truth["label"].take(at.combine_chunks()))
+        return pc.mean(same.cast(pa.float64())).as_py() or 0.0

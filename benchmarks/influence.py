@@ -1,7 +1,6 @@
 """Influence of training images on failures, against leaving them out and fitting again.
 
 python -m benchmarks.influence cifar10n|cifar100|domains|PATH.yaml [--failures N] [--images N]
-
     [--shared]
 
 The default recipe is trained as `dcd run` does, at the first seed. For failures of debug_heldout

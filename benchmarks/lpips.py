@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks.cases import Case
 from benchmarks.real import benchmark_config
 from dcd.cells.cell import run_cell
 from dcd.cells.methods import Method
 from dcd.config import LpipsConfig, SelectionConfig, load_config
-from dcd.splits.label_table import read_truth
 from dcd.store import keys
 
 _DATA = ("cifar10n", "cifar100", "domains")
@@ -68,29 +65,15 @@ def measure(case: Case, name: str, selection: SelectionConfig, seed: int) -> dic
     seconds = time.perf_counter() - started
     method = Method(name, "selection", selection)
     cell = run_cell(case.store, case.plan(method, seed))
-    found = case.store.read_table(keys.cell_predictions(cell.id))
-    right = pc.equal(found["label"], found["predicted"]).cast(pa.float64())
-    by_split = found.append_column("right", right).group_by("split").aggregate([("right", "mean")])
-    accuracy = dict(
-        zip(*by_split.select(["split", "right_mean"]).to_pydict().values(), strict=True)
-    )
     picks = case.store.read_table(keys.selection_picks(info.id), ["image_id", "label"])
     return {
         "strategy": name,
         "seed": seed,
-        **{split: 100 * accuracy[split] for split in _SPLITS},
-        "right_labels": 100 * _right_labels(case, picks),
+        **dict(zip(_SPLITS, case.accuracies(cell.id, _SPLITS), strict=True)),
+        "right_labels": 100 * case.right_labels(picks),
         "n_picks": info.n_picks,
         "seconds": None if info.reused else seconds,
     }
-
-
-def _right_labels(case: Case, picks: pa.Table) -> float:
-    truth = read_truth(case.config.pool)
-    assert truth is not None
-    at = pc.index_in(picks["image_id"], value_set=truth["image_id"].combine_chunks())
-    true_labels = truth["label"].combine_chunks().take(at.combine_chunks())
-    return pc.mean(pc.equal(picks["label"].combine_chunks(), true_labels)).as_py()
 
 
 def table(data: str, rows: Sequence[dict[str, Any]], dim: int) -> Iterator[str]:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.cases import Case
@@ -32,7 +31,6 @@ from dcd.errors import DCDError
 from dcd.index.build import cluster_pool
 from dcd.label_noise.pseudo_labels import label_unlabelled, read_pseudo_labels
 from dcd.selection.picks import targeted_picks
-from dcd.splits.label_table import read_truth
 from dcd.store import keys
 from flows.cli.console import leaving
 
@@ -61,15 +59,6 @@ def at_seed(case: Case, seed: int) -> Case:
     return replace(case, index=label_unlabelled(case.store, pool, names, case.index, train))
 
 
-def right(case: Case, rows: pa.Table) -> float:
-    """The share of right labels. rows: image_id, label."""
-    truth = read_truth(case.config.pool)
-    assert truth is not None
-    at = pc.index_in(rows["image_id"], value_set=truth["image_id"].combine_chunks())
-    same = pc.equal(rows["label"], truth["label"].take(at.combine_chunks()))
-    return 100 * (pc.mean(same.cast(pa.float64())).as_py() or 0)
-
-
 def labels_row(case: Case, seed: int) -> str:
     """How many images got a label, and how many of these are right."""
     pseudo = case.index.pseudo
@@ -77,7 +66,7 @@ def labels_row(case: Case, seed: int) -> str:
     found = read_pseudo_labels(case.store, case.index)
     return (
         f"| {seed} | {pseudo.min_posterior:g} | {pseudo.n_images:,} | {pseudo.n_labelled:,} "
-        f"| {pseudo.n_unsure:,} | {pseudo.n_known:,} | {right(case, found):.1f} |"
+        f"| {pseudo.n_unsure:,} | {pseudo.n_known:,} | {100 * case.right_labels(found):.1f} |"
     )
 
 
@@ -85,15 +74,12 @@ def selected(case: Case, seed: int) -> tuple[list[float], float, int, int]:
     """Accuracies in per cent as _JUDGED; right labels, number and unlabelled of targeted picks."""
     plan = case.plan(case.method("selected"), seed)
     cell = run_cell(case.store, plan)
-    found = case.store.read_table(keys.cell_predictions(cell.id))
-    same = pc.equal(found["label"], found["predicted"]).cast(pa.float64())
-    by = found.select(["split"]).append_column("right", same).group_by("split")
-    mean = {r["split"]: r["right_mean"] for r in by.aggregate([("right", "mean")]).to_pylist()}
     picks = targeted_picks(case.store.read_table(keys.selection_picks(plan.selection.id)))
     n_guessed = 0
     if "posterior" in picks.column_names:
         n_guessed = picks.num_rows - picks["posterior"].null_count
-    return [100 * mean[split] for split in _JUDGED], right(case, picks), picks.num_rows, n_guessed
+    share = 100 * case.right_labels(picks)
+    return case.accuracies(cell.id, _JUDGED), share, picks.num_rows, n_guessed
 
 
 def arms(config: RunConfig, file: Path, thresholds: Sequence[float]) -> dict[str, Case]:

@@ -105,11 +105,7 @@ def accuracies(case: Case, seed: int) -> tuple[list[float], int]:
     selection = select(case.store, case.pool, case.index, splits, config, reviewed)
     plan = replace(case.plan(case.method("selected"), seed), selection=selection)
     cell = run_cell(case.store, plan)
-    found = case.store.read_table(keys.cell_predictions(cell.id))
-    right = pc.equal(found["label"], found["predicted"]).cast(pa.float64())
-    by = found.select(["split"]).append_column("right", right).group_by("split")
-    mean = {r["split"]: r["right_mean"] for r in by.aggregate([("right", "mean")]).to_pylist()}
-    return [100 * mean[split] for split in _JUDGED], selection.n_failing
+    return case.accuracies(cell.id, _JUDGED), selection.n_failing
 
 
 def measure(case: Case, rules: Sequence[str], sizes: Sequence[int], draws: int = 1) -> None:
@@ -138,13 +134,7 @@ def measure(case: Case, rules: Sequence[str], sizes: Sequence[int], draws: int =
 
 def _wrong(case: Case, images: pa.Table) -> str:
     """The share of the images whose label is wrong."""
-    truth = read_truth(case.config.pool)
-    assert truth is not None
-    if images.num_rows == 0:
-        return "–"
-    at = pc.index_in(images["image_id"], value_set=truth["image_id"].combine_chunks())
-    right = pc.equal(images["label"], truth["label"].take(at.combine_chunks()))
-    return f"{1 - pc.mean(right.cast(pa.float64())).as_py():.0%}"
+    return f"{1 - case.right_labels(images):.0%}" if images.num_rows else "–"
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from flows.deployment.attend import attend
 from flows.runners import runner_of
 from flows.stages import CELLS_AT_ONCE, PoolIndex, SeedSelections, SeedSplits
 from tasks.stages import run_cell, select, write_comparison
-from tasks.stopping import stoppable
+from tasks.stopping import all_over
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,7 @@ def search(config: ComparisonConfig, encoder: str) -> dict[tuple[str, int, int],
 def train(base: RunConfig, planned: list[PlannedArm]) -> list[ArmCell]:
     """Train and evaluate all cells."""
     live.started("train", len(planned), "models")
-    with stoppable():
-        futures = [run_cell.submit(base.store, one.plan) for one in planned]
-        for future in futures:  # all of them: what is done once more must not meet them
-            future.wait()
+    futures = all_over(run_cell.submit(base.store, one.plan) for one in planned)
     cells = [
         ArmCell(one.arm, future.result(), one.selection_id)
         for one, future in zip(planned, futures, strict=True)

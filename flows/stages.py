@@ -39,7 +39,7 @@ from tasks.stages import (
     write_run,
 )
 from tasks.stages import label_unlabelled as label_missing
-from tasks.stopping import stoppable
+from tasks.stopping import all_over
 from tasks.tracking import track
 
 CELLS_AT_ONCE = 2  # each takes all cores for its fit, and few to read what it needs
@@ -285,10 +285,9 @@ def train_cells(
 def run_cells(config: RunConfig, plans: Sequence[CellPlan]) -> tuple[CellInfo, ...]:
     """Train and evaluate some cells, a few at once, and tell what was made."""
     live.started("train", len(plans), "models")
-    with stoppable():
-        futures = [kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans]
-        for future in futures:  # all of them: what is done once more must not meet them
-            future.wait()
+    futures = all_over(
+        kept_run_cell(config.store, plan).submit(config.store, plan) for plan in plans
+    )
     cells = tuple(reuse.result_of(future) for future in futures)
     tell_trained(cells)
     return cells

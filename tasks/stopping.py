@@ -4,10 +4,15 @@ Ctrl-C reaches the main thread alone. Prefect then waits until its threads have 
 began: a batch of shards, a training, for however long that is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
+from typing import Any, TypeVar
+
+from prefect.futures import PrefectFuture
+
+F = TypeVar("F", bound=PrefectFuture[Any])
 
 # Prefect hands the context of who submits a task to the thread that runs it.
 _stop: ContextVar[Event | None] = ContextVar("dcd_stop", default=None)
@@ -25,6 +30,18 @@ def stoppable() -> Iterator[None]:
         raise
     finally:
         _stop.reset(token)
+
+
+def all_over(submitted: Iterable[F]) -> list[F]:
+    """Submit tasks, as the iterable is read, and wait until all are over; stoppable meanwhile.
+
+    Also where one failed: what is done once more must not meet the others.
+    """
+    with stoppable():
+        futures = list(submitted)
+        for future in futures:
+            future.wait()
+    return futures
 
 
 def stop_if_told() -> None:

@@ -54,7 +54,7 @@ class SelectionConfig(FrozenModel):
         "worth in points on failures. fixed: this selection as it is, which also holds where the "
         "error_sample_weight is 0, and in training.mode full where nothing is learnt in two "
         "stages (training.pool_stage); where it is, debug_val judges in the error sample's place, "
-        "which makes the gate's test on it optimistic.",
+        "and the gate asks for more proof on it.",
     )
     k: int = Field(default=50, ge=1, description="Nearest in-label pool images per failure.")
     k_candidates: tuple[Annotated[int, Field(ge=1)], ...] = Field(

@@ -28,6 +28,7 @@ StateDict = dict[str, Tensor]
 _PREFERRED = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model")
 _MAX_DEPTH = 6
 _EXPECTED = "a file of safetensors or of torch.save (.pt, .pth, .pth.tar, .ckpt, .bin, …)"
+_TORCHSCRIPT = "it is TorchScript, which holds code; save the model's state_dict"
 _OTHER_CONTENT = (
     (LFS_POINTER, LFS_MEND),
     (b"<", "it is HTML or XML, as of a failed download"),
@@ -150,7 +151,7 @@ def read_document(uri: str) -> object:
     except Exception as err:  # unpicklers raise nearly every type on bytes that are none
         told = _looks_like(data) or f"{type(err).__name__}: {err}".splitlines()[0][:200]
         if "TorchScript" in told:
-            told = "it is TorchScript, which holds code; save the model's state_dict"
+            told = _TORCHSCRIPT
         raise EncoderError(
             f"{uri}: not a readable weights file ({told}); expected {_EXPECTED}"
         ) from err
@@ -161,7 +162,7 @@ def _looks_like(data: bytes) -> str | None:
     if not data:
         return "it is empty"
     if b"constants.pkl" in data[: 2**20] and b"code/" in data:
-        return "it is TorchScript, which holds code; save the model's state_dict"
+        return _TORCHSCRIPT
     return next((what for start, what in _OTHER_CONTENT if data.startswith(start)), None)
 
 

@@ -16,6 +16,7 @@ from dcd.label_noise.trust import clean_head, judge_labels
 from dcd.maps.layout import has_tsne, lay_out
 from dcd.maps.plan import plan_sample, stratified
 from dcd.report.record import DrawnMap
+from dcd.selection.reviewed import FAILING
 from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -149,7 +150,7 @@ def _picked(store: Store, index: IndexInfo, selection_id: str) -> pa.Table:
     picks = picks.filter(pc.not_equal(picks["role"], "general"))
     labels = pc.unique(picks["label"])
     # Reviewed images stand in the index under the label that they had: looked for under all.
-    only = None if {"reviewed", "failing"} & set(picks["role"].to_pylist()) else labels
+    only = None if {"reviewed", FAILING} & set(picks["role"].to_pylist()) else labels
     vectors = vectors_of(store, index, picks["image_id"], only)
     rows = one_row_a_content(vectors)
     given = dict(zip(*(picks[n].to_pylist() for n in ("image_id", "label")), strict=True))

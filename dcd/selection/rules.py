@@ -114,6 +114,27 @@ class PickRules:
         return read_reviewed(self._store, self._reviewed_id)
 
     @cached_property
+    def true(self) -> pa.Table | None:
+        """Rows of schemas.REVIEWED with a true label that train knows, where reviews count.
+
+        Of no image that judges the model, nor of a copy of one.
+        """
+        if self.reviewed is None:
+            return None
+        classes = pc.unique(self._tables["train"]["label"])
+        found = self.reviewed.filter(pc.is_in(self.reviewed["true_label"], value_set=classes))
+        found = without(found, self.blocked)
+        labels = pc.unique(found["label"])
+        rows = one_row_a_content(vectors_of(self._store, self._index, found["image_id"], labels))
+        is_copy = pa.array([of is not None for of in self.copies_of(rows)], pa.bool_())
+        return without(found, rows.filter(is_copy))
+
+    @cached_property
+    def blocked(self) -> pa.Table:
+        """content_hash and reason of the images of the splits: none of them is picked."""
+        return blocked_content(self._store, self._splits)
+
+    @cached_property
     def guarded(self) -> Guard:
         """The images of the judging splits, of which no pick may be a copy."""
         tables = {str(split): self._tables[split] for split in self._judging}
@@ -136,25 +157,19 @@ class PickRules:
         if self.reviewed is not None:
             reference, known = corrected(reference, self.reviewed), None
         if self._config.asks_classifier:
-            further = [] if self.reviewed is None else [self._verified(self.reviewed)]
+            further = [] if self.true is None else [self._verified(self.true)]
             head = clean_head(self._tables["train"], self._tables["error_sample"], *further)
         return judge_labels(reference, head, known)
 
-    def _verified(self, reviewed: pa.Table) -> pa.Table:
+    def _verified(self, true: pa.Table) -> pa.Table:
         """label and embedding of images with a true label, as the classifier of labels learns them.
 
-        No image that judges the model, nor a copy of one, and no label that train does not know.
+        true: as `self.true`.
         """
-        classes = pc.unique(self._tables["train"]["label"])
-        found = reviewed.filter(pc.is_in(reviewed["true_label"], value_set=classes))
-        found = without(found, blocked_content(self._store, self._splits))
-        labels = pc.unique(found["label"])
-        rows = vectors_of(self._store, self._index, found["image_id"], labels)
-        copies = self.copies_of(rows)
-        rows = rows.filter(pa.array([of is None for of in copies], pa.bool_()))
-        rows = one_row_a_content(rows)
-        at = pc.index_in(rows["content_hash"], value_set=found["content_hash"].combine_chunks())
-        truth = found["true_label"].combine_chunks().take(at.combine_chunks())
+        labels = pc.unique(true["label"])
+        rows = one_row_a_content(vectors_of(self._store, self._index, true["image_id"], labels))
+        at = pc.index_in(rows["content_hash"], value_set=true["content_hash"].combine_chunks())
+        truth = true["true_label"].combine_chunks().take(at.combine_chunks())
         return pa.table({"label": truth, "embedding": rows["embedding"]})
 
     def _judged(

@@ -30,7 +30,7 @@ from dcd.selection.reviewed import (
 from dcd.selection.rules import PickRules
 from dcd.selection.trusted_search import fill_rate, general_sample, trusted_neighbors
 from dcd.sources.source import Source
-from dcd.splits.split import SplitInfo, blocked_content, split_table
+from dcd.splits.split import SplitInfo, split_table
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.rows import in_order_of, one_row_a_content, with_column, without
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Raised whenever the stage's output would change for the same inputs.
 _SELECTION_FORMAT = 4
-_FAILING = "a failure, as reviewed"
+_USED_AS_FAILURE = "a failure, as reviewed"
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Case:
     """What is searched for which failures: the same for every k that is tried.
 
     tables: schemas.labelled_features of every split. blocked: content_hash, reason. `lpips` orders
-    candidates where a selection asks for it. true, failing: schemas.REVIEWED, images with true
-    labels that are added, and those of them that are used as failures.
+    candidates where a selection asks for it. failing: of `rules.true`, the images that are used as
+    failures.
     """
 
     store: Store
@@ -162,7 +162,6 @@ class Case:
     blocked: pa.Table
     rules: PickRules
     lpips: "Lpips | None"
-    true: pa.Table | None = None
     failing: pa.Table | None = None
 
     def vectors(self, picks: pa.Table) -> pa.Table:
@@ -182,24 +181,8 @@ def read_case(
 ) -> Case:
     tables: dict[Split, pa.Table] = {s: split_table(store, info) for s, info in splits.items()}
     rules = PickRules(store, index, splits, tables, config, reviewed)
-    blocked = blocked_content(store, splits)
-    case = Case(store, pool, index, splits, tables, blocked, rules, lpips)
-    if rules.reviewed is None:
-        return case
-    return _with_failing(_with_true(case), config)
-
-
-def _with_true(case: Case) -> Case:
-    """Find what people gave true labels, but no image that judges the model, nor a copy of one."""
-    assert case.rules.reviewed is not None
-    classes = pc.unique(case.tables["train"]["label"])
-    found = case.rules.reviewed.filter(case.rules.reviewed["true_label"].is_valid())
-    found = found.filter(pc.is_in(found["true_label"], value_set=classes))
-    found = without(found, case.blocked)
-    vectors = one_row_a_content(case.vectors(found))
-    copies = case.rules.copies_of(vectors)
-    judging = vectors.filter(pa.array([of is not None for of in copies], pa.bool_()))
-    return replace(case, true=without(found, judging))
+    case = Case(store, pool, index, splits, tables, rules.blocked, rules, lpips)
+    return _with_failing(case, config)
 
 
 def _with_failing(case: Case, config: SelectionConfig) -> Case:
@@ -207,16 +190,17 @@ def _with_failing(case: Case, config: SelectionConfig) -> Case:
 
     None are where failures have no weight in the loss.
     """
-    assert case.true is not None
-    failures = case.tables["error_sample"]
-    if not config.error_sample_weight or failures.num_rows == 0 or case.true.num_rows == 0:
+    true, failures = case.rules.true, case.tables["error_sample"]
+    if true is None or true.num_rows == 0:
         return case
-    rows = one_row_a_content(case.true.sort_by("image_id"))
+    if not config.error_sample_weight or failures.num_rows == 0:
+        return case
+    rows = one_row_a_content(true.sort_by("image_id"))
     vectors = in_order_of(rows, one_row_a_content(case.vectors(rows)))
     vectors = with_column(vectors, "label", rows["true_label"])
     sample = shared_sample(case.store, case.index)
     failing = rows.filter(pa.array(like_failures(vectors, failures, sample)))
-    reasons = pa.repeat(_FAILING, failing.num_rows)
+    reasons = pa.repeat(_USED_AS_FAILURE, failing.num_rows)
     taken = failing.select(["content_hash"]).append_column("reason", reasons)
     blocked = pa.concat_tables([case.blocked, taken.cast(case.blocked.schema)])
     return replace(case, failing=failing, blocked=blocked)
@@ -330,9 +314,10 @@ def _draw_general(case: Case, config: SelectionConfig) -> pa.Table | None:
 
 def _with_reviewed(case: Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:
     """Add what people gave true labels; what is used as a failure weighs as one."""
-    if case.true is None:
+    true = case.rules.true
+    if true is None:
         return weighted
-    rest = case.true if case.failing is None else without(case.true, case.failing)
+    rest = true if case.failing is None else without(true, case.failing)
     picks = add_reviewed(weighted.picks, rest, shards)
     if case.failing is not None:
         weight = max(1.0, weighted.error_sample_weight)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from dcd.errors import DataError, LabelError, ObjectNotFound
 from dcd.sources.objects import open_object, unpacked
 from dcd.tables.labels import Names, code_book
-from dcd.tables.text_header import SEPARATORS, text_header
+from dcd.tables.text_header import SEPARATORS, encoding_of, text_header
 
 _TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -173,7 +173,7 @@ def _is_parquet_name(uri: str) -> bool:
 
 def _text_table(uri: str, place: str, separator: str) -> TableFile:
     with _text(uri) as stream:
-        encoding = "utf-16" if stream.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+        encoding = encoding_of(stream.peek(2))
         lines = io.TextIOWrapper(
             io.BytesIO(stream.read(_MAX_HEADER_BYTES)), encoding, errors="replace"
         )

@@ -9,6 +9,7 @@ from dcd.tables.labels import clean_text
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _BYTE_ORDER_MARK = "\ufeff"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # What Excel (`sep=;`) and PowerShell (`#TYPE …`) write above the names.
 _ABOVE = re.compile(r'#TYPE \S.*|"?sep=(?P<separator>.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
@@ -25,6 +26,11 @@ class TextHeader:
     separator: str
     n_lines: int
     is_guess: bool
+
+
+def encoding_of(start: bytes) -> str:
+    """Name a text table's encoding by its first two bytes; `text_header` takes the mark off."""
+    return "utf-16" if start[:2] in _UTF16_MARKS else "utf-8"
 
 
 def text_header(lines: Iterable[str], separator: str) -> TextHeader | None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dcd.errors import DataError
 from dcd.reviews.hand_off import NONE_OF_THESE, Answer, Asked
 from dcd.tables.labels import clean_text
-from dcd.tables.text_header import text_header
+from dcd.tables.text_header import encoding_of, text_header
 
 _GIVEN = ("key", "image_id", "label", "file", "url", "distance", "agreement", "failure")
 _ASKED = ("true_label", "reviewer")
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 
 
@@ -38,9 +37,8 @@ def answers(data: bytes, place: str) -> list[Answer]:
     Whatever separator a spreadsheet saves, in UTF-8 or UTF-16. Raises DataError if the columns
     `key` and `true_label` are missing.
     """
-    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
-        lines = io.StringIO(data.decode(encoding), newline="")
+        lines = io.StringIO(data.decode(encoding_of(data)), newline="")
         header = text_header(lines, ",")
         names = () if header is None else header.names
         missing = {"key", "true_label"} - set(names)
