@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from playwright.sync_api import Page
 
 from dcd.store import Store
 from tests.browser import chromium
@@ -111,8 +112,10 @@ def test_the_ui_shows_our_artifacts(stack, triggered):
         page.goto(pages["tiny-report"])
         page.get_by_text("report").first.wait_for()
         page.goto(f"{stack.url}/runs/flow-run/{triggered['id']}")
-        page.get_by_text("Artifacts", exact=True).last.click()
-        page.get_by_text("tiny-metrics").first.wait_for()
+        page.locator("li#artifacts").click()
+        wait_for(
+            "tiny-metrics among the run's artifacts", lambda: _scrolled_to(page, "tiny-metrics")
+        )
 
 
 def test_a_power_cut_loses_nothing_and_nothing_is_done_twice(stack, store, triggered):
@@ -159,7 +162,16 @@ def test_the_schedules_fire(stack, triggered):
         return any(run["auto_scheduled"] for run in finished)
 
     wait_for("a scheduled look at the inbox", fired, 400)
-    assert stack.runs("embed-pool", state={"name": {"any_": ["Scheduled"]}})
+    # `up` deploys, which removes what was planned; the server's next look, within 5 s, plans anew.
+    planned = {"name": {"any_": ["Scheduled"]}}
+    wait_for("the nightly run", lambda: stack.runs("embed-pool", state=planned), 120)
+
+
+def _scrolled_to(page: Page, text: str) -> bool:
+    """The page fetches the artifacts of task runs once they are near what is in sight."""
+    page.mouse.move(760, 700)
+    page.mouse.wheel(0, 400)
+    return page.get_by_text(text).first.is_visible()
 
 
 def _tell(what: str, at: str, dropped: datetime) -> None:
