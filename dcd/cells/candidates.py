@@ -22,7 +22,9 @@ class Candidates:
     features: (N + P + E, D) float32. labels: of all. agreement: (P,) in 0…1. added_weight: (P + E,)
     in the loss of `targeted`. asked: (A, 2) int, which pool image (of P) was picked for which
     failure (of E). unasked_weight: of a pool image there that no failure asks for. doubt: of all
-    labels.
+    labels. pool_order: (P + n_verified,) int, the places of the pool's images and then of the
+    verified failures in one order, which stays where images of the pool become failures; default:
+    as they stand.
     """
 
     features: np.ndarray
@@ -35,11 +37,19 @@ class Candidates:
     unasked_weight: float
     doubt: LabelDoubt
     n_verified: int = 0
+    pool_order: np.ndarray | None = None
 
     @property
     def n_unfailing(self) -> int:
         """Of the images before the failures."""
         return self.n_train + len(self.agreement)
+
+    @property
+    def unfailing(self) -> np.ndarray:
+        """Places of train and of the pool, verified failures being in their places there."""
+        if self.pool_order is None:
+            return np.arange(self.n_unfailing)
+        return np.r_[np.arange(self.n_train), self.n_train + self.pool_order]
 
     @property
     def failure_labels(self) -> list[str]:
@@ -61,6 +71,7 @@ class Candidates:
             asked=self.asked - [0, n],
             doubt=self.doubt.take(rows),
             n_verified=0,
+            pool_order=None,
         )
 
     def weights(self, end: str, known: np.ndarray | None = None) -> np.ndarray:

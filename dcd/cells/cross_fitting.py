@@ -104,9 +104,13 @@ def fit_starts(
 
 
 def _compression_of(candidates: Candidates) -> Compression:
-    """Of train and pool, so that new failures do not move the space that heads are fitted in."""
+    """Of train and pool, so that new failures do not move the space that heads are fitted in.
+
+    Nor do images of the pool that people verified: with and without their labels the same images
+    of the same order are asked, so that what differs between two models is not the luck of a draw.
+    """
     standardizer = fit_standardizer(candidates.features[: candidates.n_train])
-    return fit_compression(candidates.features[: candidates.n_unfailing], standardizer)
+    return fit_compression(candidates.features, standardizer, candidates.unfailing)
 
 
 @one_blas_thread()

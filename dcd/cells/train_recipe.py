@@ -178,6 +178,7 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
     data = of.data
     of_pool = slice(candidates.n_train, candidates.n_unfailing)
     from_pool, _ = by_source(data.picks)
+    order = candidates.pool_order
     base = keys.digest(
         _KEPT_FORMAT,
         [data.index.index_id, data.index.encoder_id, data.splits["train"].id],
@@ -186,6 +187,8 @@ def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
             pa.table({"agreement": candidates.agreement, "weak": candidates.doubt.weak[of_pool]})
         ),
         of.config,
+        # What saw no verified failure keeps the id that it had before there were any.
+        *([] if order is None else [keys.table_digest(pa.table({"order": order}))]),
     )
 
     def keep(name: str, fit: Callable[[], LinearHead]) -> LinearHead:
@@ -200,6 +203,9 @@ def _candidates(of: _RecipeData) -> Candidates:
     from_pool, from_errors = by_source(data.picks)
     is_failing = _is_failing(from_pool, data)
     n_verified = pc.sum(is_failing).as_py() or 0
+    pool_order = (
+        pc.sort_indices(from_pool["image_id"]).to_numpy().astype(int) if n_verified else None
+    )
     from_pool = from_pool.filter(pc.invert(is_failing))
     rows = rows_of(store, data, of.config)
     known = pool_agreement(store, data.index)
@@ -217,6 +223,7 @@ def _candidates(of: _RecipeData) -> Candidates:
         unasked_weight=_unasked_weight(store, of.selection_id),
         doubt=rows.doubt,
         n_verified=n_verified,
+        pool_order=pool_order,
     )
 
 

@@ -305,11 +305,13 @@ def _refine(case: Case, neighbors: pa.Table, config: SelectionConfig) -> pa.Tabl
 
 
 def _draw_general(case: Case, config: SelectionConfig) -> pa.Table | None:
+    """Draw as without reviews, and leave out afterwards what is used as a failure."""
     if not config.general_images:
         return None
     classes = sorted(set(case.tables["train"]["label"].to_pylist()))
     candidates, rule = case.rules.general_candidates(), case.rules.for_general
-    return general_sample(candidates, case.blocked, classes, config.general_images, rule)
+    drawn = general_sample(candidates, case.rules.blocked, classes, config.general_images, rule)
+    return drawn if case.failing is None else without(drawn, case.failing)
 
 
 def _with_reviewed(case: Case, weighted: WeightedPicks, shards: pa.Table) -> WeightedPicks:

@@ -57,8 +57,14 @@ class Compression:
 
 
 @one_blas_thread()
-def fit_compression(features: np.ndarray, standardizer: Standardizer) -> Compression:
-    """Find the principal directions of features (N, D), standardised."""
-    sample = features[:: -(-len(features) // _FIT_ROWS)]
+def fit_compression(
+    features: np.ndarray, standardizer: Standardizer, rows: np.ndarray | None = None
+) -> Compression:
+    """Find the principal directions of features (N, D), standardised, of a sample of them.
+
+    rows: which of them count, in which order; default: all, as they stand.
+    """
+    rows = np.arange(len(features)) if rows is None else rows
+    sample = features[rows[:: -(-len(rows) // _FIT_ROWS)]]
     standardised = (sample - standardizer.mean) / standardizer.std
     return Compression(standardizer, *principal_directions(standardised, _MAX_DIM))

@@ -77,6 +77,31 @@ def test_whoever_judges_has_seen_no_verified_failure(candidates: Candidates):
     assert right_out_of_fold(given, config).shape == (20 - n,)
 
 
+def test_what_is_no_review_is_the_same_when_images_of_the_pool_become_failures(
+    candidates: Candidates,
+):
+    """So that two models differ by what people said, and not by where a sample begins."""
+    taken = np.array([130, 250, 299])  # of the pool, in the order of the images
+    rest = np.delete(np.arange(120, 380), taken - 120)
+    rows = np.r_[:120, rest, taken, 380:400]
+    given = replace(
+        candidates,
+        features=candidates.features[rows],
+        labels=[candidates.labels[i] for i in rows],
+        agreement=candidates.agreement[rest - 120],
+        added_weight=candidates.added_weight[rows[120:] - 120],
+        asked=np.zeros((0, 2), np.int64),
+        doubt=candidates.doubt.take(rows),
+        n_verified=len(taken),
+        pool_order=np.argsort(rows[120:380]),
+    )
+    before, after = (judge_ends(of, TrainingConfig()) for of in (candidates, given))
+    np.testing.assert_array_equal(after.compression.mean, before.compression.mean)
+    for of in ("val", "failures"):
+        one, other = (getattr(ends.held_out, of)["none"] for ends in (before, after))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_heads_with_and_without_verified_failures_are_kept_apart(candidates: Candidates):
     kept: dict[str, LinearHead] = {}
 

@@ -225,6 +225,27 @@ def test_verified_failures_share_the_weight_of_the_error_sample(tmp_path):
     assert together == pytest.approx(n_errors * config.error_sample_weight)
 
 
+def test_what_is_drawn_is_drawn_as_without_reviews(tmp_path):
+    """So that the models with and without them differ by what people said alone."""
+    case = CellCase(tmp_path)
+    config = case.config.selection.model_copy(update={"general_images": 12})
+    before = select(case.store, case.pool, case.index, case.splits, config)
+    for row in like_a_failure(case, 4):
+        decide(case.store, row, "relabel", row["true"])
+    reviewed = match_reviews(case.store, case.index)
+    after = select(case.store, case.pool, case.index, case.splits, config, reviewed)
+    assert after.n_failing > 0
+    drawn, roles = [], []
+    for found in (before, after):
+        picks = case.store.read_table(keys.selection_picks(found.id)).to_pylist()
+        roles.append({pick["image_id"]: pick["role"] for pick in picks})
+        drawn.append({image_id for image_id, role in roles[-1].items() if role == "general"})
+    assert {roles[0].get(image_id) for image_id in drawn[1]} <= {"general", "targeted"}
+    assert all(
+        roles[1].get(image_id) in ("targeted", "failing") for image_id in drawn[0] - drawn[1]
+    )
+
+
 def test_without_reviews_everything_is_what_it_was_to_the_bit(tmp_path):
     case = CellCase(tmp_path)
     folders = ("selections", "neighbors", "heads", "cells")
