@@ -52,6 +52,22 @@ class EmbeddingFailed(DCDError):
         )
 
 
+class IndexingFailed(DCDError):
+    """Shares of an index that no worker could build; `failures` holds one line a share."""
+
+    def __init__(self, pool: str, failures: list[str], n_shares: int):
+        super().__init__(pool, failures, n_shares)
+        self.pool, self.failures, self.n_shares = pool, failures, n_shares
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {failure}" for failure in self.failures)
+        return (
+            f"index of pool {self.pool}: {len(self.failures)} of {self.n_shares} shares could not "
+            "be built; the others are kept. Mend the cause and run again with as many workers, "
+            f"only these are made:\n{lines}"
+        )
+
+
 class EncoderError(DCDError):
     """An encoder cannot be built: unknown model, weights that do not fit, no such device."""
 

@@ -6,12 +6,11 @@ from prefect import flow
 
 from dcd.config import BuildIndexConfig, EmbedConfig
 from dcd.index.info import IndexInfo
-from dcd.progress import live
 from dcd.sources.source import open_for_pool
 from dcd.store.healing import Mended, healed
+from flows.clustering import clustered
 from flows.deployment.attend import attend
 from flows.embed_pool import embed_pool
-from tasks.stages import cluster_pool
 
 
 @flow(name="build-index", flow_run_name="index {config.pool.title}")
@@ -25,15 +24,6 @@ def run_stages(config: BuildIndexConfig, mended: tuple[Mended, ...]) -> IndexInf
     """Embed and cluster once."""
     embedding = EmbedConfig(**{name: getattr(config, name) for name in EmbedConfig.model_fields})
     embedded = embed_pool(embedding)
-    with live.stage("cluster by label") as stage:
-        index = cluster_pool(
-            config.store,
-            embedded.source,
-            embedded.encoder_id,
-            embedded.shards,
-            config.pool,
-            config.index,
-            config.compact,
-        )
-        stage.outcome = f"{index.n_rows:,} rows"
-    return index
+    return clustered(
+        config.store, embedded, config.pool, config.index, config.runner, config.compact
+    )

@@ -23,12 +23,12 @@ from dcd.sources.source import Source, source_of, sources
 from dcd.splits.split import SplitInfo
 from dcd.store.healing import Mended
 from dcd.training.user_model import start_digest
+from flows.clustering import clustered
 from flows.embed_pool import EmbeddedSource, embed_pool, with_graph
 from tasks import reuse
 from tasks.failures import has_failures, mark_covered
 from tasks.stages import (
     add_failures,
-    cluster_pool,
     draw_map,
     gather_split,
     kept_run_cell,
@@ -120,11 +120,7 @@ def index_pool(config: RunConfig, embedded: Embeddings) -> PoolIndex:
     """Cluster the embedded pool by label."""
     started = time.monotonic()
     pool = embedded[source_of(config.pool).id]
-    with live.stage("cluster by label") as stage:
-        info = cluster_pool(
-            config.store, pool.source, pool.encoder_id, pool.shards, config.pool, config.index
-        )
-        stage.outcome = f"{info.n_rows:,} rows"
+    info = clustered(config.store, pool, config.pool, config.index, config.runner)
     seconds = time.monotonic() - started
     count = StageCount("cluster by label", info.n_rows, "vectors", seconds)
     return PoolIndex(pool.source, info, count)

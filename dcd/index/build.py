@@ -6,7 +6,7 @@ it is, and its lists and codec go on to be used. Compaction writes all rows as o
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,7 @@ from dcd.index.info import IndexInfo, ListInfo, PseudoLabelled, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
 from dcd.index.parts import write_sample
 from dcd.index.plan import (
+    IndexPlan,
     Sources,
     distinct_labels,
     plan_index,
@@ -29,7 +30,7 @@ from dcd.index.read import codec_of, pool_sample, read_directory
 from dcd.index.recall import RECALL_K, Judge
 from dcd.index.row_groups import DIRECTORY, read_pieces
 from dcd.index.sample import BottomK
-from dcd.index.sort import Observers, Tally, cluster, gather, labelled, sort_by_label
+from dcd.index.sort import Cut, Observers, Tally, cluster, gather, labelled, sort_by_label
 from dcd.index.work import counts_labels
 from dcd.scratch import scratch_folder
 from dcd.sources.records import Shard
@@ -63,38 +64,75 @@ def build_index(
     shard is not embedded or its rows cannot be read, EncoderMismatch if another encoder made it,
     CountMismatch if rows were lost.
     """
+    recipe = find_recipe(store, pool, encoder_id, shards, labels, config)
+    return build_planned(store, recipe, planned_work(store, recipe, compact), config)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an index is to be made of. labels: as `distinct_labels` gives them, or None."""
+
+    pool: str
+    encoder_id: str
+    embedded: tuple[ShardEntry, ...]
+    labels: pa.Table | None
+    sources: Sources
+
+    @property
+    def dim(self) -> int:
+        return self.embedded[0].dim
+
+    @property
+    def n_images(self) -> int:
+        return sum(shard.n_embedded for shard in self.embedded)
+
+
+def find_recipe(
+    store: Store,
+    pool: str,
+    encoder_id: str,
+    shards: Sequence[str],
+    labels: pa.Table | None,
+    config: IndexConfig,
+) -> Recipe:
+    """Find what `build_index` makes an index of. Raises what it raises for the shards."""
     embedded = find_embedded(store, pool, encoder_id, shards)
     if labels is not None:
         labels = distinct_labels(labels)
     identities = [(shard.name, shard.identity) for shard in embedded]
     sources = sources_of(pool, encoder_id, identities, labels, config)
-    n_images = sum(shard.n_embedded for shard in embedded)
-    planned = plan_index(store, pool, encoder_id, sources, n_images, compact)
+    return Recipe(pool, encoder_id, tuple(embedded), labels, sources)
+
+
+def planned_work(store: Store, recipe: Recipe, compact: bool) -> IndexPlan:
+    """Decide whether the index is there, is appended to, or is built anew."""
+    return plan_index(
+        store, recipe.pool, recipe.encoder_id, recipe.sources, recipe.n_images, compact
+    )
+
+
+def build_planned(
+    store: Store, recipe: Recipe, planned: IndexPlan, config: IndexConfig
+) -> IndexInfo:
+    """Do what was planned, in this process."""
     if planned.base is None:
-        return _build(store, pool, encoder_id, embedded, labels, config, sources)
+        return _build(store, recipe, config)
     if planned.work == "none":
         return _with_checked_ids(store, planned.base, config)
-    return _append(store, planned.base, embedded, labels, config, sources)
+    return _append(store, planned.base, recipe.embedded, recipe.labels, config, recipe.sources)
 
 
-def _build(
-    store: Store,
-    pool: str,
-    encoder_id: str,
-    embedded: Sequence[ShardEntry],
-    labels: pa.Table | None,
-    config: IndexConfig,
-    sources: Sources,
-) -> IndexInfo:
-    dim, index_id = embedded[0].dim, sources.index_id
+def _build(store: Store, recipe: Recipe, config: IndexConfig) -> IndexInfo:
+    embedded, labels, sources = recipe.embedded, recipe.labels, recipe.sources
+    dim, index_id = recipe.dim, sources.index_id
 
     def rows(tally: Tally) -> Iterator[pa.Table]:
         read = read_rows(store, embedded, config.max_memory_bytes)
         return labelled(read, labels, dim, config.max_memory_bytes, tally)
 
-    counts = _planned_counts(store, embedded, labels, dim, config)
+    counts = planned_counts(store, recipe, config)
     layout = plan(counts, dim, config, lambda: rows(Tally()))
-    prefix = keys.index(pool, encoder_id, index_id)
+    prefix = keys.index(recipe.pool, recipe.encoder_id, index_id)
     write_layout(store, prefix, layout)
     n_sample = sample_rows(config, dim)
     observers = Observers(
@@ -103,17 +141,27 @@ def _build(
         Judge(layout.heldout, layout.codec),
     )
     taken = refuse_two_images(rows(observers.tally), (), config.max_memory_bytes)
-    directory = _write_parts(store, prefix, taken, layout, dim, config, _nothing, observers)
+    directory = write_parts(store, prefix, taken, layout, dim, config, nothing_known, observers)
+    info = info_of(recipe, directory, layout, observers, config)
+    publish(store, info, directory, observers.sample, sources)
+    return info
+
+
+def info_of(
+    recipe: Recipe, directory: pa.Table, layout: Layout, observers: Observers, config: IndexConfig
+) -> IndexInfo:
+    """Tell of an index that was written as one whole. directory: where its rows are."""
     lists = {
         label: _list_info(label, layout, observers.judge, config.recall_target)
         for label in sorted(layout.centroids)
     }
+    index_id = recipe.sources.index_id
     info = IndexInfo(
-        pool,
-        encoder_id,
+        recipe.pool,
+        recipe.encoder_id,
         index_id,
-        dim,
-        n_images=sum(shard.n_embedded for shard in embedded),
+        recipe.dim,
+        n_images=recipe.n_images,
         label_counts=_label_counts(directory),
         segments=(index_id,),
         storage=config.storage,
@@ -122,9 +170,7 @@ def _build(
         one_image_an_id=True,
         **asdict(observers.tally),
     )
-    info = replace(info, explanation=_explanation(info, config, observers.judge.n_queries()))
-    _publish(store, info, directory, observers.sample, sources)
-    return info
+    return replace(info, explanation=_explanation(info, config, observers.judge.n_queries()))
 
 
 def _append(
@@ -153,7 +199,7 @@ def _append(
         one_image_an_id=True,
         **asdict(observers.tally),
     )
-    _publish(store, info, directory, observers.sample, sources)
+    publish(store, info, directory, observers.sample, sources)
     return info
 
 
@@ -195,7 +241,7 @@ def append_labelled(
     sources = Sources(
         keys.digest("pseudo-labelled", index_id), read_sources(store, base.prefix).shards
     )
-    _publish(store, info, directory, observers.sample, sources)
+    publish(store, info, directory, observers.sample, sources)
     return info
 
 
@@ -230,7 +276,7 @@ def _write_segment(
         return pa.concat_tables(found).combine_chunks() if found else None
 
     taken = refuse_two_images(rows, there, config.max_memory_bytes)
-    added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
+    added = write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
     return pa.concat_tables([of_base, added])
 
 
@@ -249,7 +295,7 @@ def _with_checked_ids(store: Store, index: IndexInfo, config: IndexConfig) -> In
     return checked
 
 
-def _write_parts(
+def write_parts(
     store: Store,
     prefix: str,
     rows: Iterator[pa.Table],
@@ -258,16 +304,23 @@ def _write_parts(
     config: IndexConfig,
     known: Callable[[str], pa.Table | None],
     observers: Observers,
+    cut: Cut | None = None,
 ) -> pa.Table:
-    """Publish the files of vectors; which rows of them hold which label."""
+    """Publish the files of vectors; returns which rows of them hold which label: DIRECTORY.
+
+    rows: schemas.clustered(dim), in any order, as `cluster` takes them. cut: None: from the first
+    file on.
+    """
+    cut = cut or Cut()
     runs = [DIRECTORY.empty_table()]
     with (
         scratch_folder("cluster") as folder,
         sort_by_label(dim, folder, config.max_memory_bytes) as gathered,
     ):
         gather(rows, layout, observers.sample, gathered, dim)
-        parts = cluster(gathered, layout, dim, known, observers, folder)
-        for number, part in enumerate(taken_ahead([parts])):  # one is written while one goes out
+        parts = cluster(gathered, layout, dim, known, observers, folder, cut.sizes)
+        # One is written while one goes out.
+        for number, part in enumerate(taken_ahead([parts]), cut.first_part):
             key = keys.index_vectors(prefix, number)
             store.publish_file(part.path, key, by_link=True)
             part.path.unlink()
@@ -275,9 +328,18 @@ def _write_parts(
     return pa.concat_tables(runs)
 
 
-def _publish(
-    store: Store, info: IndexInfo, directory: pa.Table, sample: BottomK, sources: Sources
+def publish(
+    store: Store,
+    info: IndexInfo,
+    directory: pa.Table,
+    sample: BottomK,
+    sources: Sources,
+    before_last: Callable[[], None] | None = None,
 ) -> None:
+    """Publish all but the files of vectors, index.json last.
+
+    before_last: called before that one. Raises CountMismatch if the counts do not reconcile.
+    """
     _reconcile(info)
     store.write_table(keys.index_labels(info.prefix), directory)
     with scratch_folder("sample") as folder:
@@ -285,23 +347,19 @@ def _publish(
         write_sample(sample.table(), file)
         store.publish_file(file, keys.index_sample(info.prefix), by_link=True)
     store.write_json(keys.index_sources(info.prefix), sources.document(), indent=None)
+    if before_last is not None:
+        before_last()
     write_info(store, info)
 
 
-def _nothing(label: str) -> None:
-    return None
+def nothing_known(label: str) -> None:
+    """Say of a new index that it holds no row of a label yet."""
 
 
-def _planned_counts(
-    store: Store,
-    embedded: Sequence[ShardEntry],
-    labels: pa.Table | None,
-    dim: int,
-    config: IndexConfig,
-) -> dict[str, int]:
-    """Rows by label, repeated images included; {} where no label can be too large to scan."""
-    n_images = sum(shard.n_embedded for shard in embedded)
-    if not counts_labels(labels is None, n_images, dim, config):
+def planned_counts(store: Store, recipe: Recipe, config: IndexConfig) -> dict[str, int]:
+    """Count rows by label, repeated images included; {} where none can be too large to scan."""
+    embedded, labels = recipe.embedded, recipe.labels
+    if not counts_labels(labels is None, recipe.n_images, recipe.dim, config):
         return {}
     if labels is not None and "image_id" in labels.column_names:
         return dict(_value_counts(labels["label"]))
@@ -392,6 +450,11 @@ def cluster_pool(
     labels = read_pool_labels(pool)
     names = [shard.name for shard in shards]
     index = build_index(store, source.id, encoder_id, names, labels, config, compact)
+    return never_empty(index, pool)
+
+
+def never_empty(index: IndexInfo, pool: PoolConfig) -> IndexInfo:
+    """Hand an index on. Raises DataError if it holds nothing."""
     if index.n_rows == 0:
         raise DataError(
             f"pool: none of the images of {pool.images} could be embedded and has a label; "

@@ -84,8 +84,13 @@ def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
     At most 100,000 rows (256 MiB of vectors), the whole pool where it is smaller; always the same
     for the same pool. See `dcd.index.sample`.
     """
-    sample = store.read_table(keys.index_sample(index.prefix))
-    schema = schemas.clustered(index.dim)
+    return read_sample(store, keys.index_sample(index.prefix), index.dim)
+
+
+def read_sample(store: Store, key: str, dim: int) -> pa.Table:
+    """Read what `write_sample` wrote: schemas.clustered."""
+    sample = store.read_table(key)
+    schema = schemas.clustered(dim)
     if not pa.types.is_fixed_size_list(sample["embedding"].type):  # as versions before wrote it
         kind = schema.field("embedding")
         lists = blobs_as_lists(sample["embedding"], kind.type)

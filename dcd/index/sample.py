@@ -16,13 +16,18 @@ class BottomK:
     """The rows with the smallest (content_hash, image_id, weak_label) of all tables taken.
 
     Rows of one content stand or fall together, but for the last ones. Holds at most 1.25 times
-    `n_rows` rows between two calls.
+    `n_rows` rows between two calls. cutoff: of a sketch that has seen these rows among others.
     """
 
-    def __init__(self, n_rows: int, schema: pa.Schema):
+    def __init__(self, n_rows: int, schema: pa.Schema, cutoff: int = 2**64 - 1):
         self.n_rows = n_rows
         self._kept = schema.empty_table()
-        self._cutoff = np.uint64(2**64 - 1)
+        self._cutoff = np.uint64(cutoff)
+
+    @property
+    def cutoff(self) -> int:
+        """No row is among the lowest whose content hash begins with a larger number than this."""
+        return int(self._cutoff)
 
     @property
     def n_held(self) -> int:

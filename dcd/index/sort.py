@@ -65,6 +65,34 @@ class Observers:
     judge: Judge
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How rows are cut: most of a row group, least of one that no other label shares, most of a
+    file.
+    """
+
+    group_rows: int
+    own_group_rows: int
+    part_rows: int
+
+
+def sizes_of(stored_bytes: int) -> Sizes:
+    """Return how rows with vectors of so many bytes are cut."""
+    return Sizes(
+        max(1, MAX_GROUP_BYTES // stored_bytes),
+        max(1, MIN_GROUP_BYTES // stored_bytes),
+        max(1, MAX_PART_BYTES // stored_bytes),
+    )
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The number of the first file, and how rows are cut; None: as the size of a vector says."""
+
+    first_part: int = 0
+    sizes: Sizes | None = None
+
+
 def sort_by_label(dim: int, folder: Path, max_memory_bytes: int) -> ExternalSort:
     """Return an empty sort by (weak_label, list, image_id, shard), for `gather` and `cluster`.
 
@@ -89,6 +117,7 @@ def cluster(
     known: Callable[[str], pa.Table | None],
     observers: Observers,
     folder: Path,
+    sizes: Sizes | None = None,
 ) -> Generator[Part, None, None]:
     """Write the gathered rows by (weak_label, list, image_id) to files, one after the other.
 
@@ -98,14 +127,21 @@ def cluster(
     so much that they fall in two lists); raises DataError if its bytes differ.
     """
     tally = observers.tally
-    stored_bytes = 2 * dim if layout.codec is None else layout.codec.code_bytes
-    # Merged in a thread: copying and writing release Python's lock.
-    batches = _distinct(taken_ahead([gathered.sorted()]), tally)
-    chunks = _label_chunks(batches, max(1, MAX_GROUP_BYTES // stored_bytes))
+    sizes = sizes or sizes_of(2 * dim if layout.codec is None else layout.codec.code_bytes)
+    chunks = distinct_chunks(gathered, sizes.group_rows, tally)
     new_chunks = _without_known(chunks, known, tally)
     stored = (_stored(chunk, layout, observers) for chunk in new_chunks)
-    groups = grouped(stored, max(1, MIN_GROUP_BYTES // stored_bytes))
-    yield from cut_parts(groups, folder, max(1, MAX_PART_BYTES // stored_bytes))
+    yield from cut_parts(grouped(stored, sizes.own_group_rows), folder, sizes.part_rows)
+
+
+def distinct_chunks(gathered: ExternalSort, max_rows: int, tally: Tally) -> Iterator[pa.Table]:
+    """Yield the gathered rows by (weak_label, list, image_id), each image once in a list.
+
+    In pieces of one label and list, of `max_rows` rows but for the last. Raises DataError if an
+    image has different bytes in two shards.
+    """
+    # Merged in a thread: copying and writing release Python's lock.
+    return _label_chunks(_distinct(taken_ahead([gathered.sorted()]), tally), max_rows)
 
 
 def labelled(

@@ -175,6 +175,26 @@ def index_info(prefix: str) -> str:
     return f"{prefix}/index.json"
 
 
+def index_shares(prefix: str) -> str:
+    """Return the prefix of what workers note of an index that they build; gone once it is there."""
+    return f"{prefix}/shares"
+
+
+def index_share(prefix: str, share_id: str) -> str:
+    """Return the key of where the rows of a worker's share are; written last of the share."""
+    return f"{index_shares(prefix)}/{share_id}-done.parquet"
+
+
+def index_share_sample(prefix: str, share_id: str) -> str:
+    """Return the key of the rows of a share that may be of the index's sample."""
+    return f"{index_shares(prefix)}/{share_id}-sampled.parquet"
+
+
+def index_share_labels(prefix: str) -> str:
+    """Return the key of the labels that a table gives, for all workers."""
+    return f"{index_shares(prefix)}/given.parquet"
+
+
 def index_pseudo_labels(prefix: str) -> str:
     """Return the key of the images that came without a label, under those that they were given."""
     return f"{prefix}/pseudo_labels.parquet"
