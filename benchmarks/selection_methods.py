@@ -217,11 +217,11 @@ def _lancedb(case: Case, exact: bool) -> Measured:
 
 def _measure(case: Case, search: Callable[[], Ids], files: list[str]) -> Measured:
     evict(files)
-    before = _bytes_read()
+    before = bytes_read()
     cold_s, found = _timed(search)
-    bytes_read = _bytes_read() - before
+    n_bytes = bytes_read() - before
     warm_s = statistics.median(_timed(search)[0] for _ in range(case.repeats))
-    return Measured(cold_s, warm_s, peak_rss_bytes(), bytes_read, found)
+    return Measured(cold_s, warm_s, peak_rss_bytes(), n_bytes, found)
 
 
 def _timed(search: Callable[[], Ids]) -> tuple[float, Ids]:
@@ -238,7 +238,8 @@ def evict(files: list[str]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _bytes_read() -> int:
+def bytes_read() -> int:
+    """Bytes that this process has read through system calls."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["rchar"])
 

@@ -13,7 +13,8 @@ class IndexConfig(FrozenModel):
     max_memory_bytes: int = Field(
         default=2 * 2**30,
         ge=2**28,
-        description="Building takes no more memory; what does not fit is sorted on disk.",
+        description="Building takes no more memory, all workers of a machine together; what does "
+        "not fit is sorted on disk.",
     )
     max_scan_bytes: int = Field(
         default=2**28,

@@ -43,7 +43,7 @@ def pool(tmp_path) -> Store:
     rng = np.random.default_rng(0)
     for shard in SHARDS:
         ids = [f"{shard}-{n:03d}" for n in range(150)]
-        labels = [f"l{min(9, int(rng.exponential(3))):02d}" for _ in ids]
+        labels: list[str | None] = [f"l{min(9, int(rng.exponential(3))):02d}" for _ in ids]
         vectors = rng.standard_normal((150, DIM))
         ids[:3], labels[:3] = (
             ["everywhere-0", "everywhere-1", f"{shard}-none"],
