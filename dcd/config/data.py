@@ -27,21 +27,26 @@ class DataConfig(FrozenModel):
     )
     label_column: str | None = Field(
         default=None,
+        min_length=1,
         description="Label column; default: label in a table, weak_label beside the images.",
     )
     where: str | None = Field(
         default=None,
+        min_length=1,
         description="SQL predicate over the labels table: the rows that belong to this set.",
     )
     group_column: str | None = Field(
         default=None,
+        min_length=1,
         description="Column of the labels table that says which images belong together (frames of "
         "a burst, crops of a picture): in intervals and at the gate they count as such. Default: "
         "near copies belong together. Looked at of test, debug_val and debug_heldout.",
     )
-    id_column: str = Field(default="image_id", description="Column of image ids in Parquet images.")
+    id_column: str = Field(
+        default="image_id", min_length=1, description="Column of image ids in Parquet images."
+    )
     image_column: str = Field(
-        default="image", description="Column of image bytes in Parquet images."
+        default="image", min_length=1, description="Column of image bytes in Parquet images."
     )
     licence: str | None = Field(
         default=None, description="Licence of the images, for the lineage card; changes nothing."

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -36,7 +37,12 @@ _EXPECTED = {
     "union_tag_not_found": "expected the key {discriminator}, which says of what kind it is",
     "union_tag_invalid": "expected {discriminator} to be one of {expected_tags}",
     "string_type": "expected text (put the value in quotes)",
+    "invalid_key": "expected a key that is text (numbers, yes, no and null need quotes)",
 }
+# What pydantic names the members of a union: no part of a config.
+_MEMBER = re.compile(r"literal\[|constrained-|function-|(float|int|str|bool)$|[A-Z]\w*Config$")
+_OCTAL = re.compile(r"[-+]?0[0-7_]*[0-7]")
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def closest(word: str, choices: list[str]) -> str | None:
@@ -53,15 +59,43 @@ def _folded(word: str) -> str:
     return " ".join(re.split(r"[\s_-]+", word.casefold())).lstrip("0") or "0"
 
 
-def explain_fault(origin: str, fault: ErrorDetails, model: type[BaseModel]) -> str:
-    """Explain one pydantic fault in a line: origin, dotted place, what was found, the mend.
+def explain_faults(
+    faults: Sequence[ErrorDetails], origin_of: Callable[[Place], str], model: type[BaseModel]
+) -> list[str]:
+    """Explain pydantic's faults, a line each: origin, dotted place, what was found, the mend.
 
-    `origin` is the file, with its line if known. The value of an unknown key is never shown: it
-    may be a secret that was put into the wrong file.
+    origin_of: the file, with the line of a place if known. What does not fit any member of a union
+    is one fault. The value of an unknown key is never shown: it may be a secret that was put into
+    the wrong file.
     """
-    loc = tuple(part for part in fault["loc"] if part != "[key]")
-    message = _message(fault, loc, model)
-    return ": ".join(part for part in (origin, dotted(loc), message) if part)
+    messages: dict[Place, list[str]] = {}
+    for fault in faults:
+        loc = _place(fault)
+        inside = any(_place(other)[:-1] == loc for other in faults if other is not fault)
+        if fault["type"] == "too_short" and inside:  # its items are at fault
+            continue
+        messages.setdefault(loc, []).append(_message(fault, loc, model))
+    return [
+        ": ".join(part for part in (origin_of(loc), dotted(loc), _joined(told)) if part)
+        for loc, told in messages.items()
+    ]
+
+
+def _place(fault: ErrorDetails) -> Place:
+    """Where a fault is, by keys and numbers of list items alone; of a key its section."""
+    loc = fault["loc"][: -1 if fault["type"] == "invalid_key" else None]
+    return tuple(
+        part
+        for part in loc
+        if part != "[key]" and not (isinstance(part, str) and _MEMBER.match(part))
+    )
+
+
+def _joined(messages: Sequence[str]) -> str:
+    """What is told of one place as one sentence: `expected a, or b; found c`."""
+    first, found, rest = messages[0].partition("; found")
+    further = [each.partition("; found")[0].removeprefix("expected ") for each in messages[1:]]
+    return ", or ".join(dict.fromkeys([first, *further])) + found + rest
 
 
 def explain_yaml(path: str, err: yaml.YAMLError) -> str:
@@ -70,6 +104,8 @@ def explain_yaml(path: str, err: yaml.YAMLError) -> str:
     if isinstance(err, yaml.MarkedYAMLError) and err.problem_mark:
         line = f":{err.problem_mark.line + 1}"
         saw = " ".join(filter(None, (err.context, err.problem)))
+    if isinstance(err, yaml.constructor.ConstructorError) and "for the tag" in saw:
+        return f"{path}{line}: tags such as !name are not read ({saw}); write the value itself"
     return (
         f"{path}{line}: not valid YAML: {saw}; indent with spaces, and put values that hold "
         "{, }, :, # or * in quotes"
@@ -121,6 +157,29 @@ def repeated_keys(root: yaml.Node | None) -> list[str]:
                 )
             lines.setdefault(key.value, line)
             waiting.append((value, place))
+    return sorted(problems, key=lambda problem: int(problem.split(":")[0]))
+
+
+def odd_numbers(root: yaml.Node | None) -> list[str]:
+    """Tell of numbers that YAML reads otherwise than people do, a line each: 010 and 1:30."""
+    problems: list[str] = []
+    seen: set[int] = set()
+    waiting: list[tuple[yaml.Node | None, Place]] = [(root, ())]
+    while waiting:
+        node, loc = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(value, (*loc, i)) for i, value in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [(value, (*loc, key.value)) for key, value in node.value]
+        elif node.tag in _NUMBERS and (":" in node.value or _OCTAL.fullmatch(node.value)):
+            found = yaml.safe_load(node.value)
+            problems.append(
+                f"{node.start_mark.line + 1}: {dotted(loc)}: YAML reads {node.value} as {found:g}; "
+                "write a number without a leading zero or colon, or text in quotes"
+            )
     return sorted(problems, key=lambda problem: int(problem.split(":")[0]))
 
 
@@ -254,5 +313,7 @@ def _shown(found: object) -> str:
         return "a section"
     if isinstance(found, list | tuple):
         return f"a list of {len(found)}"
+    if isinstance(found, date):  # and times
+        return str(found)
     text = "nothing" if found is None else repr(found)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from dcd.config.base import FrozenModel
 from dcd.config.comparison import ComparisonConfig
-from dcd.config.explain import explain_fault, explain_yaml, line_of, repeated_keys, too_large
+from dcd.config.explain import (
+    Place,
+    explain_faults,
+    explain_yaml,
+    line_of,
+    odd_numbers,
+    repeated_keys,
+    too_large,
+)
 from dcd.config.run import BuildIndexConfig, EmbedConfig, RunConfig
 from dcd.errors import ConfigError
 
@@ -108,10 +116,12 @@ def _read_document(path: str | Path, model: type[FrozenModel]) -> _Document:
         ) from err
     if not isinstance(content, dict):
         wanted = ", ".join(list(model.model_fields)[:5])
-        found = type(content).__name__
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        if isinstance(content, str):  # `name:x`, TOML, a path
+            found = "text; write lines of `key: value`, with a space behind the colon"
         raise ConfigError([f"{path}: expected a mapping with {wanted}, …; found {found}"])
-    if repeated := repeated_keys(root):
-        raise ConfigError([f"{path}:{problem}" for problem in repeated])
+    if problems := [*repeated_keys(root), *odd_numbers(root)]:
+        raise ConfigError([f"{path}:{problem}" for problem in problems])
     return _Document(content, str(path), root)
 
 
@@ -146,9 +156,10 @@ def _parse(model: type[Parsed], document: _Document) -> Parsed:
     try:
         return model.model_validate(document.content)
     except ValidationError as err:
-        problems = []
-        for fault in err.errors(include_url=False):
-            line = line_of(document.root, fault["loc"])
-            place = document.origin if line is None else f"{document.origin}:{line}"
-            problems.append(explain_fault(place, fault, model))
+
+        def origin(place: Place) -> str:
+            line = line_of(document.root, place)
+            return document.origin if line is None else f"{document.origin}:{line}"
+
+        problems = explain_faults(err.errors(include_url=False), origin, model)
         raise ConfigError(problems) from err

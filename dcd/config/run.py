@@ -142,7 +142,7 @@ class RunConfig(FrozenModel):
         exclude_if=lambda of: of == MapConfig(),
         description="The map of embeddings in the report and in dcd serve.",
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     runner: RunnerConfig = RunnerConfig()
 
     @model_validator(mode="after")
@@ -159,6 +159,9 @@ class RunConfig(FrozenModel):
         self.pool.check_name()
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} repeats a seed; give each once")
+        asked = list(self.compare.baselines)
+        if len(set(asked)) != len(asked):
+            raise ValueError(f"compare.baselines: {asked} repeats a baseline; give each once")
         taken = {*BASELINES, "selected"} & set(self.compare.selections)
         if taken:
             raise ValueError(

@@ -23,9 +23,15 @@ from dcd.store.filesystems import LFS_MEND, LFS_POINTER, locate
 
 StateDict = dict[str, Tensor]
 
-# Where training code keeps the weights inside a checkpoint: averaged ones first, for they are
-# the ones that were evaluated.
-_PREFERRED = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model")
+# Where training code keeps the weights inside a checkpoint, behind averaged ones, which are those
+# that were evaluated: `state_dict_ema`, `ema_model`, `swa_state_dict`, `teacher`.
+_PREFERRED = ("state_dict", "model")
+_AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged|teacher)(?:[._]|$)|_avg$|averagemodel", re.I)
+# What torch.compile, FSDP, activation checkpoints and Fabric put before a module that they wrap,
+# wherever it stands in the network.
+_WRAPPED = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
 _MAX_DEPTH = 6
 _EXPECTED = "a file of safetensors or of torch.save (.pt, .pth, .pth.tar, .ckpt, .bin, …)"
 _TORCHSCRIPT = "it is TorchScript, which holds code; save the model's state_dict"
@@ -60,6 +66,8 @@ class _Mapping:
 
     @property
     def rank(self) -> int:
+        if any(_AVERAGED.search(key) for key in self.path):
+            return -1
         ranks = [_PREFERRED.index(key) for key in self.path if key in _PREFERRED]
         return min(ranks, default=len(_PREFERRED))
 
@@ -80,6 +88,8 @@ def fitted_weights(uri: str, expected: StateDict) -> FittedWeights:
     prefix = _prefix(taken.tensors, expected)
     left = sorted(name for name in taken.tensors if name.removeprefix(prefix) not in expected)
     words = f"{n_fit} of the network's {len(expected)} tensors taken from {taken.title}"
+    if left and prefix:
+        words += f", those called {prefix}…"
     if left:
         more = ", …" if len(left) > 3 else ""
         words += f"; {len(left)} others there are left ({', '.join(left[:3])}{more})"
@@ -113,8 +123,8 @@ def fit_names(state: StateDict, expected: StateDict) -> StateDict:
 
     The prefix is the one under which most of the names in `expected` are found: `module.`
     (DistributedDataParallel), `module.model.` (the robustness library), `backbone.`
-    (DINO), `_orig_mod.` (torch.compile) and whatever else a trainer calls it. Of equals the
-    shortest wins. If no name is found at all, `state` comes back as it is.
+    (DINO), and whatever else a trainer calls it. Of equals averaged weights win (`ema_net.`,
+    `teacher.`), then the shortest. If no name is found at all, `state` comes back as it is.
     """
     prefix = _prefix(state, expected)
     return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
@@ -186,7 +196,7 @@ def _mappings(document: object, uri: str) -> list[_Mapping]:
 def _tensors_in(value: object, path: tuple[str, ...]) -> Iterator[_Mapping]:
     if not isinstance(value, Mapping) or len(path) > _MAX_DEPTH:
         return
-    tensors = {str(name): v for name, v in value.items() if isinstance(v, Tensor)}
+    tensors = {_WRAPPED.sub("", str(k)): v for k, v in value.items() if isinstance(v, Tensor)}
     if tensors:
         yield _Mapping(path, tensors)
     for name, inner in value.items():
@@ -196,7 +206,8 @@ def _tensors_in(value: object, path: tuple[str, ...]) -> Iterator[_Mapping]:
 def _prefix(state: StateDict, expected: StateDict) -> str:
     """The prefix of most expected names, as `fit_names` says; "" where there are none."""
     votes = Counter(prefix for name in state for prefix in _prefixes(name, expected))
-    return min(votes, key=lambda p: (-votes[p], len(p), p)) if votes else ""
+    ordered = sorted(votes, key=lambda p: (-votes[p], not _AVERAGED.search(p), len(p), p))
+    return ordered[0] if ordered else ""
 
 
 def _prefixes(name: str, expected: StateDict) -> Iterator[str]:

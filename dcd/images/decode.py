@@ -25,6 +25,8 @@ OPENED_FORMATS = tuple(name for each in decoded_formats() for name in each.pillo
 _JPEGS = ("JPEG", "MPO")  # MPO: further pictures behind the first, as phones write
 _END_OF_JPEG = b"\xff\xd9"
 _ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 0x0102  # a tag of TIFF
+_TOO_DEEP = "samples of 32 bits; save as 8 or 16 bits"
 _MAX_SAMPLE = 2**16 - 1
 
 
@@ -73,6 +75,9 @@ _OTHER_CONTENT = (
     (b"\x1f\x8b", "gzip"),
     (b"{", "JSON"),
     (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"/9j/", "a JPEG as base64 text"),
+    (b"ivborw0kggo", "a PNG as base64 text"),
+    (b"data:image", "a data URI"),
 )
 
 
@@ -176,22 +181,34 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
 
 def _decode_any(image: Image.Image) -> np.ndarray:
     """Every accepted format and mode, through Pillow."""
+    if image.mode == "I" and _tiff_bits(image) > 16:
+        raise BadImage(_TOO_DEEP)
+    is_deep = any("16" in str(tile[3]) for tile in image.tile)
     image.load()
+    clear = image.info.get("transparency")
+    if is_deep and isinstance(clear, tuple):  # of 16 bits, where the pixels have 8 by now
+        image.info["transparency"] = tuple(sample >> 8 for sample in clear)
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise BadImage("floating-point samples, which have no agreed white; save as 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
         grey = np.asarray(image).astype(np.int64)
         if grey.size and (grey.min() < 0 or grey.max() > _MAX_SAMPLE):
-            raise BadImage("samples of 32 bits; save as 8 or 16 bits")
+            raise BadImage(_TOO_DEEP)
         # The high byte, as Pillow takes it of 16-bit colour: one rule for both.
-        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        high = np.where(grey == clear, 255, grey >> 8) if isinstance(clear, int) else grey >> 8
+        return np.repeat(high.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(image, mask=image.getchannel("A"))
         image = white
     return np.array(image.convert("RGB"))
+
+
+def _tiff_bits(image: Image.Image) -> int:
+    """Bits of a TIFF's samples; 0 of any other image."""
+    return max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) or (0,))
 
 
 def _unidentified(data: bytes) -> str:

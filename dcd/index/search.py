@@ -65,7 +65,7 @@ def in_label_neighbors(
         read_centroids(store, index.layout_prefix) if listed else {},
         {label: index.lists[label].n_probed for label in listed},
         _reasons(blocked),
-        k,
+        min(k, max(1, index.n_rows)),  # room for more is never filled
     )
     # Labels run side by side; BLAS threads on top of that only wait for each other.
     blas = one_blas_thread() if len(set(failures["label"].to_pylist())) > 1 else nullcontext()

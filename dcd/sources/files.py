@@ -3,9 +3,12 @@
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+
+import pyarrow as pa
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreError
@@ -34,6 +37,7 @@ from dcd.tables.labels import (
     cleaned,
     id_column,
     label_text,
+    names_meant,
     shown_name,
     spelling,
 )
@@ -41,12 +45,18 @@ from dcd.tables.labels import (
 _IMAGES_AT_ONCE = 32
 _NOT_REGULAR = "not a regular file"
 _NO_OBJECT = "no such object"
+# What else people call the column that names the files, in lower case.
+_NAMES_OF_FILES = ("uri", "path", "file_name", "filename", "file", "filepath", "file_path")
+_NAMES_OF_FILES += ("image_path", "img_path", "image", "img", "url")
 _BACKSLASHES = "; the name has backslashes, as Windows writes paths: write slashes"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One image that is an object. `location` is None where `problem` says why."""
+    """One image that is an object. `location` is None where `problem` says why.
+
+    others: where it may be if it is not there: under the same name in other characters.
+    """
 
     image_id: str
     location: Location | None
@@ -56,6 +66,7 @@ class _Entry:
     n_bytes: int | None = None
     problem: str | None = None
     label_files: Mapping[str, Object] = field(default_factory=dict)  # by suffix
+    others: tuple[Location, ...] = ()
 
 
 def read_folder(
@@ -127,11 +138,18 @@ def absent_files(shard: Shard, data: DataConfig, at_most: int) -> Iterator[Rejec
             continue
         problem = None
         try:
-            with explained(location.path, "read"):
-                problem = None if stat_object(location).is_regular else _NOT_REGULAR
+            problem = None if _stat(entry, location)[1].is_regular else _NOT_REGULAR
         except ObjectNotFound:
             problem = _no_object(location)
         yield Reject(short_id(entry.image_id), "read", problem) if problem else None
+
+
+def _stat(entry: _Entry, location: Location) -> tuple[Location, Object]:
+    """Look at an image where it is said to be, else under its other names. Raises StoreError."""
+    for place in (location, *entry.others):
+        with suppress(ObjectNotFound), explained(place.path, "read"):
+            return place, stat_object(place)
+    raise ObjectNotFound(f"{location.path}: no such object")
 
 
 def _no_object(location: Location) -> str:
@@ -187,8 +205,12 @@ def count_manifest(uri: str, data: DataConfig) -> int:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a manifest: where the image is, and what else the row says of it."""
+    """A row of a manifest: where the image is, and what else the row says of it.
 
+    written: the URI as the file has it; uri: cleaned.
+    """
+
+    written: str | None
     uri: str | None
     image_id: str | None
     label: str | None = None
@@ -202,7 +224,7 @@ def _manifest_rows(uri: str, data: DataConfig, start: int = 0) -> Iterator[_Row]
     if "uri" not in table.names:
         raise DataError(
             f"{uri}: a manifest needs a column 'uri' (and may have image_id, label); "
-            f"found {table.names}"
+            f"found {table.names}; {_meant_column(table.names)}"
         )
     columns = [name for name in label_names(data.label_column) if name in table.names]
     refuse_look_alikes(table.names, ["uri", data.id_column, *columns], uri)
@@ -212,12 +234,32 @@ def _manifest_rows(uri: str, data: DataConfig, start: int = 0) -> Iterator[_Row]
         if batch.num_rows == 0:
             continue
         uris = id_column(batch["uri"]).to_pylist()
+        written = _as_written(batch["uri"]) or uris
         ids: list[str | None] = [None] * len(uris)
         if data.id_column in table.names:
             ids = id_column(batch[data.id_column]).to_pylist()
         labels = [cleaned(batch[name], table.code_book(name)) for name in columns]
-        for row, (at, image_id) in enumerate(zip(uris, ids, strict=True)):
-            yield _Row(at, image_id, *_first_label(labels, row))
+        for row, (raw, at, image_id) in enumerate(zip(written, uris, ids, strict=True)):
+            yield _Row(raw, at, image_id, *_first_label(labels, row))
+
+
+def _meant_column(names: Sequence[str]) -> str:
+    """Say which column of a manifest to rename, where one is likely the images' files."""
+    by_folded = {name.casefold(): name for name in names}
+    found = next((by_folded[name] for name in _NAMES_OF_FILES if name in by_folded), None)
+    return f"rename {found!r} to 'uri'" if found else "rename the one that names the files to 'uri'"
+
+
+def _as_written(column: pa.Array) -> list[str | None]:
+    """A column of text as its file has it; [] where its values are no text."""
+    kind = column.type
+    if isinstance(kind, pa.DictionaryType):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(check(kind) for check in is_text):
+        return []
+    data = column.cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in data]
 
 
 def _first_label(
@@ -236,13 +278,24 @@ def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
     if not uri:
         return _Entry(by_row, None, problem="no uri in its row")
     image_id = row.image_id or _without_secrets(uri)
-    if "://" not in uri and not uri.startswith("/"):
-        uri = f"{folder}/{uri}"
     try:
-        location, problem = locate(uri), None
+        location, *others = [locate(_absolute(n, folder)) for n in names_meant(row.written or uri)]
+        problem = None
     except StoreError as err:
-        location, problem = None, str(err)
-    return _Entry(image_id, location, row.label, row.spelling, row.label_problem, problem=problem)
+        location, others, problem = None, [], str(err)
+    return _Entry(
+        image_id,
+        location,
+        row.label,
+        row.spelling,
+        row.label_problem,
+        problem=problem,
+        others=tuple(others),
+    )
+
+
+def _absolute(uri: str, folder: str) -> str:
+    return uri if "://" in uri or uri.lstrip().startswith("/") else f"{folder}/{uri}"
 
 
 def _without_secrets(uri: str) -> str:
@@ -302,8 +355,7 @@ def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
         return Reject(image_id, "read", problem or "no location")
     try:
         if n_bytes is None:
-            with explained(location.path, "read"):
-                found = stat_object(location)
+            location, found = _stat(entry, location)
             n_bytes = found.n_bytes
             problem = None if found.is_regular else _NOT_REGULAR
         if n_bytes > MAX_IMAGE_BYTES:

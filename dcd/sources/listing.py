@@ -124,15 +124,28 @@ def _shards(data: DataConfig, passed_over: PassedOver, notes: list[str]) -> list
         name = shard_name(posixpath.basename(path)[: -len(LANCE_SUFFIX)])
         return lance_shards(located, data.images, name)
     if glob.has_magic(path) and not fs.exists(path):
-        fixed = path[: min(path.find(char) for char in "*?[" if char in path)]
-        root = Location(fs, posixpath.dirname(fixed + "x"))
-        files = archives_among(root, glob_objects(located), data, passed_over)
+        root = Location(fs, _folder_of_glob(located))
+        pattern = Location(fs, glob.escape(root.path) + path[len(root.path) :])
+        try:
+            matching = glob_objects(pattern)
+        except ValueError as err:  # `a**b`
+            raise DataError(f"{data.images}: is no glob that can be read ({err})") from err
+        files = archives_among(root, matching, data, passed_over)
         return archive_shards(root, files, data, notes)
     if fs.isfile(path):
         root = Location(fs, posixpath.dirname(path))
         files = archives_among(root, [stat_object(located)], data, None)
         return archive_shards(root, files, data, notes)
     return _folder_shards(located, data, passed_over, notes)
+
+
+def _folder_of_glob(pattern: Location) -> str:
+    """The folder that all matches lie in; one that is there is meant, `a [1]` too."""
+    parts = pattern.path.split("/")[:-1]
+    for n, part in enumerate(parts):
+        if glob.has_magic(part) and not pattern.fs.isdir("/".join(parts[: n + 1])):
+            return "/".join(parts[:n])
+    return "/".join(parts)
 
 
 def _folder_shards(

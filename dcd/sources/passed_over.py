@@ -61,6 +61,10 @@ _OTHER_FORMS = tuple(
         (r"\.tfrecord", "TFRecord, which is not read; write WebDataset tars or Parquet"),
         (r"\.(mdb|lmdb)$", "LMDB, which is not read; write WebDataset tars or Parquet"),
         (r"\.(zip|rar|7z)$", "a packed folder; unpack it, or pack it as a tar"),
+        (
+            r"\.(jsonl?|ndjson)$",
+            "a list in JSON, which is not read; write it as .csv or Parquet with a column uri",
+        ),
     )
 )
 
@@ -113,10 +117,9 @@ def is_hidden(name: str) -> bool:
 
 def other_form(names: Sequence[str]) -> str:
     """Give a hint where files are of a form that is known and not read; "" where they are none."""
-    for name in names:
-        for pattern, form in _OTHER_FORMS:
-            if pattern.search(name):
-                return f"; looks like {form}"
+    for pattern, form in _OTHER_FORMS:
+        if any(pattern.search(name) for name in names):
+            return f"; looks like {form}"
     return ""
 
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from dcd.errors import DataError, LabelError, ObjectNotFound
 from dcd.sources.objects import open_object, unpacked
 from dcd.tables.labels import Names, code_book
-from dcd.tables.text_header import SEPARATORS, encoding_of, text_header
+from dcd.tables.text_header import SEPARATORS, encoding_of, text_header, torn_quote
 
 _TEXT_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -83,8 +84,9 @@ class TableFile:
             if self.separator is None:
                 table = pq.ParquetFile(open_object(self.uri)).read(wanted)
             else:
-                with _text(self.uri) as stream:
+                with _text(self.uri) as (stream, seen):
                     table = pacsv.read_csv(stream, **self._options(wanted))
+                self._refuse_torn_quotes(table.num_rows, seen)
         if self.separator is not None:
             self._refuse_late_quotes(table)
         return table.select(wanted)
@@ -95,10 +97,29 @@ class TableFile:
             if self.separator is None:
                 yield from pq.ParquetFile(open_object(self.uri)).iter_batches(use_threads=False)
                 return
-            with _text(self.uri) as stream:
+            n_rows = 0
+            with _text(self.uri) as (stream, seen):
                 for batch in pacsv.open_csv(stream, **self._options(self.names)):
                     self._refuse_late_quotes(batch)
+                    n_rows += batch.num_rows
                     yield batch
+            self._refuse_torn_quotes(n_rows, seen)
+
+    def _refuse_torn_quotes(self, n_rows: int, seen: "_Seen") -> None:
+        """Raise DataError where a quote made one value of several rows.
+
+        Only a table that has more lines than rows, and quotes, is looked at a second time.
+        """
+        assert self.separator is not None
+        if not seen.n_quotes or seen.n_line_ends <= self.n_skipped + n_rows:
+            return
+        with _text(self.uri) as (stream, _):
+            lines = io.TextIOWrapper(stream, self.encoding, errors="replace", newline="")
+            below = islice(lines, self.n_skipped, None)
+            torn = torn_quote(below, self.separator, self.n_skipped)
+            lines.detach()
+        if torn is not None:
+            raise DataError(f"{_at(self.place, self.uri)}: {torn}")
 
     def _refuse_late_quotes(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Raises DataError for a quote behind a space, which opens no quoted field."""
@@ -172,7 +193,7 @@ def _is_parquet_name(uri: str) -> bool:
 
 
 def _text_table(uri: str, place: str, separator: str) -> TableFile:
-    with _text(uri) as stream:
+    with _text(uri) as (stream, _):
         encoding = encoding_of(stream.peek(2))
         lines = io.TextIOWrapper(
             io.BytesIO(stream.read(_MAX_HEADER_BYTES)), encoding, errors="replace"
@@ -191,27 +212,47 @@ def _text_table(uri: str, place: str, separator: str) -> TableFile:
     return TableFile(uri, place, schema, header.separator, header.n_lines, encoding, note)
 
 
+@dataclass
+class _Seen:
+    """What went by of a text table: bytes that are line ends and quotes in UTF-8."""
+
+    n_line_ends: int = 0
+    n_quotes: int = 0
+
+
 @contextmanager
-def _text(uri: str) -> "Iterator[io.BufferedReader[Any]]":
-    """The bytes of a text table, unpacked as their beginning tells."""
+def _text(uri: str) -> "Iterator[tuple[io.BufferedReader[Any], _Seen]]":
+    """The bytes of a text table, unpacked as their beginning tells, and what went by of them."""
     raw = io.BufferedReader(open_object(uri), _READ_BYTES)
     stream = unpacked(raw)
+    seen = _Seen()
     with raw, stream:
-        yield stream if stream is raw else io.BufferedReader(_Unpacked(stream, raw))
+        packed = None if stream is raw else raw
+        yield io.BufferedReader(_Watched(stream, packed, seen), _READ_BYTES), seen
 
 
-class _Unpacked(io.RawIOBase):
+class _Watched(io.RawIOBase):
     """The unpacked bytes of a table, up to a bound: a few bytes of a file can stand for a disk."""
 
-    def __init__(self, stream: "io.BufferedReader[Any]", packed: "io.BufferedReader[Any]"):
-        self._stream, self._packed, self._n_bytes = stream, packed, 0
+    def __init__(
+        self,
+        stream: "io.BufferedReader[Any]",
+        packed: "io.BufferedReader[Any] | None",
+        seen: _Seen,
+    ):
+        self._stream, self._packed, self._seen, self._n_bytes = stream, packed, seen, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         n_read = self._stream.readinto(buffer)
+        data = bytes(memoryview(buffer)[:n_read])
+        self._seen.n_line_ends += data.count(b"\n")
+        self._seen.n_quotes += data.count(b'"')
         self._n_bytes += n_read
+        if self._packed is None:
+            return n_read
         most = max(_ALWAYS_UNPACKED_BYTES, _MOST_GROWTH * self._packed.tell())
         if self._n_bytes > most:
             raise OSError(
@@ -230,6 +271,8 @@ def _explained(uri: str, place: str, is_text: bool) -> Iterator[None]:
     except _UNREADABLE as err:
         form = "text" if is_text else "Parquet"
         hint = "; save it as UTF-8" if "UTF8" in str(err) or isinstance(err, UnicodeError) else ""
+        if "Expected" in str(err) and "columns" in str(err):
+            hint = "; give every row as many values as the header, those with a separator in quotes"
         raise DataError(
             f"{_at(place, uri)}: cannot be read as a {form} table: {err}{hint} (tables are {READS})"
         ) from err

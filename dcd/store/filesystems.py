@@ -26,6 +26,12 @@ LFS_POINTER = b"version https://git-lfs"
 LFS_MEND = "it is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"
 MAX_LFS_POINTER_BYTES = 1024
 _ONE_SLASH = re.compile(r"(s3|s3a|s3n|gs|gcs|hf|https?):(/(?!/)|$)", re.IGNORECASE)
+_FILE = re.compile(r"file:/(?!/)", re.IGNORECASE)  # as Java and Spark write it
+# What would be a folder of the working folder, if nothing like it is there: a variable that no
+# shell has filled in, a drive of Windows, another system's protocol, an ARN.
+_VARIABLE = re.compile(r"(?:^|/)(?:\$[A-Za-z_]\w*|[^/$]*\$\{\w+\})[^/]*")
+_DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"(?:[a-z][a-z0-9+.-]+:/|arn:aws[\w-]*:)", re.IGNORECASE)
 _CHAINED = re.compile(r"(zip|tar|filecache|simplecache|blockcache)::")
 HUB_FORM = "hf://datasets/OWNER/NAME[@REVISION]/PATH"
 
@@ -45,6 +51,8 @@ def locate(uri: str) -> Location:
     """
     if "\0" in uri or (uri.startswith("file:") and "%00" in uri):
         raise StoreError(f"{uri[:200]!r} holds a NUL character, which no name of a file may have")
+    if _FILE.match(uri):
+        return _local(unquote(uri[len("file:") :]))
     protocol, separator, rest = uri.partition("://")
     if not separator:
         if _ONE_SLASH.match(uri):  # what pathlib makes of a URI
@@ -55,6 +63,7 @@ def locate(uri: str) -> Location:
         found = _local(uri)
         if _CHAINED.match(uri) and not os.path.lexists(found.path):
             raise StoreError(f"cannot open {uri!r}; URLs are not chained: unpack or copy it first")
+        _refuse_misread(uri)
         return found
     protocol = protocol.lower()
     if protocol != "file" and "@" in rest.partition("/")[0]:
@@ -63,9 +72,16 @@ def locate(uri: str) -> Location:
             "AWS_SECRET_ACCESS_KEY"
         )
     if protocol == "file":  # a URI, whose escapes stand for what a path says plainly
-        host, _, _ = rest.partition("/")
-        return _local(unquote(rest.removeprefix(host) if host == "localhost" else rest))
+        host, _, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise StoreError(
+                f"{uri!r} names the machine {host!r}; a file's URI has three slashes: "
+                f"file:///{path}"
+            )
+        return _local(unquote(rest.removeprefix(host)))
     if protocol == "s3":
+        if _VARIABLE.match(rest):
+            raise StoreError(f"{uri!r} names a variable, and none is filled in; write its value")
         if not rest.strip("/"):
             raise StoreError(f"{uri!r} names no bucket; expected s3://bucket/prefix")
         return Location(_s3(settings_digest()), rest)
@@ -76,6 +92,19 @@ def locate(uri: str) -> Location:
         f"cannot open '{protocol}://…'; expected a local path, s3://bucket/prefix or "
         f"{HUB_FORM}{meant}"
     )
+
+
+def _refuse_misread(path: str) -> None:
+    """Raise StoreError for what is no path here, and would be made a folder of the working one."""
+    variable = _VARIABLE.search(path)
+    if variable and not os.path.lexists(os.path.expanduser(path[: variable.end()])):
+        raise StoreError(f"{path!r} names a variable, and none is filled in; write its value")
+    if not (_DRIVE.match(path) or _ELSEWHERE.match(path)):
+        return
+    if os.path.lexists(re.split(r"[\\/]", path)[0]):
+        return
+    what = "a path of Windows" if _DRIVE.match(path) else "no path of this machine"
+    raise StoreError(f"{path!r} is {what}; expected a local path, s3://bucket/prefix or {HUB_FORM}")
 
 
 def _local(path: str) -> Location:

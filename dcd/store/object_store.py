@@ -50,11 +50,13 @@ class Store:
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
-        located = locate(url if self.url.endswith(":") else self.url)
+        located = locate(url if not self.url or self.url.endswith(":") else self.url)
         if "hf" in located.fs.protocol:
             raise StoreError(f"{self.url}: a store cannot be on the Hub; name a folder or s3://…")
         self.fs, self.root = located.fs, located.path.rstrip("/")
         self.is_local = "file" in self.fs.protocol
+        if self.url != self.url.strip() and not (self.is_local and os.path.lexists(self.root)):
+            raise StoreError(f"{url!r} begins or ends with white space; take it away")
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"

@@ -106,6 +106,15 @@ def shown_name(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def names_meant(written: str) -> list[str]:
+    """Return the names that a file may have whose name a table writes so, the likeliest first.
+
+    As it is written, then cleaned, then with accents as signs of their own, as macOS stores them.
+    """
+    clean = clean_text(written)
+    return list(dict.fromkeys((written, clean, unicodedata.normalize("NFD", clean))))
+
+
 def label_text(value: object, names: Names | None = None) -> str | None:
     """Turn a value into a label; None for a missing one (null, NaN, blank, ClassLabel's -1).
 
@@ -292,6 +301,8 @@ def _label(text: str | None) -> str | None:
         raise ValueError(
             f"the label has {len(label)} characters, at most {MAX_LABEL_CHARS} allowed"
         )
+    if "\0" in label:
+        raise ValueError("the label holds NUL characters, as text in UTF-16 does")
     label.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     return label or None
 

@@ -19,6 +19,8 @@ from dcd.tables.sql import connect
 
 _ROW = "__row"
 _WHERE = re.compile(r"^where\s+", re.IGNORECASE)
+_DRAWS = re.compile(r"\b(random|uuid|uuidv4|uuidv7|gen_random_uuid|nextval)\s*\(", re.IGNORECASE)
+_TEXT = re.compile(r"'(?:[^']|'')*'")
 
 # What the text of a whole column must look like to be taken for another type. Zeros in front and
 # long digits are ids: these stay text.
@@ -72,6 +74,13 @@ def rows_where(
     nor network can be reached. Raises ConfigError naming `name`, the predicate and all the columns
     of the table, `names`.
     """
+    if drawn := _DRAWS.search(_TEXT.sub("''", where)):
+        raise ConfigError(
+            [
+                f"{name}: where {where!r} draws anew whenever the table is read ({drawn[1]}); take "
+                "what stays, such as hash(image_id) % 10 < 8"
+            ]
+        )
     rows = pa.array(np.arange(n_rows))
     numbered = pa.table({**{n: columns[n] for n in columns.column_names}, _ROW: rows})
     with connect() as connection:

@@ -1,4 +1,7 @@
-"""Read the head of a text table: what stands above its columns, their separator and names. Pure."""
+"""Read the head of a text table, and check its quotes. Pure.
+
+What stands above its columns, their separator and names; where a quote tears the rows.
+"""
 
 import csv
 import re
@@ -48,6 +51,25 @@ def text_header(lines: Iterable[str], separator: str) -> TextHeader | None:
             said = above["separator"] or said
         elif clean_text(header):
             return _read(header, said, number, separator)
+    return None
+
+
+def torn_quote(lines: Iterable[str], separator: str, n_above: int) -> str | None:
+    """Say in which line a quote is not closed, or closes amid a value; None for a sound table.
+
+    Readers take all that follows such a quote, further rows too, for one value. lines: all below
+    the n_above lines up to the names, with their line ends.
+    """
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    n_lines = 0
+    try:
+        for _ in rows:
+            n_lines = rows.line_num
+    except csv.Error:
+        return (
+            f"the quotes from line {n_above + n_lines + 1} on do not match, so that what follows "
+            "would be one value; close the quote, and write a quote within a value twice"
+        )
     return None
 
 

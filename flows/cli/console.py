@@ -1,12 +1,13 @@
 """Share what all commands need: common arguments, Prefect's settings, errors in plain words."""
 
 import atexit
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 from types import FrameType
@@ -48,6 +49,7 @@ StoreUrl = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log.")]
 EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_INTERRUPTED = 1, 2, 130
 _LEAVE_S = 10.0
+_NOT_PRINTED = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EPIPE)
 _NOT_WAITED = (
     b"Stopped. What still worked was not waited for; nothing in the store is half-written.\n"
 )
@@ -113,10 +115,25 @@ def leaving(command: Callable[[], object], leave_s: float = _LEAVE_S) -> NoRetur
         if isinstance(done.code, str):
             print(done.code, file=sys.stderr)
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    except OSError as err:
+        if err.errno not in _NOT_PRINTED or err.filename is not None:
+            raise
+        code = _say_not_printed(err)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # pyright: ignore[reportUnnecessaryComparison]  # closed
+                stream.flush()
+    except OSError as err:
+        code = _say_not_printed(err)
     os._exit(code)
+
+
+def _say_not_printed(err: OSError) -> int:
+    """Say that what was to be printed had no room, as `> file` on a full disk; the exit code."""
+    with suppress(OSError):
+        os.write(2, f"the output cannot be written: {err.strerror}; send it elsewhere\n".encode())
+    return 1
 
 
 def _leave_when_interrupted(leave_s: float) -> None:

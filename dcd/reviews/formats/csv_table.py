@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dcd.errors import DataError
 from dcd.reviews.hand_off import NONE_OF_THESE, Answer, Asked
 from dcd.tables.labels import clean_text
-from dcd.tables.text_header import encoding_of, text_header
+from dcd.tables.text_header import encoding_of, text_header, torn_quote
 
 _GIVEN = ("key", "image_id", "label", "file", "url", "distance", "agreement", "failure")
 _ASKED = ("true_label", "reviewer")
@@ -35,7 +35,7 @@ def answers(data: bytes, place: str) -> list[Answer]:
     """Read rows whose true_label is filled in; the others were not decided about.
 
     Whatever separator a spreadsheet saves, in UTF-8 or UTF-16. Raises DataError if the columns
-    `key` and `true_label` are missing.
+    `key` and `true_label` are missing, or quotes do not match.
     """
     try:
         lines = io.StringIO(data.decode(encoding_of(data)), newline="")
@@ -47,8 +47,11 @@ def answers(data: bytes, place: str) -> list[Answer]:
                 f"{place}: lacks the columns {sorted(missing)}, it has {list(names)}; keep those "
                 "that went out"
             )
-        separator = "," if header is None else header.separator
-        rows = list(csv.DictReader(lines, names, delimiter=separator))
+        separator, n_above = (",", 0) if header is None else (header.separator, header.n_lines)
+        below = list(lines)
+        if torn := torn_quote(below, separator, n_above):
+            raise DataError(f"{place}: {torn}")
+        rows = list(csv.DictReader(below, names, delimiter=separator))
     except (ValueError, csv.Error) as err:
         raise DataError(f"{place}: is no CSV in UTF-8 ({err}); save it as CSV UTF-8") from err
     found = []

@@ -54,6 +54,25 @@ def test_a_key_that_stands_twice_is_told_with_both_lines(tmp_path, load: Load, g
         (load_comparison, f"base:\n{RUN}".replace("\n", "\n  ") + "seeds: x\n", ":8: base.seeds: "),
         (load_comparison, "encoders: {own: {model: pixels}}\n", "base: is missing; add `base:`"),
         (load_embed_config, PART + "encoder: {precison: bf16}\n", "config.yaml:3: encoder.prec"),
+        (load_config, RUN + "selection:\n  k: yes\n", "8: selection.k: expected a whole number"),
+        (load_config, RUN + "selection: {min_agreement: on}\n", "min_agreement: expected a number"),
+        (load_config, RUN + "selection: {k: 1e30, k_candidates: [no]}\n", "k_candidates[0]: exp"),
+        (load_config, RUN + f"selection: {{k: {2**60}}}\n", "found 'more than 2^53'"),
+        (load_config, RUN + "seeds: [4294967296]\n", "seeds[0]: expected a number below"),
+        (load_config, RUN + "selection: {k: 010}\n", "selection.k: YAML reads 010 as 8; write a"),
+        (load_config, RUN + "selection: {k: 1:30}\n", "selection.k: YAML reads 1:30 as 90; write"),
+        (load_config, RUN + "compare: {baselines: [none, none]}\n", "repeats a baseline"),
+        (load_config, RUN + "selection: {no: 5}\n", ":7: selection: expected a key that is text"),
+        (load_config, RUN + "selection: {k: !ENV K}\n", "tags such as !name are not read"),
+        (
+            load_config,
+            RUN + "selection: {objective: Both}\n",
+            "selection.objective: expected 'failures_first', 'both' or 'fixed', or a number; found "
+            "'Both'; did you mean 'both'?",
+        ),
+        (load_embed_config, "store: runs\npool: {images: x, label_column: ''}\n", "at least 1 ch"),
+        (load_embed_config, "store: 2026-01-31\npool: {images: x}\n", "found 2026-01-31"),
+        (load_embed_config, "store:runs\npool:x\n", "found text; write lines of `key: value`"),
     ],
 )
 def test_a_fault_is_told_with_its_line(tmp_path, load: Load, text: str, words: str):
@@ -133,3 +152,16 @@ def test_an_anchor_may_stand_for_a_section(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(RUN.replace("test: {", "test: &own {").replace("{images: errors}", "*own"))
     assert load_config(path).error_sample == load_config(path).test
+
+
+@pytest.mark.parametrize("seeds", ["[-1]", "[yes, 1]"])
+def test_a_fault_of_an_item_is_no_fault_of_its_list(tmp_path, seeds: str):
+    (problem,) = faults(tmp_path, load_config, f"{RUN}seeds: {seeds}\n")
+    assert "seeds[0]: expected" in problem
+
+
+def test_numbers_as_people_write_them_are_read(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(RUN + "selection: {k: 10, min_agreement: 0.5}\nseeds: [0, 4294967295]\n")
+    config = load_config(path)
+    assert (config.selection.k, config.seeds) == (10, (0, 4294967295))

@@ -67,6 +67,18 @@ FORMS: dict[str, dict[str, Any]] = {
     "CHECKPOINT.PT": {"model": under("module._orig_mod.")},
     "odd name 7": {"weights": {"backbone": under("net.")}, "ema": {"decay": torch.tensor(0.9)}},
     "dino.pth": {"student": under("module.", OTHER), "teacher": under("backbone.")},
+    "one mapping.ckpt": {"state_dict": {**under("net.", OTHER), **under("ema_net.module.")}},
+    "student beside teacher.pt": {**under("student.", OTHER), **under("teacher.")},
+    "ema state.pt": {"state_dict": OTHER, "ema_state_dict": WANTED},
+    "ema model.pt": {"model": OTHER, "ema_model": under("module.")},
+    "swa.pt": {"state_dict": OTHER, "swa_state_dict": {**under("module."), "n": torch.tensor(3)}},
+    "compiled blocks.pt": {
+        name.replace("layer1.", "layer1._orig_mod."): tensor for name, tensor in WANTED.items()
+    },
+    "fsdp.pt": {
+        "_fsdp_wrapped_module." + name.replace("bn1.", "_checkpoint_wrapped_module.bn1."): tensor
+        for name, tensor in WANTED.items()
+    },
 }
 
 

@@ -1,9 +1,12 @@
 """Decoding of the hostile corpus, and fuzzing."""
 
+import base64
 import io
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -170,3 +173,46 @@ def test_decoding_tells_users_nothing_of_torchvisions_plans() -> None:
         timeout=240,
     )
     assert "decoding" not in done.stderr
+
+
+def png_of_16_bits(colour_type: int, samples: tuple[int, ...], clear: tuple[int, ...]) -> bytes:
+    """Two pixels: the samples, and the transparent ones."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data))
+
+    def pack(values: tuple[int, ...]) -> bytes:
+        return struct.pack(f">{len(values)}H", *values)
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0))
+        + chunk(b"tRNS", pack(clear))
+        + chunk(b"IDAT", compress(b"\0" + pack(samples) + pack(clear)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "samples", "clear"),
+    [(0, (40_000,), (513,)), (2, (40_000, 513, 0), (0, 513, 0))],
+)
+def test_transparent_colours_of_16_bits_are_laid_on_white(
+    colour_type: int, samples: tuple[int, ...], clear: tuple[int, ...]
+):
+    pixels = decode(png_of_16_bits(colour_type, samples, clear))
+    assert pixels[0, 0].tolist() == [sample >> 8 for sample in samples] * (3 // len(samples))
+    assert pixels[0, 1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("sample", [1, 200, 70_000])
+def test_a_tiff_of_32_bits_is_refused_whatever_it_holds(sample: int):
+    """Small samples of it were taken for 16 bits, and the picture was black."""
+    with pytest.raises(BadImage, match="samples of 32 bits"):
+        decode(encoded(Image.new("I", (4, 4), sample), "TIFF"))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_base64_in_the_place_of_a_picture_is_told(form: str):
+    with pytest.raises(BadImage, match=f"looks like a {form} as base64 text"):
+        decode(base64.b64encode(encoded(noise(), form)))

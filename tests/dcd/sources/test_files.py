@@ -1,6 +1,7 @@
 """Folders of class folders and manifests of URIs."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -308,3 +309,68 @@ def test_braces_are_told_how_to_write_them(tmp_path: Path):
             DataError, match=r"braces are not expanded: write a glob such as .*\*\.tar"
         ):
             list_shards(source(tmp_path / braces))
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "written"),
+    [
+        (unicodedata.normalize("NFD", "café.png"), unicodedata.normalize("NFD", "café.png")),
+        (unicodedata.normalize("NFD", "café.png"), unicodedata.normalize("NFC", "café.png")),
+        (unicodedata.normalize("NFC", "café.png"), unicodedata.normalize("NFD", "café.png")),
+        (" a .png ", " a .png "),
+        ("a.png", " a.png "),
+        ("soft\u00ad", "soft\u00ad"),
+    ],
+)
+def test_a_manifest_finds_files_whose_names_are_written_so(
+    tmp_path: Path, on_disk: str, written: str
+):
+    """Ids are composed and trimmed; a file has the name that its system gave it."""
+    put(tmp_path, on_disk, b"x")
+    put(tmp_path, "m.csv", f'image_id,uri\n1,"{written}"\n'.encode())
+    assert read(source(tmp_path / "m.csv")) == [RawImage("1", b"x", None)]
+    [shard] = list_shards(source(tmp_path / "m.csv"))
+    assert list(files.absent_files(shard, source(tmp_path / "m.csv"), 1)) == [None]
+    row = {"image": {"bytes": None, "path": written.strip()}}
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array([row["image"]], kind)}), tmp_path / "t.parquet")
+    if on_disk == on_disk.strip():
+        [found] = read(source(tmp_path / "t.parquet"))
+        assert isinstance(found, RawImage)
+
+
+def test_of_two_files_whose_names_look_alike_a_row_names_its_own(tmp_path: Path):
+    for form in ("NFC", "NFD"):
+        put(tmp_path, unicodedata.normalize(form, "é.png"), form.encode())
+    rows = [f"{form},{unicodedata.normalize(form, 'é.png')}\n" for form in ("NFC", "NFD")]
+    put(tmp_path, "m.csv", f"image_id,uri\n{''.join(rows)}".encode())
+    assert read(source(tmp_path / "m.csv")) == [
+        RawImage("NFC", b"NFC", None),
+        RawImage("NFD", b"NFD", None),
+    ]
+
+
+@pytest.mark.parametrize("column", ["file_name", "URI", "path"])
+def test_a_manifest_under_other_names_is_told_which_to_rename(tmp_path: Path, column: str):
+    put(tmp_path, "m.csv", f"label,{column}\ncat,a.png\n".encode())
+    with pytest.raises(DataError, match=f"rename '{column}' to 'uri'"):
+        list_shards(source(tmp_path / "m.csv"))
+
+
+@pytest.mark.parametrize("folder", ["a [1]", "x*y", "q?", "[ab]/c"])
+def test_brackets_and_stars_in_the_name_of_a_folder_are_its_name(tmp_path: Path, folder: str):
+    put(tmp_path, f"{folder}/m0.csv", b"uri\na.png\n")
+    put(tmp_path, f"{folder}/m1.csv", b"uri\na.png\n")
+    found = [shard.name for shard in list_shards(source(tmp_path / folder / "*.csv"))]
+    assert found == ["m0-00000", "m1-00000"]
+
+
+def test_a_glob_that_is_none_is_told(tmp_path: Path):
+    with pytest.raises(DataError, match="is no glob that can be read"):
+        list_shards(source(tmp_path / "a**b" / "*.csv"))
+
+
+def test_a_list_in_json_is_told(tmp_path: Path):
+    put(tmp_path, "m.jsonl", b'{"uri": "a.png"}')
+    with pytest.raises(DataError, match="looks like a list in JSON"):
+        list_shards(source(tmp_path / "m.jsonl"))

@@ -221,3 +221,36 @@ def test_a_pointer_of_git_lfs_is_told_at_every_door(tmp_path: Path, name: str):
         read_all(str(tmp_path / name))
     with pytest.raises(DataError, match=f"{name}: it is a pointer of Git LFS"):
         open_table(str(tmp_path / name), "train.labels")
+
+
+TORN = {
+    "unclosed": 'image_id,label,note\n1,cat,"ok\n2,dog,x\n3,fox,y\n',
+    "closed by the next": 'image_id,label,note\n1,cat,"ok\n2,dog,x\n3,fox,"y"\n4,ox,z\n',
+    "in the last column": 'image_id,note,label\n1,ok,"cat\n2,x,dog\n3,y,fox',
+    "in UTF-16": 'image_id,label,note\n1,cat,"ok\n2,dog,x\n3,fox,y\n',
+}
+
+
+@pytest.mark.parametrize("name", TORN)
+def test_a_quote_that_is_not_closed_takes_no_rows_along(tmp_path: Path, name: str):
+    """Arrow reads all that follows such a quote as one value: rows would be lost without a word."""
+    encoding = "utf-16" if "UTF-16" in name else "utf-8"
+    (tmp_path / "t.csv").write_bytes(TORN[name].encode(encoding))
+    table = open_table(str(tmp_path / "t.csv"), "p")
+    with pytest.raises(DataError, match="the quotes from line 2 on do not match"):
+        table.read(["image_id"])
+    with pytest.raises(DataError, match="the quotes from line 2 on do not match"):
+        list(table.batches())
+
+
+def test_line_ends_and_quotes_within_values_are_read(tmp_path: Path):
+    text = 'image_id,label\n\n1,"a\nb"\n2,"say ""a"""\n3,5" nail\n\n4,"x,\r\ny"\n'
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    found = open_table(str(tmp_path / "t.csv"), "p").read(["label"])["label"].to_pylist()
+    assert found == ["a\nb", 'say "a"', '5" nail', "x,\r\ny"]
+
+
+def test_a_row_of_another_length_is_told_with_what_to_do(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("image_id,label\n1,cat, small\n")
+    with pytest.raises(DataError, match="as many values as the header, those with a separator"):
+        open_table(str(tmp_path / "t.csv"), "p").read(["label"])

@@ -521,6 +521,18 @@ def test_half_floats_have_few_digits(tmp_path: Path):
     assert table_labels(tmp_path / "l.parquet") == ["0.1", "2"]
 
 
+@pytest.mark.parametrize("data", ["cat".encode("utf-16-le"), b"c\0at"])
+def test_text_with_nul_characters_is_no_label(tmp_path: Path, data: bytes):
+    """UTF-16 without a mark is valid UTF-8, of other characters."""
+    table = pa.table({"image_id": ["a"], "image": [IMAGE], "label": [data]})
+    pq.write_table(table, tmp_path / "l.parquet")
+    with pytest.raises(LabelError, match="NUL characters, as text in UTF-16 does"):
+        table_labels(tmp_path / "l.parquet")
+    (tmp_path / "l.csv").write_bytes(b"image_id,label\na,c\0at\n")
+    with pytest.raises(LabelError, match="NUL characters, as text in UTF-16 does"):
+        table_labels(tmp_path / "l.csv")
+
+
 @pytest.mark.parametrize("value", [["cat"], {"name": "cat"}])
 def test_lists_and_objects_are_no_labels_in_any_door(tmp_path: Path, value: object):
     table = pa.table({"image_id": ["a"], "image": [IMAGE], "label": [value]})

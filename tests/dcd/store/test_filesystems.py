@@ -133,3 +133,39 @@ def test_a_protocol_with_one_slash_is_no_folder(uri: str, tmp_path: Path, monkey
 def test_a_uri_without_bucket_is_refused(uri: str):
     with pytest.raises(StoreError, match="names no bucket"):
         Store(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("$HOME/dcd", "names a variable, and none is filled in"),
+        ("runs/${USER}-x", "names a variable, and none is filled in"),
+        ("s3://${BUCKET}/dcd", "names a variable, and none is filled in"),
+        ("C:\\data\\dcd", "is a path of Windows"),
+        ("c:/data/dcd", "is a path of Windows"),
+        ("dbfs:/mnt/dcd", "is no path of this machine"),
+        ("arn:aws:s3:::bucket/dcd", "is no path of this machine"),
+        ("file://data/dcd", "a file's URI has three slashes: file:///dcd"),
+        (" runs", "begins or ends with white space"),
+        ("runs\n", "begins or ends with white space"),
+    ],
+)
+def test_what_is_no_path_here_becomes_no_folder(uri: str, told: str, tmp_path: Path, monkeypatch):
+    """Each would be written below the working folder, and looked for there ever after."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=told):
+        Store(uri)
+
+
+def test_what_is_there_is_a_path_whatever_its_name(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("$HOME", "a${b}", "C:", "dbfs:", "runs "):
+        (tmp_path / name).mkdir()
+        assert Store(f"{name}/").root == str(tmp_path / name)
+    assert locate("$HOME/x").path == str(tmp_path / "$HOME" / "x")
+    assert locate("a$b/c").path == str(tmp_path / "a$b" / "c")
+
+
+def test_a_file_uri_with_one_slash_is_one(tmp_path: Path):
+    assert locate(f"file:{tmp_path}/a%20b").path == f"{tmp_path}/a b"
+    assert Store("/").root == ""

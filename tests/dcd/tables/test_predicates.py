@@ -109,3 +109,11 @@ def test_the_word_where_and_the_end_of_a_statement_may_stand_there(labels, where
 def test_text_in_double_quotes_is_told(labels):
     with pytest.raises(ConfigError, match="text stands in single quotes"):
         kept(labels, 'role = "train"')
+
+
+@pytest.mark.parametrize("where", ["random() < 0.5", "role = 'a' and hash(UUID ()) % 2 = 0"])
+def test_a_draw_is_no_predicate(labels, where):
+    """A table is read again for every stage: each would have other rows."""
+    with pytest.raises(ConfigError, match="draws anew whenever the table is read"):
+        kept(labels, where)
+    assert kept(labels, "role <> 'random() '") == [0, 1, 2]

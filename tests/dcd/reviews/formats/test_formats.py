@@ -182,3 +182,9 @@ def test_unknown_images_and_labels_are_named():
 def test_a_class_must_not_be_called_none():
     with pytest.raises(DataError, match="none of these"):
         check_classes((NONE_OF_THESE,))
+
+
+def test_a_csv_with_a_quote_that_is_not_closed_loses_no_decision():
+    torn = f'key,true_label,note\n{KEY},dog,"see\n{KEY},cat,x\n'
+    with pytest.raises(DataError, match="the quotes from line 2 on do not match"):
+        csv_table.answers(torn.encode(), "r.csv")
