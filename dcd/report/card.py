@@ -27,6 +27,7 @@ def card_json(record: RunRecord, gate: GateRecord) -> str:
             "licences": licences(record.config),
             "verdict": verdict(record),
             "made_again": record.mended,
+            **({"shared_pictures": record.shared} if record.shared else {}),
             **({} if record.review is None else {"review": asdict(record.review)}),
             **({} if record.pseudo is None else {"pseudo_labels": asdict(record.pseudo)}),
             **({} if record.rounds is None else {"rounds": asdict(record.rounds)}),

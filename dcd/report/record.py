@@ -214,6 +214,7 @@ class RunRecord:
     curve: `seed` beside schemas.CURVE, of `selected`; None where no model was chosen between two.
     chosen: which model `selected` is and why, a sentence for each seed where that was chosen.
     mended: the objects of the store that were found damaged or missing and were made again.
+    shared: which splits have pictures in common, a sentence each.
     review: what people decided, and what it changed; None where nobody did. rounds: None where the
     config has no goal. gaps: what the pool lacks for the first seed's failures; None where train
     cannot tell what is far. map: None where none is drawn. pseudo: None where all labels are given
@@ -241,3 +242,4 @@ class RunRecord:
     map: DrawnMap | None = None
     pseudo: PseudoLabelUse | None = None
     posteriors: Mapping[str, float] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()

@@ -45,6 +45,7 @@ from dcd.selection.select import SelectionInfo
 from dcd.sources.records import Shard
 from dcd.sources.source import Source, fetch_shown
 from dcd.splits.label_table import read_truth
+from dcd.splits.shared import shared_pictures
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
 from dcd.tables import schemas
@@ -220,6 +221,7 @@ def collect(store: Store, config: RunConfig, evidence: Evidence, run_id: str) ->
         map=None if evidence.map is None else read_map(store, evidence.map.part),
         pseudo=_pseudo(store, evidence.index, evidence.selections[seed]),
         posteriors=_posteriors(store, evidence.index, neighbors),
+        shared=tuple(shared_pictures(store, evidence.splits)),
     )
 
 

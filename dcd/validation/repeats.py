@@ -13,6 +13,7 @@ from dcd.errors import DataError
 from dcd.sources.objects import is_local
 from dcd.sources.shards import fetch_images
 from dcd.sources.source import source_of
+from dcd.splits.shared import shared_words
 from dcd.store.filesystems import locate
 from dcd.tables.schemas import content_hash
 from dcd.validation.problems import Note
@@ -20,29 +21,38 @@ from dcd.validation.splits import Members
 
 MAX_PICTURES, MAX_REMOTE_PICTURES = 2_000, 200  # of a split
 MAX_BYTES = 128 * 2**20  # of a source
-_LOOKED_INTO: tuple[Split, ...] = ("error_sample", "debug_val", "debug_heldout")
+_PROVING: tuple[Split, ...] = ("error_sample", "debug_val", "debug_heldout")
+_BESIDE: tuple[Split, ...] = ("train", "test")  # where reading costs no requests
 
 
 def repeated_pictures(views: Sequence[Sequence[Members]]) -> Iterator[Note]:
     """Tell of pictures that several ids of a split, or of two, name, by the hash of their bytes.
 
     views: the splits of each seed; each source is read once. Looks at the first pictures by id, up
-    to MAX_PICTURES a split and MAX_BYTES a source. Raises StoreError if the store fails.
+    to MAX_PICTURES a split and MAX_BYTES a source; at those of train and test where they are local.
+    Raises StoreError if the store fails.
     """
     of_source: dict[str, list[Members]] = defaultdict(list)
     for members in (members for view in views for members in view):
-        if members.split in _LOOKED_INTO and members.inventory is not None:
+        if _is_looked_into(members):
             of_source[members.data.images].append(members)
     hashes = {images: _hashes(group) for images, group in of_source.items()}
     for group in of_source.values():
         for members in group:
-            if told := _told(members, hashes[members.data.images]):
+            if members.split != "train" and (told := _told(members, hashes[members.data.images])):
                 yield Note(members.split, told)
     for view in views:
-        looked_at = [m for m in view if m.split in _LOOKED_INTO and m.inventory is not None]
-        for one, other in combinations(looked_at, 2):
+        for one, other in combinations(filter(_is_looked_into, view), 2):
             if told := _shared(one, other, hashes):
                 yield Note(other.split, told)
+
+
+def _is_looked_into(members: Members) -> bool:
+    if members.inventory is None:
+        return False
+    return members.split in _PROVING or (
+        members.split in _BESIDE and is_local(locate(members.data.images))
+    )
 
 
 def _shared(one: Members, other: Members, hashes: dict[str, dict[str, bytes]]) -> str:
@@ -51,17 +61,9 @@ def _shared(one: Members, other: Members, hashes: dict[str, dict[str, bytes]]) -
         {hashed: i for i, hashed in hashes[m.data.images].items() if i in m.label_of}
         for m in (one, other)
     )
-    same = one.data.images == other.data.images  # then `overlaps` tells of equal ids
-    both = [h for h in here.keys() & there.keys() if not (same and here[h] == there[h])]
-    common = sorted(both, key=lambda hashed: there[hashed])
-    if not common:
-        return ""
-    first = common[0]
-    return (
-        f"{len(common):,} pictures of {len(there):,} that were looked at are in {one.split} too, "
-        f"such as {there[first]!r}, which is {here[first]!r} there: figures on seen pictures prove "
-        "nothing, so leave them out of one of the two"
-    )
+    if one.data.images == other.data.images:  # then `overlaps` tells of equal ids
+        here = {hashed: i for hashed, i in here.items() if there.get(hashed) != i}
+    return shared_words(one.split, here, there, len(there))
 
 
 def _hashes(group: Sequence[Members]) -> dict[str, bytes]:

@@ -195,3 +195,9 @@ def test_methods_are_described_from_the_config():
         "a sample of up to 50,000 pool images, the failures themselves"
     )
     assert rows["none"] == "the failing model: train alone"
+
+
+def test_pictures_in_two_splits_are_told():
+    made = replace(record(), shared=("test (seed 0): 2 <pictures> of 9 are in train too",))
+    assert "2 &lt;pictures&gt; of 9 are in train too" in render(made, noise(8))
+    assert 'id="shared"' not in render(record(), noise(8))

@@ -77,3 +77,20 @@ def test_pictures_of_the_error_sample_that_judge_too_are_told(tmp_path: Path):
     told = notes(config)
     assert "debug_val: 2 pictures of 2 that were looked at are in error_sample too" in told
     assert "prove nothing" not in notes(write_case(tmp_path / "other", seeds=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("train", "test"), ("train", "debug_heldout"), ("test", "debug_val"), ("train", "debug_val")],
+)
+def test_a_picture_of_train_or_test_in_another_split_is_told(tmp_path: Path, one: str, other: str):
+    config = write_case(tmp_path, seeds=(0,))
+    rows = pq.read_table(tmp_path / "own.parquet").to_pylist()
+    image_of = {row["image_id"]: row["image"] for row in rows}
+    for row in rows:
+        if row["image_id"] == f"{other}-red-0":
+            row["image"] = image_of[f"{one}-red-0"]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "own.parquet")
+    told = notes(config)
+    assert f"{other}: 1 pictures of " in told
+    assert f"are in {one} too, such as '{other}-red-0', which is '{one}-red-0' there" in told
