@@ -4,9 +4,9 @@
         [--max-memory-mib M] [--folder DIR] [--json FILE]
 
 A synthetic pool of N embedded images is written in the layout of the store. Its index is built by
-one process, then by each number of workers, every step in a process of its own, the shares one
-after the other: so processor seconds and bytes count, and no speed-up is measured. The files must
-be the same, byte for byte.
+one process, then by each number of workers, every step in a process of its own, one after
+the other: so processor seconds and bytes count, and no speed-up is measured. The files must
+be the same, byte for byte. The memory is divided among the workers, as on one machine.
 """
 
 import argparse
@@ -22,10 +22,13 @@ from pathlib import Path
 
 from benchmarks.selection_methods import bytes_read, peak_rss_bytes
 from benchmarks.synthetic_pool import ENCODER, PoolSize, make_shards
-from dcd.config import IndexConfig, RunnerConfig
+from dcd.config import IndexConfig, PoolConfig, RunnerConfig
 from dcd.index.build import build_index, find_recipe
-from dcd.index.shares.build import SharedBuild, begin_shares, finish, write_share
+from dcd.index.shares.begun import BegunIndex, Run
+from dcd.index.shares.build import DividedIndex, begin_runs, divide, finish, write_share
 from dcd.index.shares.plan import Share, workers_of
+from dcd.index.shares.runs import write_run
+from dcd.index.sort import sizes_of
 from dcd.store import Store, keys
 
 _MIB = 2**20
@@ -61,19 +64,27 @@ def alone(folder: str, size: PoolSize, config: IndexConfig) -> None:
     build_index(store, size.name, ENCODER, make_shards(store, size), None, config)
 
 
-def begin(folder: str, size: PoolSize, config: IndexConfig, workers: int) -> SharedBuild | None:
+def begin(folder: str, size: PoolSize, config: IndexConfig, runner: RunnerConfig) -> BegunIndex:
     store = Store(folder)
     recipe = find_recipe(store, size.name, ENCODER, make_shards(store, size), None, config)
-    runner = RunnerConfig(kind="process", max_workers=workers)
-    return begin_shares(store, recipe, config, workers_of(runner, config))
+    workers = workers_of(runner, config)
+    return begin_runs(store, recipe, config, workers, sizes_of(2 * size.dim))
 
 
-def one_share(folder: str, begun: SharedBuild, share: Share) -> None:
-    write_share(Store(folder), begun, share)
+def sort_shards(folder: str, begun: BegunIndex, run: Run) -> None:
+    write_run(Store(folder), begun, run)
 
 
-def end(folder: str, begun: SharedBuild) -> None:
-    finish(Store(folder), begun)
+def deal_out(folder: str, begun: BegunIndex, n: int, max_memory_bytes: int) -> DividedIndex:
+    return divide(Store(folder), begun, n, max_memory_bytes)
+
+
+def write_files(folder: str, divided: DividedIndex, share: Share) -> None:
+    write_share(Store(folder), divided, share)
+
+
+def end(folder: str, divided: DividedIndex) -> None:
+    finish(Store(folder), divided, PoolConfig(images="synthetic"))
 
 
 def taken_away(folder: str) -> dict[str, str]:
@@ -93,18 +104,22 @@ def run(args: argparse.Namespace, folder: str) -> list[Step]:
     measured(0, "pool", size.rows, make_shards, Store(folder), size)
     _, step = measured(1, "all", size.rows, alone, folder, size, config)
     steps, expected = [step], taken_away(folder)
-    for workers in args.workers:
-        begun, step = measured(workers, "begin", size.rows, begin, folder, size, config, workers)
+    for n in args.workers:
+        runner = RunnerConfig(kind="process", max_workers=n)
+        begun, step = measured(n, "begin", size.rows, begin, folder, size, config, runner)
         steps.append(step)
-        if begun is None:
-            raise SystemExit("this index is left to one process; take more rows")
-        for share in begun.shares:
-            files = f"files {share.first_part} to {share.first_part + len(share.part_rows) - 1}"
-            _, step = measured(workers, files, share.n_rows, one_share, folder, begun, share)
+        for run in begun.runs:
+            rows = sum(shard.n_embedded for shard in run.shards)
+            steps.append(measured(n, "sort shards", rows, sort_shards, folder, begun, run)[1])
+        memory = config.max_memory_bytes
+        divided, step = measured(n, "divide", size.rows, deal_out, folder, begun, n, memory)
+        steps.append(step)
+        for share in divided.shares:
+            step = measured(n, "write files", share.n_rows, write_files, folder, divided, share)[1]
             steps.append(step)
-        steps.append(measured(workers, "finish", size.rows, end, folder, begun)[1])
+        steps.append(measured(n, "finish", size.rows, end, folder, divided)[1])
         if taken_away(folder) != expected:
-            raise SystemExit(f"{workers} workers wrote other bytes than one process")
+            raise SystemExit(f"{n} workers wrote other bytes than one process")
     return steps
 
 

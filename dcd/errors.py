@@ -53,18 +53,18 @@ class EmbeddingFailed(DCDError):
 
 
 class IndexingFailed(DCDError):
-    """Shares of an index that no worker could build; `failures` holds one line a share."""
+    """Pieces of work on an index that no worker ended; `failures` holds one line a piece."""
 
-    def __init__(self, pool: str, failures: list[str], n_shares: int):
-        super().__init__(pool, failures, n_shares)
-        self.pool, self.failures, self.n_shares = pool, failures, n_shares
+    def __init__(self, failures: list[str], n_pieces: int):
+        super().__init__(failures, n_pieces)
+        self.failures, self.n_pieces = failures, n_pieces
 
     def __str__(self) -> str:
         lines = "\n".join(f"  {failure}" for failure in self.failures)
         return (
-            f"index of pool {self.pool}: {len(self.failures)} of {self.n_shares} shares could not "
-            "be built; the others are kept. Mend the cause and run again with as many workers, "
-            f"only these are made:\n{lines}"
+            f"index: {len(self.failures)} of {self.n_pieces} pieces of work failed; the others are "
+            "done and stay. Mend the cause and run again with as many workers, only these are "
+            f"redone:\n{lines}"
         )
 
 

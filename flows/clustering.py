@@ -1,8 +1,7 @@
 """Cluster an embedded pool by label: in this process, or in shares on the workers of a runner."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from prefect import get_run_logger
 from prefect.futures import PrefectFuture
@@ -11,16 +10,18 @@ from prefect.task_runners import TaskRunner
 from dcd.config import IndexConfig, PoolConfig, RunnerConfig
 from dcd.errors import IndexingFailed
 from dcd.index.info import IndexInfo
-from dcd.index.shares.build import SharedBuild
+from dcd.index.shares.begun import BegunIndex, Run
 from dcd.index.shares.plan import Share, workers_of
 from dcd.progress import live
 from flows.embed_pool import EmbeddedSource
-from flows.runners import Ended, WorkerKilled, ended
+from flows.runners import Ended, Submit, WorkerKilled, ended
 from tasks import index_shares
 from tasks.stages import cluster_pool
 from tasks.stopping import stoppable
 
 STAGE = "cluster by label"
+
+W = TypeVar("W", Run, Share)
 
 
 def clustered(
@@ -33,7 +34,7 @@ def clustered(
 ) -> IndexInfo:
     """Build or find the index of a pool, and tell of it as a stage.
 
-    Raises IndexingFailed naming the shares whose workers were killed, once among others and once
+    Raises IndexingFailed naming the work whose workers were killed, once among others and once
     alone.
     """
     with live.stage(STAGE) as stage:
@@ -43,63 +44,68 @@ def clustered(
             index = cluster_pool(*where, compact)
         else:
             begun = index_shares.begin(*where, workers, compact)
-            index = begun if isinstance(begun, IndexInfo) else _in_shares(store, begun, runner)
+            if isinstance(begun, IndexInfo):
+                index = begun
+            else:
+                index = _by_workers(begun, store, pool, config, runner)
         stage.outcome = f"{index.n_rows:,} rows"
     return index
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What all tasks of one index share."""
+def _by_workers(
+    begun: BegunIndex, store: str, pool: PoolConfig, config: IndexConfig, runner: RunnerConfig
+) -> IndexInfo:
+    n_workers = workers_of(runner, config).n
 
-    store: str
-    begun: SharedBuild
+    def sort(on: TaskRunner[Any], run: Run) -> PrefectFuture[Any]:
+        parameters = {"store": store, "begun": begun, "run": run}
+        return on.submit(index_shares.write_run, parameters)
 
-    def submit(self, runner: TaskRunner[Any], share: Share) -> PrefectFuture[Any]:
-        parameters = {"store": self.store, "begun": self.begun, "share": share}
-        return runner.submit(index_shares.write_share, parameters)
+    def write(on: TaskRunner[Any], share: Share) -> PrefectFuture[Any]:
+        parameters = {"store": store, "divided": divided, "share": share}
+        return on.submit(index_shares.write_share, parameters)
+
+    _do_all(runner, begun.runs, sort, _run_in_words)
+    divided = index_shares.divide(store, begun, n_workers, config.max_memory_bytes)
+    _do_all(runner, divided.shares, write, _share_in_words)
+    return index_shares.finish(store, divided, pool)
 
 
-def _in_shares(store: str, begun: SharedBuild, runner: RunnerConfig) -> IndexInfo:
-    job = _Job(store, begun)
+def _do_all(
+    runner: RunnerConfig, works: Sequence[W], submit: Submit[W], in_words: Callable[[W], str]
+) -> None:
+    """Do all of some work; what a killed worker held is tried once more, each alone."""
     with stoppable():
-        failed, lost = _written(ended(runner, begun.shares, job.submit), len(begun.shares))
+        failed, lost = _ends(ended(runner, works, submit), len(works))
         if lost:
             get_run_logger().warning(
-                "%s of %s shares of the index were lost with a killed worker, each is tried once "
-                "more alone",
-                len(lost),
-                len(begun.shares),
+                "index: a worker was killed, what it held is tried once more alone: %s",
+                "; ".join(map(in_words, lost)),
             )
         alone = runner.model_copy(update={"max_workers": 1})
-        again, still_lost = _written(
-            ended(alone, lost, job.submit, one_at_a_time=True), len(begun.shares)
-        )
-    for error in (*failed, *again):
+        failed_again, lost = _ends(ended(alone, lost, submit, one_at_a_time=True), len(works))
+    for error in (*failed, *failed_again):
         raise error
-    if still_lost:
-        reasons = [f"{_named(share)}: {WorkerKilled()}" for share in still_lost]
-        raise IndexingFailed(begun.recipe.pool, reasons, len(begun.shares))
-    return index_shares.finish(store, begun)
+    if lost:
+        raise IndexingFailed([f"{in_words(work)}: {WorkerKilled()}" for work in lost], len(works))
 
 
-def _written(
-    ends: Iterator[Ended[Share]], n_shares: int
-) -> tuple[Sequence[Exception], Sequence[Share]]:
-    """Wait for all; gives the errors of those that failed, and those whose worker was killed."""
+def _ends(ends: Iterator[Ended[W]], n: int) -> tuple[list[Exception], list[W]]:
+    """Wait for all; gives the errors of what failed, and that whose worker was killed."""
     failed: list[Exception] = []
-    lost: list[Share] = []
+    lost: list[W] = []
     for number, end in enumerate(ends, start=1):
         if isinstance(end.result, WorkerKilled):
             lost.append(end.work)
         elif isinstance(end.result, Exception):
             failed.append(end.result)
-        live.noted(STAGE, f"{number} of {n_shares} shares")
-    return failed, sorted(lost, key=lambda share: share.first_part)
+        live.noted(STAGE, f"{number} of {n} done")
+    return failed, lost
 
 
-def _named(share: Share) -> str:
-    last = share.first_part + len(share.part_rows) - 1
-    return (
-        f"files {share.first_part} to {last}, from label {share.first[0]!r} to {share.last_label!r}"
-    )
+def _run_in_words(run: Run) -> str:
+    return f"sorting the shards {run.shards[0].name} to {run.shards[-1].name}"
+
+
+def _share_in_words(share: Share) -> str:
+    return f"writing the files from number {share.first_part} on, label {share.first.label!r}"

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dcd.errors import DataError, EncoderMismatch
 from dcd.store import Store, keys
@@ -37,14 +36,6 @@ class ShardEntry:
     n_embedded: int
 
 
-@dataclass(frozen=True)
-class LabelRange:
-    """The weak labels from `first` to `last`, both included, by their bytes."""
-
-    first: str
-    last: str
-
-
 def find_embedded(
     store: Store, pool: str, encoder_id: str, names: Sequence[str]
 ) -> list[ShardEntry]:
@@ -67,32 +58,26 @@ def find_embedded(
 
 
 def read_rows(
-    store: Store,
-    shards: Sequence[ShardEntry],
-    max_memory_bytes: int,
-    within: LabelRange | None = None,
+    store: Store, shards: Sequence[ShardEntry], max_memory_bytes: int
 ) -> Generator[pa.RecordBatch, None, None]:
     """Yield `schemas.embeddings` plus `shard`, a few thousand rows at a time.
 
     Several shards are read at once, as many as there are cores for and as fit, compressed, in an
     eighth of max_memory_bytes, but one at least; their rows come in turn, always in the same order.
-    within: row groups whose footer says that all their labels lie outside are not read; of the
-    others all rows come. Raises ObjectUnreadable if rows are missing or vectors are not finite.
+    Raises ObjectUnreadable if rows are missing or vectors are not finite.
     """
     largest = max((2 * shard.dim * shard.n_embedded for shard in shards), default=0)
     fit = max_memory_bytes // 8 // max(1, largest)
     n = max(1, min(cores(), fit, len(shards), _MAX_READERS))
-    yield from taken_ahead([_rows_of(store, shards[start::n], within) for start in range(n)])
+    yield from taken_ahead([_rows_of(store, shards[start::n]) for start in range(n)])
 
 
-def _rows_of(
-    store: Store, shards: Sequence[ShardEntry], within: LabelRange | None
-) -> Generator[pa.RecordBatch, None, None]:
+def _rows_of(store: Store, shards: Sequence[ShardEntry]) -> Generator[pa.RecordBatch, None, None]:
     for shard in shards:
         schema = schemas.embeddings(shard.dim)
         uri = store.uri(shard.key)
         n_rows = 0
-        for batch in _batches(store, shard, schema.names, within):
+        for batch in _batches(store, shard, schema.names):
             rows = schemas.conform(pa.table(batch), schema, uri)
             if why := why_not_finite(rows):
                 raise store.damaged(shard.key, why)
@@ -102,7 +87,7 @@ def _rows_of(
                 .combine_chunks()
                 .to_batches()
             )
-        if n_rows != shard.n_embedded and within is None:
+        if n_rows != shard.n_embedded:
             announced = f"{n_rows} rows, its metadata announces {shard.n_embedded}"
             raise store.damaged(shard.key, announced)
 
@@ -146,29 +131,6 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
     return ShardEntry(name, key, dim, identity, int(metadata["n_embedded"]))
 
 
-def _batches(
-    store: Store, shard: ShardEntry, columns: Sequence[str], within: LabelRange | None = None
-) -> Iterator[pa.RecordBatch]:
+def _batches(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with store.open_parquet(shard.key) as file:
-        groups = row_groups_within(file.metadata, within)
-        if groups:
-            yield from file.iter_batches(
-                _READ_BATCH_ROWS, groups, columns=list(columns), use_threads=False
-            )
-
-
-def row_groups_within(footer: pq.FileMetaData, within: LabelRange | None) -> list[int]:
-    """Return the row groups that may hold rows of these labels (None: of any), by the footer."""
-    every = range(footer.num_row_groups)
-    if within is None:
-        return list(every)
-    return [number for number in every if _may_hold(footer.row_group(number), within)]
-
-
-def _may_hold(group: pq.RowGroupMetaData, within: LabelRange) -> bool:
-    columns = (group.column(number) for number in range(group.num_columns))
-    of_labels = next(column for column in columns if column.path_in_schema == "weak_label")
-    said = of_labels.statistics
-    if said is None or not said.has_min_max:
-        return said is None or not said.has_null_count or said.null_count < group.num_rows
-    return said.min <= within.last and within.first <= said.max
+        yield from file.iter_batches(_READ_BATCH_ROWS, columns=list(columns), use_threads=False)

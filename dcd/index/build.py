@@ -5,7 +5,7 @@ it is, and its lists and codec go on to be used. Compaction writes all rows as o
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from dcd.errors import CountMismatch, DataError
 from dcd.index.identities import ID_COLUMNS, refuse_two_images
 from dcd.index.info import IndexInfo, ListInfo, PseudoLabelled, write_info
 from dcd.index.layout import Layout, plan, read_centroids, sample_rows, write_layout
-from dcd.index.parts import write_sample
+from dcd.index.parts import Part, write_sample
 from dcd.index.plan import (
     IndexPlan,
     Sources,
@@ -30,7 +30,7 @@ from dcd.index.read import codec_of, pool_sample, read_directory
 from dcd.index.recall import RECALL_K, Judge
 from dcd.index.row_groups import DIRECTORY, read_pieces
 from dcd.index.sample import BottomK
-from dcd.index.sort import Cut, Observers, Tally, cluster, gather, labelled, sort_by_label
+from dcd.index.sort import Observers, Tally, cluster, gather, labelled, sort_by_label
 from dcd.index.work import counts_labels
 from dcd.scratch import scratch_folder
 from dcd.sources.records import Shard
@@ -86,6 +86,11 @@ class Recipe:
     def n_images(self) -> int:
         return sum(shard.n_embedded for shard in self.embedded)
 
+    @property
+    def prefix(self) -> str:
+        """Of the index that is built of it as one whole."""
+        return keys.index(self.pool, self.encoder_id, self.sources.index_id)
+
 
 def find_recipe(
     store: Store,
@@ -123,27 +128,21 @@ def build_planned(
 
 
 def _build(store: Store, recipe: Recipe, config: IndexConfig) -> IndexInfo:
-    embedded, labels, sources = recipe.embedded, recipe.labels, recipe.sources
-    dim, index_id = recipe.dim, sources.index_id
-
-    def rows(tally: Tally) -> Iterator[pa.Table]:
-        read = read_rows(store, embedded, config.max_memory_bytes)
-        return labelled(read, labels, dim, config.max_memory_bytes, tally)
-
-    counts = planned_counts(store, recipe, config)
-    layout = plan(counts, dim, config, lambda: rows(Tally()))
-    prefix = keys.index(recipe.pool, recipe.encoder_id, index_id)
-    write_layout(store, prefix, layout)
-    n_sample = sample_rows(config, dim)
+    dim, memory = recipe.dim, config.max_memory_bytes
+    layout = trained_layout(store, recipe, config)
     observers = Observers(
         Tally(),
-        BottomK(n_sample, schemas.clustered(dim)),
+        BottomK(sample_rows(config, dim), schemas.clustered(dim)),
         Judge(layout.heldout, layout.codec),
     )
-    taken = refuse_two_images(rows(observers.tally), (), config.max_memory_bytes)
-    directory = write_parts(store, prefix, taken, layout, dim, config, nothing_known, observers)
+    read = read_rows(store, recipe.embedded, memory)
+    rows = labelled(read, recipe.labels, dim, memory, observers.tally)
+    taken = refuse_two_images(rows, (), memory)
+    directory = _write_parts(
+        store, recipe.prefix, taken, layout, dim, config, nothing_known, observers
+    )
     info = info_of(recipe, directory, layout, observers, config)
-    publish(store, info, directory, observers.sample, sources)
+    publish(store, info, directory, observers.sample, recipe.sources)
     return info
 
 
@@ -276,7 +275,7 @@ def _write_segment(
         return pa.concat_tables(found).combine_chunks() if found else None
 
     taken = refuse_two_images(rows, there, config.max_memory_bytes)
-    added = write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
+    added = _write_parts(store, prefix, taken, layout, base.dim, config, known, observers)
     return pa.concat_tables([of_base, added])
 
 
@@ -295,7 +294,7 @@ def _with_checked_ids(store: Store, index: IndexInfo, config: IndexConfig) -> In
     return checked
 
 
-def write_parts(
+def _write_parts(
     store: Store,
     prefix: str,
     rows: Iterator[pa.Table],
@@ -304,27 +303,27 @@ def write_parts(
     config: IndexConfig,
     known: Callable[[str], pa.Table | None],
     observers: Observers,
-    cut: Cut | None = None,
 ) -> pa.Table:
-    """Publish the files of vectors; returns which rows of them hold which label: DIRECTORY.
-
-    rows: schemas.clustered(dim), in any order, as `cluster` takes them. cut: None: from the first
-    file on.
-    """
-    cut = cut or Cut()
-    runs = [DIRECTORY.empty_table()]
+    """Publish the files of vectors; which rows of them hold which label."""
     with (
         scratch_folder("cluster") as folder,
         sort_by_label(dim, folder, config.max_memory_bytes) as gathered,
     ):
         gather(rows, layout, observers.sample, gathered, dim)
-        parts = cluster(gathered, layout, dim, known, observers, folder, cut.sizes)
-        # One is written while one goes out.
-        for number, part in enumerate(taken_ahead([parts]), cut.first_part):
-            key = keys.index_vectors(prefix, number)
-            store.publish_file(part.path, key, by_link=True)
-            part.path.unlink()
-            runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
+        parts = cluster(gathered, layout, dim, known, observers, folder)
+        return publish_parts(store, prefix, parts, 0)
+
+
+def publish_parts(
+    store: Store, prefix: str, parts: Generator[Part, None, None], first: int
+) -> pa.Table:
+    """Publish files of vectors, numbered from `first` on; which rows of them hold which label."""
+    runs = [DIRECTORY.empty_table()]
+    for number, part in enumerate(taken_ahead([parts]), first):  # one is written, one goes out
+        key = keys.index_vectors(prefix, number)
+        store.publish_file(part.path, key, by_link=True)
+        part.path.unlink()
+        runs.append(part.runs.append_column("part", pa.repeat(key, part.runs.num_rows)))
     return pa.concat_tables(runs)
 
 
@@ -356,8 +355,21 @@ def nothing_known(label: str) -> None:
     """Say of a new index that it holds no row of a label yet."""
 
 
-def planned_counts(store: Store, recipe: Recipe, config: IndexConfig) -> dict[str, int]:
-    """Count rows by label, repeated images included; {} where none can be too large to scan."""
+def trained_layout(store: Store, recipe: Recipe, config: IndexConfig) -> Layout:
+    """Train lists and codes on the rows, where there will be such, and publish them."""
+    dim, memory = recipe.dim, config.max_memory_bytes
+
+    def rows() -> Iterator[pa.Table]:
+        read = read_rows(store, recipe.embedded, memory)
+        return labelled(read, recipe.labels, dim, memory, Tally())
+
+    layout = plan(_planned_counts(store, recipe, config), dim, config, rows)
+    write_layout(store, recipe.prefix, layout)
+    return layout
+
+
+def _planned_counts(store: Store, recipe: Recipe, config: IndexConfig) -> dict[str, int]:
+    """Rows by label, repeated images included; {} where no label can be too large to scan."""
     embedded, labels = recipe.embedded, recipe.labels
     if not counts_labels(labels is None, recipe.n_images, recipe.dim, config):
         return {}

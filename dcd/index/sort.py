@@ -85,29 +85,21 @@ def sizes_of(stored_bytes: int) -> Sizes:
     )
 
 
-@dataclass(frozen=True)
-class Cut:
-    """The number of the first file, and how rows are cut; None: as the size of a vector says."""
-
-    first_part: int = 0
-    sizes: Sizes | None = None
-
-
 def sort_by_label(dim: int, folder: Path, max_memory_bytes: int) -> ExternalSort:
     """Return an empty sort by (weak_label, list, image_id, shard), for `gather` and `cluster`.
 
     folder: for what does not fit in memory.
     """
-    return ExternalSort(_wire_schema(dim), _ORDER, folder, max_memory_bytes)
+    return ExternalSort(wire_schema(dim), _ORDER, folder, max_memory_bytes)
 
 
 def gather(
     rows: Iterator[pa.Table], layout: Layout, sample: BottomK, into: ExternalSort, dim: int
 ) -> None:
     """Take all rows into a sort. rows: schemas.clustered(dim), in any order."""
-    schema = _wire_schema(dim)
+    schema = wire_schema(dim)
     for table in sample.seeing(rows):
-        into.take(_to_wire(table, schema, layout))
+        into.take(to_wire(table, schema, layout))
 
 
 def cluster(
@@ -179,13 +171,15 @@ def _with_label(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.filter(pc.is_valid(labels)) if labels.null_count else batch  # not copied
 
 
-def _wire_schema(dim: int) -> pa.Schema:
+def wire_schema(dim: int) -> pa.Schema:
+    """Describe the rows of a sort: schemas.clustered(dim), vectors as bytes, and `list`."""
     schema = schemas.clustered(dim).append(pa.field("list", pa.int32(), nullable=False))
     vectors = pa.field("embedding", pa.binary(2 * dim), nullable=False)
     return schema.set(schema.get_field_index("embedding"), vectors)
 
 
-def _to_wire(rows: pa.Table, schema: pa.Schema, layout: Layout) -> pa.Table:
+def to_wire(rows: pa.Table, schema: pa.Schema, layout: Layout) -> pa.Table:
+    """Bring rows of schemas.clustered into the form of a sort, `schema`, each with its list."""
     columns = {name: rows[name] for name in rows.column_names}
     columns["list"] = pa.chunked_array([layout.lists_of(rows)])
     columns["embedding"] = lists_as_blobs(rows["embedding"])
@@ -194,7 +188,7 @@ def _to_wire(rows: pa.Table, schema: pa.Schema, layout: Layout) -> pa.Table:
 
 def _unlabelled_schema(dim: int) -> pa.Schema:
     names = ["weak_label", "image_id", "shard", "content_hash", "embedding"]
-    schema = _wire_schema(dim)
+    schema = wire_schema(dim)
     return pa.schema([schema.field(name).with_nullable(True) for name in names])
 
 

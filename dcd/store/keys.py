@@ -180,9 +180,24 @@ def index_shares(prefix: str) -> str:
     return f"{prefix}/shares"
 
 
-def index_share(prefix: str, share_id: str) -> str:
-    """Return the key of where the rows of a worker's share are; written last of the share."""
-    return f"{index_shares(prefix)}/{share_id}-done.parquet"
+def index_share_labels(prefix: str) -> str:
+    """Return the key of the labels that a table gives, for all workers."""
+    return f"{index_shares(prefix)}/given.parquet"
+
+
+def index_heldout(prefix: str) -> str:
+    """Return the key of rows that neither lists nor codes were trained on, for all workers."""
+    return f"{index_shares(prefix)}/heldout.parquet"
+
+
+def index_run(prefix: str, run_id: str) -> str:
+    """Return the key of sorted rows of some shards."""
+    return f"{index_shares(prefix)}/run-{run_id}.parquet"
+
+
+def index_run_groups(prefix: str, run_id: str) -> str:
+    """Return the key of the first row of each row group of a run; written after the run."""
+    return f"{index_shares(prefix)}/run-{run_id}-groups.parquet"
 
 
 def index_share_sample(prefix: str, share_id: str) -> str:
@@ -190,9 +205,14 @@ def index_share_sample(prefix: str, share_id: str) -> str:
     return f"{index_shares(prefix)}/{share_id}-sampled.parquet"
 
 
-def index_share_labels(prefix: str) -> str:
-    """Return the key of the labels that a table gives, for all workers."""
-    return f"{index_shares(prefix)}/given.parquet"
+def index_share_judged(prefix: str, share_id: str) -> str:
+    """Return the key of the nearest rows that a share holds of those held out."""
+    return f"{index_shares(prefix)}/{share_id}-judged.parquet"
+
+
+def index_share(prefix: str, share_id: str) -> str:
+    """Return the key of where the rows of a share are; written last of it."""
+    return f"{index_shares(prefix)}/{share_id}-done.parquet"
 
 
 def index_pseudo_labels(prefix: str) -> str:

@@ -1,6 +1,6 @@
 """An index in shares on every runner: the bytes of one process, also where workers are killed.
 
-Nothing is faked: a worker is killed with SIGKILL while it sorts the rows of its share.
+Nothing is faked: a worker is killed with SIGKILL while it sorts rows.
 """
 
 import os
@@ -21,7 +21,6 @@ from dcd.config import IndexConfig, PoolConfig, RunnerConfig
 from dcd.errors import IndexingFailed
 from dcd.index import sort
 from dcd.index.info import IndexInfo
-from dcd.index.shares import build
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
 from dcd.store import Store, keys
@@ -54,8 +53,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # its sockets want a short path
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    for module in (sort, build):
-        monkeypatch.setattr(module, "MAX_PART_BYTES", 2 * DIM * PART_ROWS)
+    monkeypatch.setattr(sort, "MAX_PART_BYTES", 2 * DIM * PART_ROWS)
     monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 5_000)
     return folder
 

@@ -1,5 +1,6 @@
-"""Build an index by several workers: each writes some of its files, the same bytes as one would.
+"""Build an index by several workers: the same bytes as one process gives.
 
-The ids of the pool are counted first, so it is known which rows each file will hold; a worker takes
-neighbouring files. It uses the rest of `dcd.index`; it hands out `build` (begin, write, finish).
+Each worker sorts some shards once (a run); the ids of all runs say which rows each file of the
+index will hold; then each worker merges of all runs the rows of some neighbouring files. It uses
+the rest of `dcd.index`; it hands out `build`.
 """

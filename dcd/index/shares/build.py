@@ -1,18 +1,18 @@
-"""Build an index in shares: begin in one process, write each share in any, finish in one.
+"""Build an index by several workers: begin, write each run, divide, write each share, finish.
 
-What is written is what one process would write, byte by byte, whatever the number of shares. A
-share is noted in the store when its files are there, so it is not made again; the notes go before
-`index.json` is written, which alone says that there is an index.
+What is written is what one process would write, byte by byte, whatever the number of workers. Runs
+and shares are noted in the store when they are there, so they are not made again; the notes go
+before `index.json` is written, which alone says that there is an index.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import IndexConfig, PoolConfig
-from dcd.embeddings.read import LabelRange, read_rows
 from dcd.errors import CountMismatch, ObjectNotFound
 from dcd.index.build import (
     Recipe,
@@ -21,21 +21,22 @@ from dcd.index.build import (
     info_of,
     never_empty,
     nothing_known,
-    planned_counts,
     planned_work,
     publish,
-    write_parts,
+    publish_parts,
+    trained_layout,
 )
 from dcd.index.info import IndexInfo, index_info, info_key
-from dcd.index.layout import Layout, lists_of_label, sample_rows
-from dcd.index.parts import MAX_PART_BYTES, write_sample
+from dcd.index.layout import Layout
+from dcd.index.parts import write_sample
+from dcd.index.quantizers import code_bytes_of
 from dcd.index.read import read_sample
-from dcd.index.recall import Judge
 from dcd.index.row_groups import DIRECTORY
-from dcd.index.sample import BottomK
-from dcd.index.shares.plan import Share, Workers, shares_of
+from dcd.index.shares.begun import BegunIndex, Run
+from dcd.index.shares.plan import Share, Workers, batches_of, shares_of
+from dcd.index.shares.runs import rows_of_share
 from dcd.index.shares.survey import survey
-from dcd.index.sort import Cut, Observers, Sizes, Tally, labelled, sizes_of
+from dcd.index.sort import Observers, Sizes, Tally, cluster, sizes_of, sort_by_label
 from dcd.scratch import scratch_folder
 from dcd.sources.records import Shard
 from dcd.sources.source import Source
@@ -43,34 +44,15 @@ from dcd.splits.label_map import read_pool_labels
 from dcd.store import Store, keys
 from dcd.tables import schemas
 
-_LAYOUT = Layout(None, {})  # no lists, no codes: those are trained on all rows
-
 
 @dataclass(frozen=True)
-class SharedBuild:
-    """An index that is begun. recipe: its labels lie in the store, where a table gives them.
+class DividedIndex:
+    """An index whose files are dealt out. tally, sample_cutoff: as `Survey` has them."""
 
-    config: with the memory of one worker. tally: the counts of the whole index. sample_cutoff: as
-    `Survey` has it.
-    """
-
-    recipe: Recipe
-    has_labels: bool
-    config: IndexConfig
-    sizes: Sizes
+    begun: BegunIndex
     shares: tuple[Share, ...]
     tally: Tally
     sample_cutoff: int
-
-    @property
-    def prefix(self) -> str:
-        recipe = self.recipe
-        return keys.index(recipe.pool, recipe.encoder_id, recipe.sources.index_id)
-
-    def sample(self) -> BottomK:
-        dim = self.recipe.dim
-        n_rows = sample_rows(self.config, dim)
-        return BottomK(n_rows, schemas.clustered(dim), self.sample_cutoff)
 
 
 def begin(
@@ -82,149 +64,151 @@ def begin(
     config: IndexConfig,
     workers: Workers,
     compact: bool = False,
-) -> SharedBuild | IndexInfo:
-    """Plan an index of the pool for some workers, or build it here where that is all there is.
+) -> BegunIndex | IndexInfo:
+    """Begin an index of the pool for some workers, or build it here where that is all there is.
 
-    Here: an index that is there or that is appended to, one with lists or codes, one of a single
-    file. Raises what `cluster_pool` raises.
+    Here: one that is there or that is appended to, and one of a single file. Raises what
+    `cluster_pool` raises.
     """
     names = [shard.name for shard in shards]
     recipe = find_recipe(store, source.id, encoder_id, names, read_pool_labels(pool), config)
     planned = planned_work(store, recipe, compact)
-    if planned.work == "build" and workers.n > 1:
-        begun = begin_shares(store, recipe, config, workers)
-        if begun is not None:
-            return begun
+    sizes = sizes_of(code_bytes_of(config.storage, recipe.dim, config.pq_bytes))
+    if planned.work == "build" and workers.n > 1 and recipe.n_images > sizes.part_rows:
+        return begin_runs(store, recipe, config, workers, sizes)
     return never_empty(build_planned(store, recipe, planned, config), pool)
 
 
-def begin_shares(
-    store: Store, recipe: Recipe, config: IndexConfig, workers: Workers, sizes: Sizes | None = None
-) -> SharedBuild | None:
-    """Plan a new index in shares; None where one process builds it.
-
-    sizes: how rows are cut; None: as an index is cut.
-    """
-    dim = recipe.dim
-    if config.storage != "float16" or has_lists(store, recipe, config):
-        return None
-    if sizes is None:
-        if 2 * dim * recipe.n_images <= MAX_PART_BYTES:
-            return None
-        sizes = sizes_of(2 * dim)
-    found = survey(store, recipe, config, sizes)
-    shares = shares_of(found.parts, found.last_label, workers.n)
-    if len(shares) < 2:
-        return None
+def begin_runs(
+    store: Store, recipe: Recipe, config: IndexConfig, workers: Workers, sizes: Sizes
+) -> BegunIndex:
+    """Train lists and codes, if there are to be such, and deal the shards out to workers."""
+    layout = trained_layout(store, recipe, config)
+    batches = batches_of([shard.n_embedded for shard in recipe.embedded], workers.n)
+    runs = tuple(Run(recipe.embedded[batch.start : batch.stop]) for batch in batches)
     of_worker = config.model_copy(update={"max_memory_bytes": workers.memory_bytes})
-    begun = SharedBuild(
+    if recipe.labels is not None:
+        store.write_table(keys.index_share_labels(recipe.prefix), recipe.labels)
+    is_trained = bool(layout.centroids) or layout.codec is not None
+    if is_trained:
+        heldout = [schemas.clustered(recipe.dim).empty_table(), *layout.heldout.values()]
+        _publish_rows(store, keys.index_heldout(recipe.prefix), pa.concat_tables(heldout))
+    return BegunIndex(
         replace(recipe, labels=None),
         recipe.labels is not None,
         of_worker,
         sizes,
-        shares,
-        found.tally,
-        found.sample_cutoff,
+        runs,
+        dict(layout.n_train) if layout.centroids else {},
     )
-    if recipe.labels is not None:
-        store.write_table(keys.index_share_labels(begun.prefix), recipe.labels)
-    return begun
 
 
-def has_lists(store: Store, recipe: Recipe, config: IndexConfig) -> bool:
-    """Tell whether a label is too large to be scanned."""
-    counts = planned_counts(store, recipe, config)
-    return any(lists_of_label(n, recipe.dim, config) for n in counts.values())
+def divide(store: Store, begun: BegunIndex, n_workers: int, max_memory_bytes: int) -> DividedIndex:
+    """Count the rows of all runs, and deal the files of the index out to workers.
 
-
-def write_share(store: Store, begun: SharedBuild, share: Share) -> None:
-    """Write the files of one share and note that they are there; unless that is noted.
-
-    Takes `begun.config.max_memory_bytes`. Raises what `build_index` raises, CountMismatch if the
-    rows are not those that were counted.
+    Takes max_memory_bytes. Raises DataError if an id names two images.
     """
-    if not is_done(store, begun, share):
-        directory, sample = _written(store, begun, share)
-        with scratch_folder("sample") as folder:
-            file = folder / "sample.parquet"
-            write_sample(sample.table(), file)
-            key = keys.index_share_sample(begun.prefix, share.id)
-            store.publish_file(file, key, by_link=True)
-        store.write_table(keys.index_share(begun.prefix, share.id), directory)
+    found = survey(store, begun, max_memory_bytes)
+    shares = shares_of(found.parts, n_workers)
+    return DividedIndex(begun, shares, found.tally, found.sample_cutoff)
 
 
-def is_done(store: Store, begun: SharedBuild, share: Share) -> bool:
-    """Tell whether a share is written, with all that finishing needs of it."""
-    notes = (keys.index_share, keys.index_share_sample)
-    if not all(store.exists(key(begun.prefix, share.id)) for key in notes):
-        return False
+def write_share(store: Store, divided: DividedIndex, share: Share) -> None:
+    """Write the files of one share, and note that they are there; unless they are.
+
+    Takes `config.max_memory_bytes` of the begun index, beside its share of the sample. Raises
+    CountMismatch if the rows are not those that were counted.
+    """
+    begun = divided.begun
+    if is_written(store, begun, share):
+        return
+    layout = begun.layout(store)
+    observers = Observers(Tally(), begun.sample(divided.sample_cutoff), begun.judge(layout))
+    directory = _written(store, begun, share, layout, observers)
+    prefix = begun.prefix
+    _publish_rows(store, keys.index_share_sample(prefix, share.id), observers.sample.table())
+    store.write_table(keys.index_share_judged(prefix, share.id), observers.judge.findings())
+    store.write_table(keys.index_share(prefix, share.id), directory)
+
+
+def is_written(store: Store, begun: BegunIndex, share: Share) -> bool:
+    """Tell whether the files of a share are there, with all that finishing needs of it."""
+    notes = (keys.index_share, keys.index_share_sample, keys.index_share_judged)
     numbers = range(share.first_part, share.first_part + len(share.part_rows))
-    return all(store.exists(keys.index_vectors(begun.prefix, number)) for number in numbers)
+    wanted = [key(begun.prefix, share.id) for key in notes]
+    wanted += [keys.index_vectors(begun.prefix, number) for number in numbers]
+    return all(store.exists(key) for key in wanted)
 
 
-def finish(store: Store, begun: SharedBuild) -> IndexInfo:
-    """Publish the index, once all shares are written; one that is not is written here."""
+def finish(store: Store, divided: DividedIndex, pool: PoolConfig) -> IndexInfo:
+    """Publish the index, once all shares are written; one that is not is written here.
+
+    Raises DataError if it holds nothing.
+    """
+    begun = divided.begun
     recipe = begun.recipe
     try:
-        sample = begun.sample()
+        layout = begun.layout(store)
+        sample, judge = begun.sample(divided.sample_cutoff), begun.judge(layout)
         runs = [DIRECTORY.empty_table()]
-        for share in sorted(begun.shares, key=lambda share: share.first_part):
-            write_share(store, begun, share)
+        for share in sorted(divided.shares, key=lambda share: share.first_part):
+            write_share(store, divided, share)
             runs += _by_part(store.read_table(keys.index_share(begun.prefix, share.id)))
             key = keys.index_share_sample(begun.prefix, share.id)
             sample.take(read_sample(store, key, recipe.dim))
+            judge.add(store.read_table(keys.index_share_judged(begun.prefix, share.id)))
     except ObjectNotFound:  # another run has finished it, and cleared the notes
-        if not store.exists(info_key(recipe.pool, recipe.encoder_id, recipe.sources.index_id)):
+        index = (recipe.pool, recipe.encoder_id, recipe.sources.index_id)
+        if not store.exists(info_key(*index)):
             raise
-        return index_info(store, recipe.pool, recipe.encoder_id, recipe.sources.index_id)
+        return never_empty(index_info(store, *index), pool)
     directory = pa.concat_tables(runs)
-    observers = Observers(begun.tally, sample, Judge({}, None))
-    info = info_of(recipe, directory, _LAYOUT, observers, begun.config)
-    publish(store, info, directory, sample, recipe.sources, lambda: _clear(store, begun.prefix))
-    return info
+    info = info_of(recipe, directory, layout, Observers(divided.tally, sample, judge), begun.config)
+    clear = partial(_clear, store, begun.prefix)
+    publish(store, info, directory, sample, recipe.sources, before_last=clear)
+    return never_empty(info, pool)
 
 
-def _written(store: Store, begun: SharedBuild, share: Share) -> tuple[pa.Table, BottomK]:
-    recipe, config = begun.recipe, begun.config
-    labels = None
-    if begun.has_labels:
-        labels = share.labels_of(store.read_table(keys.index_share_labels(begun.prefix)))
-    memory = config.max_memory_bytes
-    read = read_rows(store, recipe.embedded, memory, _weak_labels(share, labels))
-    every = labelled(read, labels, recipe.dim, memory, Tally())
-    rows = (rows for table in every if (rows := share.rows_of(table)).num_rows)
-    observers = Observers(Tally(), begun.sample(), Judge({}, None))
-    cut = Cut(share.first_part, begun.sizes)
-    directory = write_parts(
-        store, begun.prefix, rows, _LAYOUT, recipe.dim, config, nothing_known, observers, cut
-    )
+def _written(
+    store: Store, begun: BegunIndex, share: Share, layout: Layout, observers: Observers
+) -> pa.Table:
+    """Write the files; which rows of them hold which label."""
+    recipe = begun.recipe
+    with (
+        scratch_folder("cluster") as folder,
+        sort_by_label(recipe.dim, folder, begun.config.max_memory_bytes) as gathered,
+    ):
+        for rows in rows_of_share(store, begun, share):
+            gathered.take(rows)
+        parts = cluster(gathered, layout, recipe.dim, nothing_known, observers, folder, begun.sizes)
+        directory = publish_parts(store, begun.prefix, parts, share.first_part)
     per_part = directory.group_by("part", use_threads=False).aggregate([("n_rows", "sum")])
     n_rows = tuple(per_part["n_rows_sum"].to_pylist())
     if n_rows != share.part_rows:
         raise CountMismatch(
             f"index {recipe.sources.index_id} of pool {recipe.pool}: {share.part_rows} rows were "
             f"counted for the files from number {share.first_part} on, {n_rows} were written; "
-            "was the pool embedded again meanwhile? Nothing was published, run again"
+            "nothing was published, report this"
         )
-    return directory, observers.sample
-
-
-def _weak_labels(share: Share, labels: pa.Table | None) -> LabelRange | None:
-    """The weak labels that the rows of a share have; None: any."""
-    if labels is None:
-        return LabelRange(share.first[0], share.last_label)
-    if "weak_label" not in labels.column_names:
-        return None
-    ends = pc.min_max(labels["weak_label"])
-    return LabelRange(ends["min"].as_py(), ends["max"].as_py())
+    return directory
 
 
 def _by_part(directory: pa.Table) -> list[pa.Table]:
     """A piece for each file, as one process gathers them: the pages of the table follow from it."""
     directory = directory.cast(DIRECTORY).combine_chunks()
     ends = pc.run_end_encode(directory["part"].combine_chunks()).run_ends.to_pylist()
-    starts = [0, *ends[:-1]]
-    return [directory.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    return [
+        directory.slice(start, end - start)
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _publish_rows(store: Store, key: str, rows: pa.Table) -> None:
+    """rows: schemas.clustered; read back by `read_sample`."""
+    with scratch_folder("sample") as folder:
+        file = folder / "rows.parquet"
+        write_sample(rows, file)
+        store.publish_file(file, key, by_link=True)
 
 
 def _clear(store: Store, prefix: str) -> None:

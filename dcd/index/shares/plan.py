@@ -1,7 +1,7 @@
-"""Plan which worker writes which files of an index: pure functions of counts."""
+"""Plan which worker sorts which shards, and which writes which files: pure functions of counts."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import pyarrow as pa
@@ -15,21 +15,28 @@ from dcd.store import keys
 _LEAST_MEMORY_BYTES = 2**28  # of a worker, as of `index.max_memory_bytes`
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Neighbouring rows of one label; first_id: the image_id of the first of them."""
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a row stands in the order of an index."""
 
     label: str
-    first_id: str
+    number: int  # of the list, NO_LIST in labels without lists
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Neighbouring rows of one label and list; first: the place of the first of them."""
+
+    first: Place
     num_rows: int
 
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """A file of vectors: the label and image_id that it begins with, and how many rows it has."""
+    """A file of vectors: where it begins, and how many rows it has."""
 
-    label: str
-    first_id: str
+    first: Place
     n_rows: int
 
 
@@ -37,15 +44,13 @@ class PlannedPart:
 class Share:
     """The files that one worker writes: those from number `first_part` on, of so many rows each.
 
-    first: label and image_id of its first row. beyond: those of the first row of the next share,
-    None in the last one. last_label: of its last row.
+    first: of its rows. beyond: the first row of the next share, None in the last one.
     """
 
     first_part: int
     part_rows: tuple[int, ...]
-    first: tuple[str, str]
-    beyond: tuple[str, str] | None
-    last_label: str
+    first: Place
+    beyond: Place | None
 
     @property
     def n_rows(self) -> int:
@@ -54,63 +59,75 @@ class Share:
     @property
     def id(self) -> str:
         """Tells it from every other share of the same index, also of other numbers of workers."""
-        return keys.digest(self.first_part, self.part_rows, self.first, self.beyond)
+        places = (asdict(self.first), None if self.beyond is None else asdict(self.beyond))
+        return keys.digest(self.first_part, self.part_rows, places)
 
     def rows_of(self, rows: pa.Table) -> pa.Table:
-        """Return the rows that belong to it. rows: weak_label, image_id and others."""
-        labels, ids = rows["weak_label"], rows["image_id"]
-        is_in = _not_before(labels, ids, self.first)
+        """Return the rows that belong to it. rows: weak_label, list, image_id and others."""
+        is_in = _not_before(rows, self.first)
         if self.beyond is not None:
-            is_in = pc.and_not(is_in, _not_before(labels, ids, self.beyond))
+            is_in = pc.and_not(is_in, _not_before(rows, self.beyond))
         return rows.filter(is_in)
 
-    def labels_of(self, labels: pa.Table) -> pa.Table:
-        """Return the rows of a table of labels whose `label` it may hold."""
-        not_before = pc.greater_equal(labels["label"], self.first[0])
-        not_after = pc.less_equal(labels["label"], self.last_label)
-        return labels.filter(pc.and_(not_before, not_after))
+    def groups_of(self, firsts: pa.Table) -> list[int]:
+        """Return the row groups of sorted rows that may hold some of its rows.
+
+        firsts: weak_label, list, image_id of the first row of each.
+        """
+        # The group before the first that begins in it may end in it.
+        start = max(0, firsts.num_rows - _n_not_before(firsts, self.first) - 1)
+        end = firsts.num_rows
+        if self.beyond is not None:
+            end -= _n_not_before(firsts, self.beyond)
+        return list(range(start, end))
 
 
 def planned_parts(chunks: Iterator[Chunk], sizes: Sizes) -> list[PlannedPart]:
     """Tell the files that chunks in order give, by the rules of `dcd.index.parts.cut_parts`.
 
-    chunks: of sizes.group_rows rows, but for the last of a label.
+    chunks: of sizes.group_rows rows, but for the last of a label and list.
     """
     parts: list[PlannedPart] = []
-    first, n_rows = None, 0
+    first: Place | None = None
+    n_rows = 0
     for group in grouped(chunks, sizes.own_group_rows):
         n_new = sum(chunk.num_rows for chunk in group)
         if first is not None and n_rows + n_new > sizes.part_rows:
-            parts.append(PlannedPart(first.label, first.first_id, n_rows))
+            parts.append(PlannedPart(first, n_rows))
             first, n_rows = None, 0
-        first = first or group[0]
+        first = first or group[0].first
         n_rows += n_new
     if first is not None:
-        parts.append(PlannedPart(first.label, first.first_id, n_rows))
+        parts.append(PlannedPart(first, n_rows))
     return parts
 
 
-def shares_of(parts: Sequence[PlannedPart], last_label: str, n_shares: int) -> tuple[Share, ...]:
+def shares_of(parts: Sequence[PlannedPart], n_shares: int) -> tuple[Share, ...]:
     """Cut the files, in order, into at most `n_shares` shares of nearly equally many rows.
 
-    The largest share comes first: it is begun first. last_label: of the last row of all.
+    The largest share comes first: it is begun first.
     """
     if not parts:
         return ()
-    bounds = _bounds([part.n_rows for part in parts], min(n_shares, len(parts)))
-    shares = []
-    for start, end in pairwise(bounds):
-        beyond = parts[end] if end < len(parts) else None
-        shares.append(
-            Share(
-                start,
-                tuple(part.n_rows for part in parts[start:end]),
-                (parts[start].label, parts[start].first_id),
-                None if beyond is None else (beyond.label, beyond.first_id),
-                last_label if beyond is None else beyond.label,
-            )
+    bounds = _bounds([part.n_rows for part in parts], n_shares)
+    shares = [
+        Share(
+            start,
+            tuple(part.n_rows for part in parts[start:end]),
+            parts[start].first,
+            parts[end].first if end < len(parts) else None,
         )
+        for start, end in pairwise(bounds)
+    ]
     return tuple(sorted(shares, key=lambda share: (-share.n_rows, share.first_part)))
+
+
+def batches_of(n_rows: Sequence[int], n_batches: int) -> list[range]:
+    """Cut shards of so many rows, in order, into at most `n_batches` batches of nearly equal size.
+
+    Returns the places of each batch's shards.
+    """
+    return [range(start, end) for start, end in pairwise(_bounds(n_rows, n_batches))]
 
 
 @dataclass(frozen=True)
@@ -136,22 +153,27 @@ def workers_of(runner: RunnerConfig, config: IndexConfig) -> Workers:
     return Workers(n, memory // n)
 
 
-def _not_before(
-    labels: pa.ChunkedArray, ids: pa.ChunkedArray, place: tuple[str, str]
-) -> pa.ChunkedArray:
-    label, image_id = place
-    same = pc.and_(pc.equal(labels, label), pc.greater_equal(ids, image_id))
-    return pc.or_(pc.greater(labels, label), same)
+def _not_before(rows: pa.Table, place: Place) -> pa.ChunkedArray:
+    labels, lists, ids = rows["weak_label"], rows["list"], rows["image_id"]
+    in_list = pc.and_(pc.equal(lists, place.number), pc.greater_equal(ids, place.image_id))
+    in_label = pc.or_(pc.greater(lists, place.number), in_list)
+    here = pc.and_(pc.equal(labels, place.label), in_label)
+    return pc.or_(pc.greater(labels, place.label), here)
 
 
-def _bounds(n_rows: Iterable[int], n_shares: int) -> list[int]:
+def _n_not_before(rows: pa.Table, place: Place) -> int:
+    return pc.sum(_not_before(rows, place), min_count=0).as_py()
+
+
+def _bounds(sizes: Sequence[int], n: int) -> list[int]:
     """Where to cut, 0 and the end included: each cut as near to an equal share as it can be."""
+    n = min(n, len(sizes))
     sums = [0]
-    for n in n_rows:
-        sums.append(sums[-1] + n)
+    for size in sizes:
+        sums.append(sums[-1] + size)
     bounds = [0]
-    for number in range(1, n_shares):
-        wanted = sums[-1] * number / n_shares
-        least, most = bounds[-1] + 1, len(sums) - 1 - (n_shares - number)
+    for number in range(1, n):
+        wanted = sums[-1] * number / n
+        least, most = bounds[-1] + 1, len(sizes) - (n - number)
         bounds.append(min(range(least, most + 1), key=lambda at: abs(sums[at] - wanted)))
-    return [*bounds, len(sums) - 1]
+    return [*bounds, len(sizes)]

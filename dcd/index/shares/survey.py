@@ -1,80 +1,67 @@
-"""Count the ids of a pool, without a vector: which rows the files of its index will hold.
+"""Count the sorted ids of a pool, without a vector: which rows the files of its index will hold."""
 
-The rows pass through the same join and the same sort as those with vectors, with one zero in the
-place of each vector. So what is counted is what will be written.
-"""
-
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from dcd.config import IndexConfig
-from dcd.embeddings.read import ShardEntry, read_ids
-from dcd.index.build import Recipe
 from dcd.index.identities import refuse_two_images
-from dcd.index.layout import Layout, sample_rows
-from dcd.index.sample import BottomK
-from dcd.index.shares.plan import Chunk, PlannedPart, planned_parts
-from dcd.index.sort import Sizes, Tally, distinct_chunks, gather, labelled, sort_by_label
+from dcd.index.shares.begun import BegunIndex
+from dcd.index.shares.plan import Chunk, Place, PlannedPart, planned_parts
+from dcd.index.shares.runs import counts_of, ids_of_runs
+from dcd.index.sort import Tally, distinct_chunks, sort_by_label, wire_schema
 from dcd.scratch import scratch_folder
 from dcd.store import Store
-from dcd.store.requests import REQUESTS_AT_ONCE
-from dcd.tables import schemas
-from dcd.tables.vectors import vector_lists
-from dcd.threads import taken_ahead
+from dcd.tables.vectors import to_blobs
 
-_DIM = 1
+_DIM = 1  # the place of a vector is taken by one zero
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What an index will hold. tally: its counts. last_label: of its last row.
+    """What an index will hold. tally: its counts.
 
     sample_cutoff: no row of the sample has a content hash that begins with a larger number.
     """
 
     parts: tuple[PlannedPart, ...]
     tally: Tally
-    last_label: str
     sample_cutoff: int
 
 
-def survey(store: Store, recipe: Recipe, config: IndexConfig, sizes: Sizes) -> Survey:
-    """Count the rows of an index of labels without lists, in `config.max_memory_bytes`.
+def survey(store: Store, begun: BegunIndex, max_memory_bytes: int) -> Survey:
+    """Count the rows of an index, once all its runs are there.
 
     Raises DataError if an id names two images, as building does.
     """
-    memory, tally = config.max_memory_bytes, Tally()
-    sample = BottomK(sample_rows(config, recipe.dim), schemas.clustered(_DIM))
-    rows = labelled(_ids(store, recipe.embedded), recipe.labels, _DIM, memory, tally)
-    last = ""
-
-    def chunks() -> Iterator[Chunk]:
-        nonlocal last
-        for rows in distinct_chunks(gathered, sizes.group_rows, tally):
-            last = rows["weak_label"][0].as_py()
-            yield Chunk(last, rows["image_id"][0].as_py(), rows.num_rows)
-
-    with scratch_folder("ids") as folder, sort_by_label(_DIM, folder, memory) as gathered:
-        taken = refuse_two_images(rows, (), memory)
-        gather(taken, Layout(None, {}), sample, gathered, _DIM)
-        parts = planned_parts(chunks(), sizes)
-    return Survey(tuple(parts), tally, last, sample.cutoff)
-
-
-def _ids(store: Store, shards: Sequence[ShardEntry]) -> Iterator[pa.RecordBatch]:
-    """Rows as `read_rows` gives them, of vectors of one zero; small reads, so many at once."""
-    n = min(REQUESTS_AT_ONCE, len(shards))
-    return taken_ahead([_ids_of(store, shards[start::n]) for start in range(n)])
+    tally = Tally()
+    for run in begun.runs:
+        of_run = counts_of(store, begun, run)
+        tally.n_unlabelled += of_run.n_unlabelled
+        tally.n_extra_labels += of_run.n_extra_labels
+    sample = begun.sample(2**64 - 1)
+    with (
+        scratch_folder("ids") as folder,
+        sort_by_label(_DIM, folder, max_memory_bytes) as gathered,
+    ):
+        ids = refuse_two_images(ids_of_runs(store, begun), (), max_memory_bytes)
+        for rows in sample.seeing(ids):
+            gathered.take(_with_zeros(rows))
+        chunks = _chunks(distinct_chunks(gathered, begun.sizes.group_rows, tally))
+        parts = planned_parts(chunks, begun.sizes)
+    return Survey(tuple(parts), tally, sample.cutoff)
 
 
-def _ids_of(store: Store, shards: Sequence[ShardEntry]) -> Generator[pa.RecordBatch, None, None]:
-    schema = schemas.embeddings(_DIM)
-    kind = schema.field("embedding").type
-    for batch in read_ids(store, shards):
-        columns = {name: batch.column(name) for name in batch.schema.names}
-        columns["embedding"] = vector_lists(np.zeros((batch.num_rows, _DIM), np.float16), kind)
-        names = [*schema.names, "shard"]
-        yield pa.record_batch([columns[name] for name in names], names=names)
+def _chunks(tables: Iterator[pa.Table]) -> Iterator[Chunk]:
+    for rows in tables:
+        names = ("weak_label", "list", "image_id")
+        yield Chunk(Place(*(rows[name][0].as_py() for name in names)), rows.num_rows)
+
+
+def _with_zeros(ids: pa.Table) -> pa.Table:
+    schema = wire_schema(_DIM)
+    columns = {name: ids[name] for name in ids.column_names}
+    zeros = to_blobs(np.zeros((ids.num_rows, _DIM), np.float16))
+    columns["embedding"] = pa.chunked_array([zeros])
+    return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcd.embeddings import read
-from dcd.embeddings.read import LabelRange, find_embedded, read_rows
+from dcd.embeddings.read import find_embedded, read_rows
 from dcd.store import Store
 from dcd.store.errors import ObjectUnreadable
 from tests.dcd.index.vector_pools import ENCODER, POOL, put_shard
@@ -55,23 +55,3 @@ def test_a_taker_may_stop_early(store: Store):
     batches = read_rows(store, find_embedded(store, POOL, ENCODER, NAMES), 2**30)
     assert next(batches).num_rows == 4
     batches.close()
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "shards"),
-    [
-        ("a", "b", set()),
-        ("cat", "cat", {*NAMES, "mixed"}),
-        ("cau", "dot", {"mixed"}),
-        ("dog", "z", {"mixed"}),
-        ("e", "z", set()),
-    ],
-)
-def test_shards_whose_labels_all_lie_outside_are_not_read(store: Store, first, last, shards):
-    put_shard(store, "mixed", ["m0", "m1", "m2"], ["cat", "dog", None], np.ones((3, 2)))
-    put_shard(store, "unlabelled", ["u0"], [None], np.ones((1, 2)))
-    found = find_embedded(store, POOL, ENCODER, [*NAMES, "mixed", "unlabelled"])
-    rows = [row for batch in read_rows(store, found, 2**30, LabelRange(first, last))
-            for row in batch.to_pylist()]  # fmt: skip
-    assert {row["shard"] for row in rows} == shards
-    assert sum(row["shard"] == "mixed" for row in rows) in (0, 3)

@@ -8,22 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dcd.config import IndexConfig
+from dcd.config import IndexConfig, PoolConfig
 from dcd.errors import CountMismatch, DataError, ObjectFault
-from dcd.index import sort
+from dcd.index import layout, sort
 from dcd.index.build import build_index, find_recipe
+from dcd.index.info import IndexInfo
 from dcd.index.shares import build as shares
-from dcd.index.shares.build import SharedBuild, begin_shares, finish, write_share
+from dcd.index.shares import runs
+from dcd.index.shares.begun import BegunIndex
+from dcd.index.shares.build import DividedIndex, begin, begin_runs, divide, finish, write_share
 from dcd.index.shares.plan import Workers
-from dcd.index.sort import Sizes
+from dcd.index.shares.runs import write_run
+from dcd.sources.records import Shard
+from dcd.sources.source import Source
 from dcd.store import Store, keys
 from tests.dcd.index.vector_pools import ENCODER, POOL, content, put_shard
 
 DIM = 8
-SIZES = Sizes(group_rows=50, own_group_rows=20, part_rows=120)
 MEMORY = 2**28
 CONFIG = IndexConfig(sample_rows=60)
+LISTS = CONFIG.model_copy(update={"max_scan_bytes": 2**16})
 SHARDS = [f"s{number}" for number in range(4)]
+DATA = PoolConfig(name=POOL, images="nowhere/*.parquet")
 
 BY_IMAGE = pa.table(
     {
@@ -54,19 +60,39 @@ def pool(tmp_path) -> Store:
     return store
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    """What one process writes is cut as `SIZES` says."""
-    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * SIZES.group_rows)
-    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * SIZES.own_group_rows)
-    monkeypatch.setattr(sort, "MAX_PART_BYTES", 2 * DIM * SIZES.part_rows)
+    """Row groups, files, lists and row groups of runs hold few rows."""
+    monkeypatch.setattr(sort, "MAX_GROUP_BYTES", 2 * DIM * 50)
+    monkeypatch.setattr(sort, "MIN_GROUP_BYTES", 2 * DIM * 20)
+    monkeypatch.setattr(sort, "MAX_PART_BYTES", 2 * DIM * 120)
+    monkeypatch.setattr(runs, "_GROUP_BYTES", 2 * DIM * 30)
+    monkeypatch.setattr(layout, "_LIST_BYTES", 2 * DIM * 128)
+    monkeypatch.setattr(layout, "_TRAIN_ROWS_PER_LIST", 20)
 
 
-def begun_for(store: Store, n: int, labels: pa.Table | None = None) -> SharedBuild:
-    recipe = find_recipe(store, POOL, ENCODER, SHARDS, labels, CONFIG)
-    begun = begin_shares(store, recipe, CONFIG, Workers(n, MEMORY), SIZES)
-    assert begun is not None
-    return begun
+def begun_for(
+    store: Store, n: int, labels: pa.Table | None = None, config: IndexConfig = CONFIG
+) -> BegunIndex:
+    recipe = find_recipe(store, POOL, ENCODER, SHARDS, labels, config)
+    stored = {"float16": 2 * DIM, "int8": DIM, "pq": config.pq_bytes}[config.storage]
+    return begin_runs(store, recipe, config, Workers(n, MEMORY), sort.sizes_of(stored))
+
+
+def divided_for(store: Store, n: int, begun: BegunIndex | None = None) -> DividedIndex:
+    """An index all of whose runs are there."""
+    begun = begun or begun_for(store, n)
+    for run in begun.runs:
+        write_run(store, begun, run)
+    return divide(store, begun, n, MEMORY)
+
+
+def built(store: Store, n: int, begun: BegunIndex | None = None) -> IndexInfo:
+    divided = divided_for(store, n, begun)
+    assert 1 < len(divided.shares) <= n
+    for share in divided.shares:
+        write_share(store, divided, share)
+    return finish(store, divided, DATA)
 
 
 def taken_away(store: Store, prefix: str) -> dict[str, bytes]:
@@ -77,7 +103,6 @@ def taken_away(store: Store, prefix: str) -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("n", [2, 3, 40])
 @pytest.mark.parametrize("labels", [None, BY_IMAGE, BY_WEAK_LABEL], ids=["weak", "image", "map"])
 def test_any_number_of_workers_writes_the_bytes_of_one_process(pool, labels, n):
@@ -85,106 +110,134 @@ def test_any_number_of_workers_writes_the_bytes_of_one_process(pool, labels, n):
     assert alone.n_unlabelled > 0
     assert alone.n_duplicates > 0 or labels is BY_IMAGE
     expected = taken_away(pool, alone.prefix)
-    begun = begun_for(pool, n, labels)
-    assert 2 <= len(begun.shares) <= n
-    for share in begun.shares:
-        write_share(pool, begun, share)
-    assert finish(pool, begun) == alone
+    assert built(pool, n, begun_for(pool, n, labels)) == alone
     assert taken_away(pool, alone.prefix) == expected
 
 
-@pytest.mark.usefixtures("small_files")
-def test_one_large_label_is_cut_between_workers_too(tmp_path):
-    store = Store(str(tmp_path))
+@pytest.fixture
+def large_label(tmp_path) -> Store:
+    """One label of 5,000 rows, half of them in pairs of equal vectors, and one of 40."""
+    store = Store(str(tmp_path / "large"))
     rng = np.random.default_rng(1)
-    for shard in SHARDS:
-        put_shard(
-            store, shard, [f"{shard}-{n}" for n in range(150)], ["l"] * 150,
-            rng.standard_normal((150, DIM)),
-        )  # fmt: skip
-    alone = build_index(store, POOL, ENCODER, SHARDS, None, CONFIG)
-    expected = taken_away(store, alone.prefix)
-    begun = begun_for(store, 3)
-    assert len(begun.shares) == 3
-    finish(store, begun)
-    assert taken_away(store, alone.prefix) == expected
+    once = rng.standard_normal((1260, DIM)) + 3 * rng.integers(0, 3, (1260, DIM))
+    for number, shard in enumerate(SHARDS):
+        vectors = once if number < 2 else rng.standard_normal((1260, DIM))
+        ids = [f"{shard}-{n:04d}" for n in range(1260)]
+        put_shard(store, shard, ids, ["large"] * 1250 + ["small"] * 10, vectors)
+    return store
 
 
-@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        LISTS,
+        LISTS.model_copy(update={"storage": "int8"}),
+        CONFIG.model_copy(update={"storage": "pq", "pq_bytes": 4}),
+    ],
+    ids=["float16", "lists", "int8 lists", "pq"],
+)
+@pytest.mark.parametrize("n", [2, 7])
+def test_a_label_that_is_cut_between_workers_has_its_lists_codes_and_recall(large_label, config, n):
+    alone = build_index(large_label, POOL, ENCODER, SHARDS, None, config)
+    assert bool(alone.lists) == (config.max_scan_bytes == LISTS.max_scan_bytes)
+    expected = taken_away(large_label, alone.prefix)
+    assert built(large_label, n, begun_for(large_label, n, None, config)) == alone
+    assert taken_away(large_label, alone.prefix) == expected
+
+
 def test_two_processes_write_the_bytes_of_one(pool):
     alone = build_index(pool, POOL, ENCODER, SHARDS, BY_IMAGE, CONFIG)
     expected = taken_away(pool, alone.prefix)
     begun = begun_for(pool, 2, BY_IMAGE)
     with ProcessPoolExecutor(2, get_context("spawn")) as processes:
-        list(processes.map(partial(write_share, pool, begun), begun.shares))
-    assert finish(pool, begun) == alone
+        list(processes.map(partial(write_run, pool, begun), begun.runs))
+        divided = divide(pool, begun, 2, MEMORY)
+        list(processes.map(partial(write_share, pool, divided), divided.shares))
+    assert finish(pool, divided, DATA) == alone
     assert taken_away(pool, alone.prefix) == expected
 
 
 def test_there_is_no_index_before_the_end_and_no_note_after_it(pool):
-    begun = begun_for(pool, 3)
-    for share in begun.shares:
-        write_share(pool, begun, share)
-        assert not pool.exists(keys.index_info(begun.prefix))
-    assert pool.keys_under(keys.index_shares(begun.prefix))
-    index = finish(pool, begun)
-    assert pool.keys_under(keys.index_shares(begun.prefix)) == []
-    assert finish(pool, begun) == index  # as of two runs at once
+    divided = divided_for(pool, 3)
+    prefix = divided.begun.prefix
+    for share in divided.shares:
+        write_share(pool, divided, share)
+        assert not pool.exists(keys.index_info(prefix))
+    assert pool.keys_under(keys.index_shares(prefix))
+    index = finish(pool, divided, DATA)
+    assert pool.keys_under(keys.index_shares(prefix)) == []
+    assert finish(pool, divided, DATA) == index  # as of two runs at once
 
 
-def test_a_share_that_is_there_is_not_made_again_and_one_that_lacks_a_file_is(pool, monkeypatch):
-    begun = begun_for(pool, 3)
-    first, *_ = begun.shares
-    write_share(pool, begun, first)
-    written = []
-    read = shares.read_rows
-    monkeypatch.setattr(shares, "read_rows", lambda *args: written.append(1) or read(*args))
-    write_share(pool, begun_for(pool, 3), first)
-    assert written == []
-    pool.delete(keys.index_vectors(begun.prefix, first.first_part))
-    write_share(pool, begun, first)
-    assert written == [1]
-    finish(pool, begun)
-    assert len(written) == len(begun.shares)
+def test_what_is_there_is_not_made_again_and_what_lacks_a_file_is(pool, monkeypatch):
+    divided = divided_for(pool, 3)
+    first, *others = divided.shares
+    write_share(pool, divided, first)
+    done: list[str] = []
+    read, merge = runs.read_rows, shares.rows_of_share
+    monkeypatch.setattr(runs, "read_rows", lambda *args: done.append("run") or read(*args))
+    monkeypatch.setattr(shares, "rows_of_share", lambda *args: done.append("share") or merge(*args))
+    again = divided_for(pool, 3)
+    assert again == divided
+    write_share(pool, again, first)
+    assert done == []
+    pool.delete(keys.index_vectors(divided.begun.prefix, first.first_part))
+    write_share(pool, divided, first)
+    assert done == ["share"]
+    finish(pool, divided, DATA)
+    assert done == ["share"] * (1 + len(others))
 
 
 def test_notes_that_another_run_cleared_are_no_fault_once_its_index_is_there(pool, monkeypatch):
-    begun = begun_for(pool, 2)
-    index = finish(pool, begun)
+    divided = divided_for(pool, 2)
+    index = finish(pool, divided, DATA)
 
     def cleared(*_: object) -> None:
         """As if it had been written just before."""
 
     monkeypatch.setattr(shares, "write_share", cleared)
-    assert finish(pool, begun) == index
-    pool.delete(keys.index_info(begun.prefix))
+    assert finish(pool, divided, DATA) == index
+    pool.delete(keys.index_info(divided.begun.prefix))
     with pytest.raises(ObjectFault):
-        finish(pool, begun)
+        finish(pool, divided, DATA)
 
 
-def test_two_images_of_one_id_are_refused_before_anything_is_written(pool):
+def test_two_images_of_one_id_are_refused_before_a_file_is_written(pool):
     put_shard(pool, "s3", ["everywhere-0"], ["l05"], np.ones((1, DIM)), [content("other")])
     with pytest.raises(DataError, match="'everywhere-0' names different images in the shards"):
-        begun_for(pool, 2)
-    assert pool.keys_under("index") == []
+        divided_for(pool, 2)
+    assert not [key for key in pool.keys_under("index") if "/vectors-" in key]
 
 
-def test_rows_that_were_not_counted_are_an_error(pool):
-    begun = begun_for(pool, 2)
-    put_shard(pool, "s0", ["new"], ["l00"], np.ones((1, DIM)))
-    with pytest.raises(CountMismatch, match="was the pool embedded again meanwhile"):
-        finish(pool, begun)
-    assert not pool.exists(keys.index_info(begun.prefix))
+def test_rows_that_were_not_counted_are_an_error(pool, monkeypatch):
+    divided = divided_for(pool, 2)
+    read = shares.rows_of_share
+    monkeypatch.setattr(shares, "rows_of_share", lambda *args: list(read(*args))[1:])
+    with pytest.raises(CountMismatch, match="rows were counted for the files from number"):
+        finish(pool, divided, DATA)
+    assert not pool.exists(keys.index_info(divided.begun.prefix))
 
 
-@pytest.mark.parametrize(
-    "config", [IndexConfig(storage="int8"), IndexConfig(max_scan_bytes=2**16), IndexConfig()]
-)
-def test_what_is_trained_on_all_rows_or_is_one_file_is_left_to_one_process(tmp_path, config):
+def test_begin_leaves_to_one_process_what_is_there_and_what_is_one_file(pool, monkeypatch):
+    listed = [Shard(name, f"memory/{name}.tar", "webdataset", 150, "1") for name in SHARDS]
+    where = (pool, Source(POOL, DATA), ENCODER, listed, DATA, CONFIG)
+    assert isinstance(begin(*where, Workers(2, MEMORY)), BegunIndex)
+    whole = begin(*where, Workers(1, MEMORY))
+    assert isinstance(whole, IndexInfo)
+    assert begin(*where, Workers(2, MEMORY)) == whole
+    assert isinstance(begin(*where, Workers(2, MEMORY), compact=True), IndexInfo)
+    taken_away(pool, whole.prefix)
+    monkeypatch.setattr(sort, "MAX_PART_BYTES", 2**20)
+    assert begin(*where, Workers(2, MEMORY)) == whole
+
+
+def test_a_pool_without_a_label_is_an_error_here_too(tmp_path):
     store = Store(str(tmp_path))
-    n = 5000
-    vectors = np.random.default_rng(0).standard_normal((n, DIM))
-    put_shard(store, "s0", [f"i{i}" for i in range(n)], ["l"] * n, vectors)
-    recipe = find_recipe(store, POOL, ENCODER, ["s0"], None, config)
-    sizes = None if config == IndexConfig() else SIZES
-    assert begin_shares(store, recipe, config, Workers(2, MEMORY), sizes) is None
+    for shard in SHARDS:
+        ids = [f"{shard}-{n}" for n in range(100)]
+        put_shard(store, shard, ids, [None] * 100, np.ones((100, DIM)))
+    divided = divided_for(store, 2)
+    assert divided.shares == ()
+    with pytest.raises(DataError, match="none of the images"):
+        finish(store, divided, DATA)
