@@ -76,6 +76,8 @@ def begin(
     sizes = sizes_of(code_bytes_of(config.storage, recipe.dim, config.pq_bytes))
     if planned.work == "build" and workers.n > 1 and recipe.n_images > sizes.part_rows:
         return begin_runs(store, recipe, config, workers, sizes)
+    if planned.work == "none" and workers.n > 1:  # a slower run may have left some behind
+        _clear(store, recipe.prefix)
     return never_empty(build_planned(store, recipe, planned, config), pool)
 
 

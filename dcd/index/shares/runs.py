@@ -31,8 +31,8 @@ def write_run(store: Store, begun: BegunIndex, run: Run) -> None:
     Nothing is done where the run is there. Takes `begun.config.max_memory_bytes`, beside a labels
     table. Raises what `build_index` raises.
     """
-    note = keys.index_run_groups(begun.prefix, run.id)
-    if store.exists(note):
+    key, note = (key(begun.prefix, run.id) for key in (keys.index_run, keys.index_run_groups))
+    if store.exists(note) and store.exists(key):
         return
     dim, memory, tally = begun.recipe.dim, begun.config.max_memory_bytes, Tally()
     labels = None
@@ -51,7 +51,7 @@ def write_run(store: Store, begun: BegunIndex, run: Run) -> None:
             for group in _of_equal_size(gathered.sorted(), max(1, _GROUP_BYTES // (2 * dim))):
                 firsts.append(group.slice(0, 1).select(_PLACE))
                 writer.write_table(group, row_group_size=group.num_rows)
-        store.publish_file(file, keys.index_run(begun.prefix, run.id), by_link=True)
+        store.publish_file(file, key, by_link=True)
     counts = {"unlabelled": str(tally.n_unlabelled), "extra_labels": str(tally.n_extra_labels)}
     store.write_table(note, pa.concat_tables(firsts).combine_chunks(), metadata=counts)
 

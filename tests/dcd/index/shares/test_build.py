@@ -42,22 +42,23 @@ BY_WEAK_LABEL = pa.table(
 )
 
 
-@pytest.fixture
-def pool(tmp_path) -> Store:
+def write_pool(store: Store) -> Store:
     """Ten labels from 0 to a third of the rows, images that two shards hold, some without label."""
-    store = Store(str(tmp_path / "pool"))
     rng = np.random.default_rng(0)
     for shard in SHARDS:
         ids = [f"{shard}-{n:03d}" for n in range(150)]
         labels: list[str | None] = [f"l{min(9, int(rng.exponential(3))):02d}" for _ in ids]
         vectors = rng.standard_normal((150, DIM))
-        ids[:3], labels[:3] = (
-            ["everywhere-0", "everywhere-1", f"{shard}-none"],
-            ["l00", "l09", None],
-        )
+        ids[:3] = ["everywhere-0", "everywhere-1", f"{shard}-none"]
+        labels[:3] = ["l00", "l09", None]
         vectors[:2] = 1
         put_shard(store, shard, ids, labels, vectors)
     return store
+
+
+@pytest.fixture
+def pool(tmp_path) -> Store:
+    return write_pool(Store(str(tmp_path / "pool")))
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +115,14 @@ def test_any_number_of_workers_writes_the_bytes_of_one_process(pool, labels, n):
     assert taken_away(pool, alone.prefix) == expected
 
 
+def test_workers_hand_rows_on_through_an_object_store(s3_url):
+    pool = write_pool(Store(s3_url))
+    alone = build_index(pool, POOL, ENCODER, SHARDS, None, CONFIG)
+    expected = taken_away(pool, alone.prefix)
+    assert built(pool, 2) == alone
+    assert taken_away(pool, alone.prefix) == expected
+
+
 @pytest.fixture
 def large_label(tmp_path) -> Store:
     """One label of 5,000 rows, half of them in pairs of equal vectors, and one of 40."""
@@ -128,16 +137,15 @@ def large_label(tmp_path) -> Store:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "n"),
     [
-        CONFIG,
-        LISTS,
-        LISTS.model_copy(update={"storage": "int8"}),
-        CONFIG.model_copy(update={"storage": "pq", "pq_bytes": 4}),
+        (CONFIG, 7),
+        (LISTS, 7),
+        (LISTS.model_copy(update={"storage": "int8"}), 2),
+        (CONFIG.model_copy(update={"storage": "pq", "pq_bytes": 4}), 2),
     ],
     ids=["float16", "lists", "int8 lists", "pq"],
 )
-@pytest.mark.parametrize("n", [2, 7])
 def test_a_label_that_is_cut_between_workers_has_its_lists_codes_and_recall(large_label, config, n):
     alone = build_index(large_label, POOL, ENCODER, SHARDS, None, config)
     assert bool(alone.lists) == (config.max_scan_bytes == LISTS.max_scan_bytes)
@@ -189,6 +197,22 @@ def test_what_is_there_is_not_made_again_and_what_lacks_a_file_is(pool, monkeypa
     assert done == ["share"] * (1 + len(others))
 
 
+def test_a_damaged_piece_that_was_set_aside_is_made_again(pool):
+    alone = build_index(pool, POOL, ENCODER, SHARDS, None, CONFIG)
+    expected = taken_away(pool, alone.prefix)
+    divided = divided_for(pool, 2)
+    prefix = divided.begun.prefix
+    pool.delete(keys.index_run(prefix, divided.begun.runs[0].id))
+    divided = divided_for(pool, 2)
+    first, other = divided.shares
+    write_share(pool, divided, first)
+    write_share(pool, divided, other)
+    pool.delete(keys.index_share_sample(prefix, first.id))
+    pool.delete(keys.index_share_judged(prefix, other.id))
+    assert finish(pool, divided, DATA) == alone
+    assert taken_away(pool, prefix) == expected
+
+
 def test_notes_that_another_run_cleared_are_no_fault_once_its_index_is_there(pool, monkeypatch):
     divided = divided_for(pool, 2)
     index = finish(pool, divided, DATA)
@@ -225,7 +249,9 @@ def test_begin_leaves_to_one_process_what_is_there_and_what_is_one_file(pool, mo
     assert isinstance(begin(*where, Workers(2, MEMORY)), BegunIndex)
     whole = begin(*where, Workers(1, MEMORY))
     assert isinstance(whole, IndexInfo)
+    divided_for(pool, 2)  # of a run that began before the other one had finished
     assert begin(*where, Workers(2, MEMORY)) == whole
+    assert pool.keys_under(keys.index_shares(whole.prefix)) == []
     assert isinstance(begin(*where, Workers(2, MEMORY), compact=True), IndexInfo)
     taken_away(pool, whole.prefix)
     monkeypatch.setattr(sort, "MAX_PART_BYTES", 2**20)
