@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ from dcd.training.user_model import load_start
 log = logging.getLogger(__name__)
 _BATCH = 64
 _DECODERS = 2
+_NUMBER = re.compile(r"""["']?(\d{1,6})["']?\s*[\s,:;=]\s*\S""")  # of a line of a numbered list
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
-        # Not splitlines: a name may hold characters that it takes for the end of a line.
-        names = _in_order(json.loads(text)) if is_json else text.split("\n")
+        names = (
+            _in_order(json.loads(text, object_pairs_hook=_each_once)) if is_json else _lines(text)
+        )
         found = [label_text(name) for name in names]
     except (OSError, ValueError, RecursionError) as err:
         hint = "; save it as UTF-8" if isinstance(err, UnicodeError) else ""
@@ -126,6 +129,28 @@ def read_classes(path: Path) -> tuple[str, ...]:
             + (f", {twice[0]!r} more than once" if twice else "")
         )
     return classes
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a list of names. Raises ValueError where they hold more than names."""
+    # Not splitlines: a name may hold characters that it takes for the end of a line.
+    lines = text.split("\n")
+    told = [line.strip() for line in lines if line.strip()]
+    for marked in (told, told[1:]):  # below a header
+        numbered = [_NUMBER.match(line) for line in marked]
+        if len(marked) > 1 and all(m and int(m[1]) == n for n, m in enumerate(numbered)):
+            raise ValueError(f"its lines are numbered, such as {marked[0]!r}; write names alone")
+        if len(marked) > 1 and all(line.startswith(("- ", '"', "'")) for line in marked):
+            raise ValueError(f"its lines hold signs, such as {marked[0]!r}; write names alone")
+    return lines
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Raises ValueError where a name stands twice in an object: one of the two would be lost."""
+    twice = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands twice in it")
+    return dict(pairs)
 
 
 def _in_order(document: object) -> list[object]:

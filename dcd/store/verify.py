@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dcd.errors import ObjectFault, ObjectNotFound
+from dcd.errors import DataError, ObjectFault, ObjectNotFound
 from dcd.progress import live
 from dcd.store import keys, parquet
 from dcd.store.checksums import unsealed
@@ -19,6 +19,7 @@ _KEPT_BELOW = (
     *(keys.FAILURE_BATCHES, keys.FAILURE_RECEIPTS, keys.covered_failures()),
     *(keys.REVIEW_BATCHES, keys.FORGOTTEN, keys.CHAMPION_CHANGES),
 )
+_NOTHING = "holds no object; name a store, a folder or s3://bucket/prefix"
 _UNCHECKED = (f"{keys.FAILURES_INBOX}/", f"{keys.DAMAGED}/", f"{keys.PROBES}/")
 
 
@@ -43,10 +44,14 @@ def verify(store: Store, *, deep: bool = False) -> list[CheckedObject]:
     """Check all objects of a store, by key.
 
     Without `deep` of Parquet the footer alone is read, and every byte of all else. The inbox and
-    what was set aside are not looked at.
+    what was set aside are not looked at. Raises DataError where there is nothing: nobody means to
+    check that.
     """
     with live.stage("list objects"):
-        found = [o for o in store.objects_under() if not o.key.startswith(_UNCHECKED)]
+        every = list(store.objects_under())
+        found = [o for o in every if not o.key.startswith(_UNCHECKED)]
+    if not every:
+        raise DataError(f"{store.url}: {_NOTHING}")
     with (
         live.stage("check", len(found), "objects") as stage,
         ThreadPoolExecutor(REQUESTS_AT_ONCE) as readers,
@@ -71,20 +76,31 @@ def backup(store: Store, to: Store) -> list[str]:
     """Copy what nothing can make again, and return the keys that were copied.
 
     What lies there already with the same bytes is left. Raises ObjectUnreadable for a damaged
-    object: it never replaces a good copy.
+    object: it never replaces a good copy; DataError where no store is.
     """
     kept = _kept(store)
+    _refuse_none(store, kept)
     with live.stage("compare", len(kept), "objects") as stage:
         found = [key for key in stage.each(kept) if _differs(store, to, key)]
     return _copy(store, to, found)
 
 
 def restore(store: Store, backed_up: Store) -> list[str]:
-    """Copy back what is missing or damaged here, and return the keys. All else stays as it is."""
+    """Copy back what is missing or damaged here, and return the keys. All else stays as it is.
+
+    Raises DataError where no backup is.
+    """
     kept = _kept(backed_up)
+    _refuse_none(backed_up, kept)
     with live.stage("check", len(kept), "objects") as stage:
         missing = [key for key in stage.each(kept) if not _is_whole(store, key)]
     return _copy(backed_up, store, missing)
+
+
+def _refuse_none(store: Store, kept: list[str]) -> None:
+    """Raise DataError for a place where nothing was ever written: a name with a slip."""
+    if not kept and not store.exists(keys.STORE_FORMAT):
+        raise DataError(f"{store.url}: {_NOTHING}")
 
 
 def _copy(source: Store, to: Store, found: list[str]) -> list[str]:

@@ -27,20 +27,32 @@ if TYPE_CHECKING:
 ConfigPath = Annotated[Path, typer.Argument(help="The run's YAML config.", metavar="CONFIG.yaml")]
 
 
-def _in_a_folder(file: Path | None) -> Path | None:
+def in_a_folder(file: Path | None) -> Path | None:
     """Refuse, before any work, a file that cannot be written when it is done."""
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
         raise typer.BadParameter(f"{file}: give a file in a folder that exists")
+    if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise typer.BadParameter(f"{file}: may not be written; give a file elsewhere")
     return file
+
+
+def no_file(folder: Path | None) -> Path | None:
+    """Refuse, before any work, a folder for results whose name a file has."""
+    above = folder
+    while above is not None and not above.exists() and above != above.parent:
+        above = above.parent
+    if above is not None and not above.is_dir():
+        raise typer.BadParameter(f"{above}: is a file; give a folder")
+    return folder
 
 
 JsonPath = Annotated[
     Path | None,
-    typer.Option("--json", help="Write the run's metrics to this file.", callback=_in_a_folder),
+    typer.Option("--json", help="Write the run's metrics to this file.", callback=in_a_folder),
 ]
 FoundPath = Annotated[
     Path | None,
-    typer.Option("--json", help="Write what was found to this file.", callback=_in_a_folder),
+    typer.Option("--json", help="Write what was found to this file.", callback=in_a_folder),
 ]
 StoreUrl = Annotated[
     str,

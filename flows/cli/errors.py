@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcd.progress import live
-from flows.cli.console import FoundPath, StoreUrl, explained, plain_console
+from flows.cli.console import FoundPath, StoreUrl, explained, no_file, plain_console
 from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
@@ -29,7 +29,9 @@ def errors(
     dataset: Annotated[
         str, typer.Argument(help="Labelled images: a folder of class folders, tars, Parquet.")
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("errors"),
+    output: Annotated[Path, typer.Option(help="Folder for the result.", callback=no_file)] = Path(
+        "errors"
+    ),
     labels: Annotated[str | None, typer.Option(help="Table image_id, label.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Label column.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL: the rows of the labels table.")] = None,

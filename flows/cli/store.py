@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from flows.cli.console import EXIT_FAILED, FoundPath, StoreUrl, explained, plain_console
+from flows.cli.console import (
+    EXIT_FAILED,
+    FoundPath,
+    StoreUrl,
+    explained,
+    in_a_folder,
+    plain_console,
+)
 from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
@@ -226,7 +233,10 @@ def forget(
         bool, typer.Option("--delete", help="Do it; without this it is only shown.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="A JSON file for the one who asked; names no picture.")
+        Path | None,
+        typer.Option(
+            help="A JSON file for the one who asked; names no picture.", callback=in_a_folder
+        ),
     ] = None,
 ) -> None:
     """Take pictures out of all that the store derived, mark models that saw them, block them."""

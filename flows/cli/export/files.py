@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from dcd.progress import live
-from flows.cli.console import FoundPath, StoreUrl, explained
+from flows.cli.console import FoundPath, StoreUrl, explained, no_file
 from flows.cli.show.as_json import write_json
 
 app = typer.Typer(no_args_is_help=True, name="export", help="Models and picks for other tools.")
@@ -19,7 +19,9 @@ def champion(
         Literal["onnx", "openvino", "torchscript"],
         typer.Option(help="The runtime; onnx needs the extra of that name."),
     ],
-    output: Annotated[Path | None, typer.Option(help="Folder; default: exported/FORMAT.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; default: exported/FORMAT.", callback=no_file)
+    ] = None,
     store: StoreUrl = "store",
     images: Annotated[
         str | None, typer.Option(help="What to compare answers on; default: the run's test images.")
@@ -57,7 +59,9 @@ def picks(
     run: Annotated[
         str | None, typer.Argument(help="Id of a finished run; default: the newest.", metavar="RUN")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the data set.")] = Path("picks"),
+    output: Annotated[Path, typer.Option(help="Folder for the data set.", callback=no_file)] = Path(
+        "picks"
+    ),
     store: StoreUrl = "store",
     json_file: FoundPath = None,
 ) -> None:

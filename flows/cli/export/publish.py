@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from dcd.progress import live
-from flows.cli.console import FoundPath, StoreUrl, explained
+from flows.cli.console import FoundPath, StoreUrl, explained, no_file
 from flows.cli.show.as_json import write_json
 
 
 def publish(
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.")],
     store: StoreUrl = "store",
-    output: Annotated[Path, typer.Option(help="Folder that is written first.")] = Path("hub"),
+    output: Annotated[
+        Path, typer.Option(help="Folder that is written first.", callback=no_file)
+    ] = Path("hub"),
     licence: Annotated[
         str | None, typer.Option("--license", help="Of the model, as the Hub names it: mit.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.console import FoundPath, StoreUrl, explained, plain_console
+from flows.cli.console import FoundPath, StoreUrl, explained, in_a_folder, plain_console
 from flows.cli.show.as_json import write_json
 from flows.cli.show.tables import Table
 
@@ -28,7 +28,9 @@ def influence(
     check: Annotated[
         int, typer.Option(min=0, help="Leave out so many images and fit again, to compare.")
     ] = 0,
-    html: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("influence.html"),
+    html: Annotated[Path, typer.Option(help="Where the page goes.", callback=in_a_folder)] = Path(
+        "influence.html"
+    ),
     json_file: FoundPath = None,
 ) -> None:
     """Show the train and pool images whose removal would change a model's answer most."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dcd.errors import ConfigError
-from flows.cli.console import check, explained
+from flows.cli.console import check, explained, in_a_folder
 
 if TYPE_CHECKING:
     from dcd.setup.first_config import FirstConfig
@@ -16,7 +16,9 @@ _IMAGES = "Class folders, tars, Parquet or a manifest; default: a folder of a us
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where the images are.")] = Path("."),
+    folder: Annotated[
+        Path, typer.Argument(help="Where the images are.", exists=True, file_okay=False)
+    ] = Path("."),
     pool: Annotated[str | None, typer.Option(help=_IMAGES)] = None,
     train: Annotated[str | None, typer.Option(help=_IMAGES)] = None,
     test: Annotated[str | None, typer.Option(help=_IMAGES)] = None,
@@ -24,7 +26,9 @@ def init(
         str | None, typer.Option(help="As the others, or the output folder of `dcd errors`.")
     ] = None,
     store: Annotated[str, typer.Option(help="A folder or s3://bucket/prefix.")] = "store",
-    output: Annotated[Path, typer.Option(help="The config to write.")] = Path("config.yaml"),
+    output: Annotated[Path, typer.Option(help="The config to write.", callback=in_a_folder)] = Path(
+        "config.yaml"
+    ),
     force: Annotated[bool, typer.Option("--force", help="Replace a config.")] = False,
 ) -> None:
     """Write a config for the images in a folder, and check it; asks for what it does not find."""

@@ -576,12 +576,34 @@ def test_class_lists_clean_their_names_too(tmp_path: Path, suffix: str):
         ('{"cat": "dog"}', "found a dict"),
         ('["cat", "cat "]', "'cat' more than once"),
         ("[1]", "at least two"),
+        ('{"0": "cat", "0": "dog", "1": "fox"}', "'0' stands twice"),
     ],
 )
 def test_faulty_class_lists_are_refused(tmp_path: Path, text: str, message: str):
     (tmp_path / "classes.json").write_text(text)
     with pytest.raises(LabelError, match=message):
         read_classes(tmp_path / "classes.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0 cat\n1 dog\n", "'0 cat'"),
+        ("index,label\n0,cat\n1,dog\n", "'0,cat'"),
+        ("names:\n  0: cat\n  1: dog\n", "'0: cat'"),
+        ("- cat\n- dog\n", "'- cat'"),
+        ('"cat"\n"dog"\n', "'\"cat\"'"),
+    ],
+)
+def test_lists_that_hold_more_than_names_are_refused(tmp_path: Path, text: str, shown: str):
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(LabelError, match=f"such as {shown}; write names alone"):
+        read_classes(tmp_path / "labels.txt")
+
+
+def test_classes_whose_names_begin_with_a_number_are_names(tmp_path: Path):
+    (tmp_path / "labels.txt").write_text("7 up\n0\n1\n- none -\n")
+    assert read_classes(tmp_path / "labels.txt") == ("7 up", "0", "1", "- none -")
 
 
 UUIDS = [uuid.UUID(int=n) for n in (1, 2)]

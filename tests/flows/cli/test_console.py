@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import typer
 from rich.table import Table
+from typer.testing import CliRunner
 
+from flows.cli.app import app
 from flows.cli.console import EXIT_FAILED, explained, plain_console
 from flows.cli.show.progress import Bars
 
@@ -92,3 +94,39 @@ def test_ctrl_c_waits_for_no_thread(leave_s, n_signals, exit_code):
             time.sleep(0.5)  # two at once would be one
         assert process.wait(60) == exit_code
         assert (process.stderr.read() != b"") == (n_signals == 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("exif", "c.yaml", "-o", "nowhere/x.parquet"), "give a file in a folder that exists"),
+        (("exif", "c.yaml", "-o", "."), "give a file in a folder that exists"),
+        (("neighbors", "c.yaml", "a.png", "--html", "nowhere/x.html"), "in a folder that exists"),
+        (("influence", "x", "--html", "nowhere/x.html"), "in a folder that exists"),
+        (("forget", "x", "--report", "nowhere/x.json"), "in a folder that exists"),
+        (("init", ".", "--output", "nowhere/c.yaml"), "in a folder that exists"),
+        (("init", "nowhere"), "does not exist"),
+        (("errors", "model", "data", "--output", "file"), "is a file; give a folder"),
+        (("export", "picks", "--output", "file/below"), "is a file; give a folder"),
+        (("export", "champion", "--to", "onnx", "--output", "file"), "is a file; give a folder"),
+        (("publish", "a/b", "--output", "file"), "is a file; give a folder"),
+    ],
+)
+def test_a_result_that_has_no_place_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert told in result.output
+
+
+@pytest.mark.parametrize("closed", [">&-", "> /dev/full", "2>&-"])
+def test_output_that_cannot_be_written_leaves_no_trace(closed: str):
+    """As under cron, where nobody listens, or with a log on a full disk."""
+    shell = f"exec {sys.executable} -c 'from flows.cli.app import main; main()' --help {closed}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (1 if "full" in closed else 0)
+    assert ("cannot be written" in done.stderr) == ("full" in closed)

@@ -84,3 +84,15 @@ def test_every_command_refuses_the_store_of_a_newer_version(store: Store, comman
     result = CliRunner().invoke(app, [*command, "--store", store.url])
     assert result.exit_code == 1
     assert "(other vectors), written by dcd 9.1; this is dcd" in result.output
+
+
+@pytest.mark.parametrize("command", [("verify",), ("backup", "kept")])
+def test_a_store_that_is_not_there_passes_no_check(tmp_path, monkeypatch, command):
+    """A slip in a name must not pass for a store without a fault, night after night."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["store", *command, "--store", "sotre"])
+    assert result.exit_code == 1
+    assert "sotre: holds no object; name a store" in result.output
+    assert list(tmp_path.iterdir()) == []
+    result = CliRunner().invoke(app, ["store", "restore", "kpet", "--store", "store"])
+    assert "kpet: holds no object" in result.output
