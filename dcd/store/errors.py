@@ -3,14 +3,16 @@
 import errno
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from dcd.errors import ObjectNotFound, ObjectUnreadable, StoreError, StoreRefused, StoreUnavailable
 from dcd.store.s3_settings import S3Settings
 
 Right = Literal["list", "read", "write", "delete"]
+T = TypeVar("T")
+READ_TRIES = 3
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY_CODES = {
     *("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"),
@@ -30,6 +32,7 @@ _DENIED = {"AccessDenied", "403", "ACCESS_DENIED"}
 _NO_BUCKET = {"NoSuchBucket", "NO_SUCH_BUCKET"}
 # What botocore and Arrow call a 400 without a body, as each answer to a HEAD is.
 _UNTOLD = {"400", "UNKNOWN"}
+_UNREAD = "Failed to flush response stream"
 _ARROW_S3 = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 
 
@@ -77,6 +80,26 @@ def _is_httpx(err: BaseException, name: str) -> bool:
     """Tell whether it is this error of httpx's or httpx2's, by which huggingface_hub speaks."""
     loaded = [sys.modules[module] for module in ("httpx", "httpx2") if module in sys.modules]
     return isinstance(err, tuple(getattr(module, name) for module in loaded))
+
+
+def is_unread(error: BaseException | None) -> bool:
+    """Tell whether Arrow could not take an answer, so that nobody knows what the server said.
+
+    It asks a server again that answers 500 or 503, unless the answer is longer than the piece of
+    an object that it asked for (pyarrow 26.0.1, `findings/pyarrow_short_read_not_retried.sh`).
+    """
+    return any(isinstance(each, OSError) and _UNREAD in str(each) for each in _chain(error))
+
+
+def again_if_unread(read: Callable[[], T]) -> T:
+    """Return what a read of the store gives; after an answer that Arrow could not take, again."""
+    for _ in range(READ_TRIES - 1):
+        try:
+            return read()
+        except StoreUnavailable as err:
+            if not is_unread(err):
+                raise
+    return read()
 
 
 def is_transient(error: BaseException | None) -> bool:

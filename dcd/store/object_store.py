@@ -8,18 +8,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from dcd.errors import ObjectUnreadable, StoreError, StoreRefused
 from dcd.store import keys
 from dcd.store.checksums import ChecksumMismatch, is_sealed, seal_file, sealed, unsealed
-from dcd.store.errors import brief, explained, is_answer
+from dcd.store.errors import again_if_unread, brief, explained, is_answer, is_unread
 from dcd.store.filesystems import arrow_filesystem, locate
 from dcd.store.kinds import remedy
 from dcd.store.local_files import is_temporary, linked, published
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
 
+T = TypeVar("T")
 _COPIED_AT_ONCE = 8 * 2**20  # bytes
 _PROBE = b"written and deleted by the start-up probe"
 
@@ -186,23 +188,19 @@ class Store:
         """Read a whole Parquet object, or some of its columns."""
         from dcd.store import parquet
 
-        with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
-            return parquet.read(source, columns)
+        return self._read(key, partial(parquet.read, columns=columns))
 
     @contextmanager
     def open_parquet(self, key: str) -> "Iterator[pq.ParquetFile]":
         """Open a Parquet object to read parts of it; its footer and each page are checked."""
-        from dcd.store import parquet
-
         with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
-            yield parquet.opened(source)
+            yield again_if_unread(partial(self._footer_read, key, source))
 
     def read_schema(self, key: str) -> "pa.Schema":
         """Read the schema of a Parquet object, with its metadata, without reading its rows."""
         from dcd.store import parquet
 
-        with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
-            return parquet.schema_of(source)
+        return self._read(key, parquet.schema_of)
 
     def read_metadata(self, key: str) -> dict[str, str]:
         """Read the key-value metadata of a Parquet object, without reading its rows."""
@@ -232,8 +230,7 @@ class Store:
         if key.endswith(".parquet"):
             from dcd.store import parquet
 
-            with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
-                return parquet.check(source)
+            return self._read(key, parquet.check)
         data = self.read_raw(key)
         with self.reading(key):
             unsealed(key, data)
@@ -244,15 +241,35 @@ class Store:
         uri = self.uri(key)
         return ObjectUnreadable(f"{uri}: is damaged: {why}; {remedy(key)}", uri)
 
+    def _read(self, key: str, read: "Callable[[pa.NativeFile], T]") -> T:
+        """Open an object through Arrow and read it, again where Arrow could not take an answer."""
+
+        def once() -> T:
+            with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
+                return read(source)
+
+        return again_if_unread(once)
+
+    def _footer_read(self, key: str, source: "pa.NativeFile") -> "pq.ParquetFile":
+        from dcd.store import parquet
+
+        with self.reading(key):
+            return parquet.opened(source)
+
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Explain what goes wrong while an object is read, also what a format's reader says."""
+        """Explain what goes wrong while an object is read, also what a format's reader says.
+
+        Where Arrow lost what the server said, the server is asked by the other client, which tells.
+        """
         with explained(self.uri(key), "read"):
             try:
                 yield
             except _unreadable() as err:
                 raise self.damaged(key, brief(err)) from err
             except OSError as err:
+                if is_unread(err):
+                    self.fs.cat_file(self.path(key), 0, 1)
                 if is_answer(err) or isinstance(err, FileNotFoundError | PermissionError):
                     raise
                 raise self.damaged(key, brief(err)) from err
