@@ -119,13 +119,24 @@ def training_set(
 ) -> TrainingSet:
     """What an end is trained on, those of train being `kept`.
 
-    features: of all, in any space. added: (P + E,), weights of the added images.
+    features: of all, in any space; no copy is made of images that follow each other, for they may
+    be most of memory. added: (P + E,), weights of the added images.
     """
-    used = np.flatnonzero(added > 0)
-    rows = np.concatenate([np.flatnonzero(kept), candidates.n_train + used])
+    weight = weights_of_all(candidates, added, kept, config)
+    rows = np.flatnonzero(weight)
     labels = [candidates.labels[i] for i in rows.tolist()]
-    weight = loss_weights(labels, int(kept.sum()), added[used], config)
     doubt = candidates.doubt.take(rows)
-    # Not copied where all are used: that may be most of memory.
-    features = features if len(rows) == len(features) else features[rows]
-    return TrainingSet(features, labels, candidates.classes, weight, doubt)
+    is_span = len(rows) > 0 and int(rows[-1] - rows[0]) + 1 == len(rows)
+    features = features[rows[0] : rows[-1] + 1] if is_span else features[rows]
+    return TrainingSet(features, labels, candidates.classes, weight[rows], doubt)
+
+
+def weights_of_all(
+    candidates: Candidates, added: np.ndarray, kept: np.ndarray, config: TrainingConfig
+) -> np.ndarray:
+    """The weights in the loss of `training_set`, of all images: (N + P + E,), 0 for the others."""
+    in_use = np.concatenate([kept, added > 0])
+    labels = [candidates.labels[i] for i in np.flatnonzero(in_use).tolist()]
+    found = np.zeros(len(in_use), np.float32)
+    found[in_use] = loss_weights(labels, int(kept.sum()), added[added > 0], config)
+    return found

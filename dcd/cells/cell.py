@@ -39,7 +39,7 @@ from dcd.training.data import Progress
 _CELL_FORMAT = 4
 
 # Raised whenever a recipe would choose another model of the same data.
-_RECIPE_FORMAT = 7
+_RECIPE_FORMAT = {"head": 8, "full": 7}
 _STAGES_FORMAT = 1  # the same, of networks that are learnt in two stages
 _SAVED_METHODS = ("none", "selected", methods.UNREVIEWED)  # the last is an earlier `selected`
 
@@ -148,7 +148,7 @@ class CellPlan:
             own,
             self.start_digest,
             # What is not chosen keeps the id that it had before there was a choice.
-            *([] if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT]),
+            *([] if self.objective == "fixed" else [self.objective, _RECIPE_FORMAT[own.mode]]),
             *([] if own.stage is None else [_STAGES_FORMAT]),
         )
 

@@ -15,13 +15,13 @@ from functools import cached_property
 
 import numpy as np
 
-from dcd.cells.candidates import Candidates, training_set
+from dcd.cells.candidates import Candidates, training_set, weights_of_all
 from dcd.cells.lines import ENDS, WITHOUT_FAILURES
 from dcd.config import TrainingConfig
 from dcd.threads import one_blas_thread
-from dcd.training.head import LinearHead, Standardizer, class_indices, fit_standardizer
+from dcd.training.head import LinearHead, as_they_are, class_indices, fit_standardizer
 from dcd.training.head_average import Compression, fit_compression
-from dcd.training.robust_head import NEAR, fit_head
+from dcd.training.robust_head import NEAR, fit_head, fit_together
 
 _MANY_ROWS = 10_000  # beyond them fewer folds: each costs a fit of every end
 _FOLDS = {"few": 5, "many": 3}
@@ -71,7 +71,7 @@ def judge_ends(candidates: Candidates, config: TrainingConfig, keep: Keep = fit_
     after it. This is most of the recipe's work, and no objective changes it. keep: asked for what
     saw no failure. Raises what `fit_head` raises.
     """
-    compression = _compression_of(candidates)
+    compression = _compression_of(candidates, keep)
     unverified = candidates.without_verified()
     few = _Fewer(unverified, compression, config, keep)
     fitted = {end: few.cross_fit(end) for end in ENDS}
@@ -98,19 +98,24 @@ def fit_starts(
 
     Returns the fewer dimensions and the heads there, by end.
     """
-    compression = _compression_of(candidates)
+    compression = _compression_of(candidates, keep)
     few = _Fewer(candidates, compression, config, keep)
     return compression, {end: few.fit_whole(end) for end in ends}
 
 
-def _compression_of(candidates: Candidates) -> Compression:
+def _compression_of(candidates: Candidates, keep: Keep) -> Compression:
     """Of train and pool, so that new failures do not move the space that heads are fitted in.
 
     Nor do images of the pool that people verified: with and without their labels the same images
     of the same order are asked, so that what differs between two models is not the luck of a draw.
     """
     standardizer = fit_standardizer(candidates.features[: candidates.n_train])
-    return fit_compression(candidates.features, standardizer, candidates.unfailing)
+
+    def fit() -> LinearHead:
+        features, rows = candidates.features, candidates.unfailing
+        return fit_compression(features, standardizer, rows).as_head()
+
+    return Compression.of_head(standardizer, keep("compression", fit))
 
 
 @one_blas_thread()
@@ -122,7 +127,7 @@ def right_out_of_fold(candidates: Candidates, config: TrainingConfig) -> np.ndar
     As `judge_ends` does it, without the other ends. Raises what `fit_head` raises.
     """
     unverified = candidates.without_verified()
-    few = _Fewer(unverified, _compression_of(candidates), config, fit_anew)
+    few = _Fewer(unverified, _compression_of(candidates, fit_anew), config, fit_anew)
     found = few.cross_fit("targeted").failures
     return found.argmax(axis=1) == class_indices(unverified.failure_labels, candidates.classes)
 
@@ -155,6 +160,15 @@ class _CrossFitted:
     failures: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What a head is fitted to. kept: (N,) bool, of train. known: (E,) bool, of the failures."""
+
+    name: str
+    kept: np.ndarray
+    known: np.ndarray
+
+
 class _Fewer:
     """The candidates in fewer dimensions, and the heads that are fitted there."""
 
@@ -165,8 +179,7 @@ class _Fewer:
         self._config = config
         self._keep = keep
         self._features = compression.compress(candidates.features)
-        dim = self._features.shape[1]
-        self._as_they_are = Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+        self._as_they_are = as_they_are(self._features.shape[1])
         n_folds = _FOLDS["many" if candidates.n_unfailing > _MANY_ROWS else "few"]
         self.fold = folds(candidates.labels[: candidates.n_train], n_folds)
         n_more = n_folds if candidates.n_train > _MANY_ROWS else _FOLDS_OF_SMALL_TRAIN
@@ -182,7 +195,7 @@ class _Fewer:
     def fit_whole(self, end: str) -> LinearHead:
         """Fit one end with no fold left out."""
         start = self._of_pool_alone if self._takes_pool(end) else None
-        return self._fit(end, end, *self._everything, start)
+        return self._fit_all(end, [self._whole(end)], start)[0]
 
     def _takes_pool(self, end: str) -> bool:
         return bool((self._of.weights(end)[: len(self._of.agreement)] > 0).any())
@@ -193,35 +206,42 @@ class _Fewer:
         The heads start from one that saw nothing but the pool, and so no image that is held out:
         most of the way is shared.
         """
-        n_pool, start = len(self._of.agreement), self._of_pool_alone
+        n_pool = len(self._of.agreement)
         logits = np.zeros((len(self._features), len(self._of.classes)), np.float32)
         held_out = np.concatenate([self.fold, np.full(n_pool, -1), self.failure_fold])
-        for fold in range(held_out.max() + 1):
-            kept, known = self.fold != fold, self.failure_fold != fold
-            head = self._fit(f"{end} without fold {fold}", end, kept, known, start)
+        parts = [
+            _Part(f"{end} without fold {fold}", self.fold != fold, self.failure_fold != fold)
+            for fold in range(held_out.max() + 1)
+        ]
+        whole, *heads = self._fit_all(end, [self._whole(end), *parts], self._of_pool_alone)
+        for fold, head in enumerate(heads):
             out = held_out == fold
             logits[out] = self._logits(head, out)
-        return _CrossFitted(self.fit_whole(end), *self._parted(logits))
+        return _CrossFitted(whole, *self._parted(logits))
 
     def _cross_fit_without_pool(self, end: str, has_failures: bool) -> _CrossFitted:
         """Hold out of train and of the failures in turn: the fits are cheap."""
-        all_train, all_failures = self._everything
-        head = self.fit_whole(end)
+        whole = self._whole(end)
+        of_train = [
+            _Part(f"{end} without fold {fold}", self._fold_without_pool != fold, whole.known)
+            for fold in range(self._fold_without_pool.max() + 1)
+        ]
+        of_failures = [
+            _Part(f"{end} without failures {fold}", whole.kept, self.failure_fold != fold)
+            for fold in (range(self.failure_fold.max(initial=-1) + 1) if has_failures else ())
+        ]
+        head, *heads = self._fit_all(end, [whole, *of_train, *of_failures])
         val, failures = self._parted(self._logits(head, slice(None)))
-        of_train, of_failures = self._parted(self._features)
-        for fold in range(self._fold_without_pool.max() + 1):
-            out = self._fold_without_pool == fold
-            part = self._fit(f"{end} without fold {fold}", end, ~out, all_failures)
-            val[out] = of_train[out] @ part.weight.T + part.bias
-        for fold in range(self.failure_fold.max(initial=-1) + 1) if has_failures else ():
-            out = self.failure_fold == fold
-            part = self._fit(f"{end} without failures {fold}", end, all_train, ~out)
-            failures[out] = of_failures[out] @ part.weight.T + part.bias
+        train_rows, failure_rows = self._parted(self._features)
+        for part, of in zip(of_train, heads[: len(of_train)], strict=True):
+            val[~part.kept] = train_rows[~part.kept] @ of.weight.T + of.bias
+        for part, of in zip(of_failures, heads[len(of_train) :], strict=True):
+            failures[~part.known] = failure_rows[~part.known] @ of.weight.T + of.bias
         return _CrossFitted(head, val, failures)
 
-    @property
-    def _everything(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.ones(self._of.n_train, bool), np.ones(len(self.failure_fold), bool)
+    def _whole(self, end: str) -> "_Part":
+        kept = np.ones(self._of.n_train, bool)
+        return _Part(end, kept, np.ones(len(self.failure_fold), bool))
 
     def _parted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of train and those of the failures, of rows of everything."""
@@ -230,23 +250,30 @@ class _Fewer:
     def _logits(self, head: LinearHead, rows: np.ndarray | slice) -> np.ndarray:
         return self._features[rows] @ head.weight.T + head.bias
 
-    def _fit(
-        self,
-        name: str,
-        end: str,
-        kept: np.ndarray,
-        known: np.ndarray,
-        start: LinearHead | None = None,
-    ) -> LinearHead:
-        """name: of the fit. kept: (N,) bool, of train. known: (E,) bool, of the failures."""
-        weight = self._of.weights(end, known)
+    def _fit_all(
+        self, end: str, parts: "Sequence[_Part]", start: LinearHead | None = None
+    ) -> list[LinearHead]:
+        """The first part is everything. What may be kept is fitted for itself: others move it."""
+        if end in WITHOUT_FAILURES:
+            return [self._fit(end, part, start) for part in parts]
+        weights = [
+            weights_of_all(self._of, self._of.weights(end, part.known), part.kept, self._config)
+            for part in parts
+        ]
+        every = training_set(
+            self._of, self._features, self._of.weights(end), parts[0].kept, self._config
+        )
+        rows = np.flatnonzero(weights[0])
+        return fit_together(every, [w[rows] for w in weights], self._config, start, NEAR)
 
+    def _fit(self, end: str, part: "_Part", start: LinearHead | None) -> LinearHead:
         def fit() -> LinearHead:
-            data = training_set(self._of, self._features, weight, kept, self._config)
+            weight = self._of.weights(end, part.known)
+            data = training_set(self._of, self._features, weight, part.kept, self._config)
             return fit_head(data, self._as_they_are, self._config, start, NEAR)
 
-        named = f"{name}, with what is verified" if self._of.n_verified else name
-        return self._keep(named, fit) if end in WITHOUT_FAILURES else fit()
+        of_verified = ", with what is verified" if self._of.n_verified else ""
+        return self._keep(f"{part.name}{of_verified}", fit)
 
     @cached_property
     def _of_pool_alone(self) -> LinearHead | None:
@@ -257,4 +284,4 @@ class _Fewer:
         flat = np.zeros((n_classes, dim), np.float32), np.zeros(n_classes, np.float32)
         nothing = np.zeros(self._of.n_train, bool), np.zeros(len(self.failure_fold), bool)
         flat_head = LinearHead(self._of.classes, *flat)
-        return self._fit("whole_pool without train", "whole_pool", *nothing, flat_head)
+        return self._fit("whole_pool", _Part("whole_pool without train", *nothing), flat_head)

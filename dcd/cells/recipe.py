@@ -21,7 +21,7 @@ from dcd.cells.cross_fitting import HeldOutLogits, JudgedEnds, Keep, fit_anew
 from dcd.cells.lines import BASELINES, WITHOUT_FAILURES, Line, Point, line_of, points
 from dcd.config import Objective, TrainingConfig
 from dcd.evaluation.choice import Answers, Candidate, Choice, choose_model
-from dcd.training.head import LinearHead
+from dcd.training.head import LinearHead, as_they_are, folded, standardised, unfolded
 from dcd.training.head_average import Compression, average_heads
 from dcd.training.robust_head import fit_head
 
@@ -80,9 +80,10 @@ def fit_in_full(
 
     keep: as of `choose_head`.
     """
+    full = _InFull(candidates, compression, config)
     heads = {}
     for end, start in starts.items():
-        fit = partial(fit_end, candidates, end, compression, config, start=start)
+        fit = partial(full.fit, end, start)
         heads[end] = keep(f"{end} in full", fit) if end in WITHOUT_FAILURES else fit()
     return heads
 
@@ -97,18 +98,28 @@ def judge_points(ends: HeldOutLogits) -> tuple[Candidate, ...]:
     return tuple(judged)
 
 
-def fit_end(
-    candidates: Candidates,
-    end: str,
-    compression: Compression,
-    config: TrainingConfig,
-    start: LinearHead,
-) -> LinearHead:
-    """The head of one end on raw features, from that on compressed ones."""
-    every = np.ones(candidates.n_train, bool)
-    weight = candidates.weights(end)
-    data = training_set(candidates, candidates.features, weight, every, config)
-    return fit_head(data, compression.standardizer, config, compression.expand(start))
+@dataclass(frozen=True, eq=False)
+class _InFull:
+    """Heads on standardised features, which all of them share, and on raw ones."""
+
+    candidates: Candidates
+    compression: Compression
+    config: TrainingConfig
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        return standardised(self.candidates.features, self.compression.standardizer)
+
+    def fit(self, end: str, start: LinearHead) -> LinearHead:
+        """The head of one end on raw features, from that on compressed ones."""
+        every = np.ones(self.candidates.n_train, bool)
+        weight = self.candidates.weights(end)
+        data = training_set(self.candidates, self._features, weight, every, self.config)
+        of_train = self.compression.standardizer
+        start_at = unfolded(self.compression.expand(start), of_train).astype(np.float32)
+        first = LinearHead(start.classes, start_at[:, :-1], start_at[:, -1])
+        found = fit_head(data, as_they_are(self._features.shape[1]), self.config, first)
+        return folded(found.classes, np.column_stack([found.weight, found.bias]), of_train)
 
 
 def _mixed(logits: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How a cell's model is trained: a head on cached features (whole networks: `networks`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +12,23 @@ import pyarrow.compute as pc
 from dcd.config import UNJUDGED_SPLITS, EncoderConfig, Split, TrainingConfig
 from dcd.encoders.kept import kept_folder
 from dcd.index.info import IndexInfo
-from dcd.index.read import vectors_of
+from dcd.index.read import read_vectors
 from dcd.label_noise.doubt import doubt_of_picks
 from dcd.selection.reviewed import places_in_index, verified_picks
 from dcd.sources.source import Source
 from dcd.splits.split import SplitInfo
 from dcd.store import Store, keys
-from dcd.tables.rows import in_order_of
-from dcd.tables.vectors import embedding_matrix, stacked_vectors
+from dcd.tables.rows import codes, in_order_of
+from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import CurvePoint, TrainingSet
-from dcd.training.head import LinearHead, Predictions, fit_standardizer, loss_weights, predict
+from dcd.training.head import (
+    LinearHead,
+    Predictions,
+    fit_standardizer,
+    loss_weights,
+    predict,
+    train_head,
+)
 from dcd.training.losses import LabelDoubt, joined
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_heads import keep_model, kept_head, save_from_kept
@@ -86,6 +93,7 @@ def train_on_features(
 
     A head without failures among its picks is kept for the next ones.
     """
+    data = in_fixed_order(data)
     _, from_errors = by_source(data.picks)
     if from_errors.num_rows:
         head = fit_to_features(store, data, config)
@@ -93,6 +101,23 @@ def train_on_features(
         fit = partial(fit_to_features, store, data, config)
         head = kept_head(store, _head_id(data, config), fit)
     return of_head(head, data, encoder)
+
+
+def in_fixed_order(data: TrainingData) -> TrainingData:
+    """By source and image_id, whichever of them the failures ask for; of the pool failures last.
+
+    The sums of a fit are then the same for the same images, bit by bit.
+    """
+    picks = data.picks
+    picks = picks.append_column("is_failing", is_failing(picks, data))
+    order = [(name, "ascending") for name in ("source", "is_failing", "image_id")]
+    return replace(data, picks=picks.sort_by(order).drop_columns(["is_failing"]))
+
+
+def is_failing(picks: pa.Table, data: TrainingData) -> pa.ChunkedArray:
+    """Which picks are images of the pool that are used as failures."""
+    named = pc.is_in(picks["image_id"], value_set=data.failing)
+    return pc.and_(named, pc.equal(picks["source"], "pool"))
 
 
 def of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> TrainedModel:
@@ -135,7 +160,24 @@ def fit_to_features(store: Store, data: TrainingData, config: TrainingConfig) ->
     standardizer = fit_standardizer(rows.features[:n_train])
     weight = loss_weights(rows.labels, n_train, rows.added_weight, config)
     every = TrainingSet(rows.features, rows.labels, data.classes, weight, rows.doubt)
-    return fit_head(every, standardizer, config)
+    return fit_head(every, standardizer, config, _kept_start(store, data, every, config))
+
+
+def _kept_start(
+    store: Store, data: TrainingData, every: TrainingSet, config: TrainingConfig
+) -> LinearHead | None:
+    """Where `fit_head` starts from by itself, kept where that is the head of train alone."""
+    n_train = data.tables["train"].num_rows
+    weak = every.doubt.weak
+    is_of_train = len(every) > n_train and not weak[:n_train].any() and weak[n_train:].all()
+    if config.q or config.loss != "forward" or not is_of_train:
+        return None
+    of_train = every.take(np.arange(n_train))
+    made_from = [data.index.encoder_id, data.splits["train"].id, config.l2]
+    weights = keys.table_digest(pa.table({"weight": of_train.weight}))
+    standardizer = fit_standardizer(of_train.features)
+    fit = partial(train_head, of_train, standardizer, config.l2)
+    return kept_head(store, keys.digest("start", _HEAD_FORMAT, made_from, weights), fit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,15 +195,20 @@ class FeatureRows:
 
 def rows_of(store: Store, data: TrainingData, config: TrainingConfig) -> FeatureRows:
     """Gather what a head is trained on."""
-    train = data.tables["train"]
-    rows, labels = [train], train["label"].to_pylist()
-    added_weight = [np.zeros(0)]
-    for picks, table in _picked_features(store, data):
-        rows.append(in_order_of(picks, table))
-        labels += picks["label"].to_pylist()
-        added_weight.append(picks["weight"].to_numpy())
-    doubt = joined([LabelDoubt.none(train.num_rows), doubt_of(store, data, config)])
-    return FeatureRows(stacked_vectors(rows), labels, np.concatenate(added_weight), doubt)
+    train, (from_pool, from_errors) = data.tables["train"], by_source(data.picks)
+    n_train, n_pool = train.num_rows, from_pool.num_rows
+    # Each number goes to its place at once: there is no second copy of what may be most of memory.
+    features = np.empty((n_train + data.picks.num_rows, data.index.dim), np.float32)
+    features[:n_train] = embedding_matrix(train)
+    _read_from_pool(store, data, from_pool, features[n_train : n_train + n_pool])
+    if from_errors.num_rows:
+        failures = in_order_of(from_errors, data.tables["error_sample"])
+        features[n_train + n_pool :] = embedding_matrix(failures)
+    rows = (train, from_pool, from_errors)
+    labels = [label for table in rows for label in table["label"].to_pylist()]
+    weight = np.concatenate([table["weight"].to_numpy() for table in rows[1:]])
+    doubt = joined([LabelDoubt.none(n_train), doubt_of(store, data, config)])
+    return FeatureRows(features, labels, weight, doubt)
 
 
 def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelDoubt:
@@ -184,16 +231,20 @@ def doubt_of(store: Store, data: TrainingData, config: TrainingConfig) -> LabelD
     return doubt.take(np.concatenate([place, rest]))
 
 
-def _picked_features(store: Store, data: TrainingData) -> list[tuple[pa.Table, pa.Table]]:
-    """(picks, features that hold them) by source."""
-    from_pool, from_errors = by_source(data.picks)
-    found = []
-    if from_pool.num_rows:
-        labels = places_in_index(from_pool["label"], data.reviewed)
-        found.append((from_pool, vectors_of(store, data.index, from_pool["image_id"], labels)))
-    if from_errors.num_rows:
-        found.append((from_errors, data.tables["error_sample"]))
-    return found
+def _read_from_pool(
+    store: Store, data: TrainingData, picks: pa.Table, features: np.ndarray
+) -> None:
+    """Read the features of picks from the pool, (N, D), to their place."""
+    if not picks.num_rows:
+        return
+    labels = places_in_index(picks["label"], data.reviewed)
+    ids = pc.unique(picks["image_id"])
+    if len(ids) == picks.num_rows:
+        read_vectors(store, data.index, picks["image_id"], features, labels)
+        return
+    once = np.empty((len(ids), features.shape[1]), np.float32)
+    read_vectors(store, data.index, pa.chunked_array([ids]), once, labels)
+    features[:] = once[codes(picks["image_id"].combine_chunks(), ids)]
 
 
 def by_source(picks: pa.Table) -> tuple[pa.Table, pa.Table]:

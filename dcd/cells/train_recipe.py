@@ -18,7 +18,15 @@ from dcd.cells.cross_fitting import (
     right_out_of_fold,
 )
 from dcd.cells.recipe import choose_head, fit_in_full
-from dcd.cells.train import TrainedModel, TrainingData, by_source, of_head, rows_of
+from dcd.cells.train import (
+    TrainedModel,
+    TrainingData,
+    by_source,
+    in_fixed_order,
+    is_failing,
+    of_head,
+    rows_of,
+)
 from dcd.config import EncoderConfig, Objective, Split, TrainingConfig
 from dcd.evaluation.choice import mixture_name
 from dcd.label_noise.pool_agreement import pool_agreement
@@ -32,7 +40,7 @@ from dcd.training.head_average import Compression
 from dcd.training.saved_heads import kept_head
 
 # Raised whenever the same images would give other heads.
-_KEPT_FORMAT = 2
+_KEPT_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def train_by_recipe(
 
     data.picks: those of the selection. shown: splits that are put on the curve and decide nothing.
     """
-    of = _RecipeData(store, _in_fixed_order(data), config, selection.id)
+    of = _RecipeData(store, in_fixed_order(data), config, selection.id)
     with _one_at_a_time:
         ends = _ends_of(of)
     recipe = choose_head(ends, config, selection.objective, _kept_heads(of, ends.candidates))
@@ -104,7 +112,7 @@ def fit_ends(
     ends: Sequence[str],
 ) -> RecipeFits:
     """Fit some ends as `train_by_recipe` does, without judging: far less work."""
-    of = _RecipeData(store, _in_fixed_order(data), config, selection_id)
+    of = _RecipeData(store, in_fixed_order(data), config, selection_id)
     candidates = _candidates(of)
     keep = _kept_heads(of, candidates)
     compression, starts = fit_starts(candidates, ends, config, keep)
@@ -147,30 +155,13 @@ def failures_out_of_fold(
     For models that no recipe chose. The heads are fitted to the features of train, of the
     selection's picks and of the other failures; for a network trained whole they stand in.
     """
-    of = _RecipeData(store, _in_fixed_order(data), config, selection_id)
+    of = _RecipeData(store, in_fixed_order(data), config, selection_id)
     return _out_of_fold(of, right_out_of_fold(_candidates(of), config))
 
 
 def _out_of_fold(of: _RecipeData, right: np.ndarray) -> pa.Table:
     _, failures = by_source(of.data.picks)
     return pa.table([failures["image_id"], pa.array(right)], schema=schemas.OUT_OF_FOLD)
-
-
-def _in_fixed_order(data: TrainingData) -> TrainingData:
-    """By source and image_id, whichever of them the failures ask for; of the pool failures last.
-
-    The sums of a fit are then the same for the same images, bit by bit.
-    """
-    picks = data.picks
-    picks = picks.append_column("is_failing", _is_failing(picks, data))
-    order = [(name, "ascending") for name in ("source", "is_failing", "image_id")]
-    return replace(data, picks=picks.sort_by(order).drop_columns(["is_failing"]))
-
-
-def _is_failing(picks: pa.Table, data: TrainingData) -> pa.ChunkedArray:
-    """Which picks are images of the pool that are used as failures."""
-    named = pc.is_in(picks["image_id"], value_set=data.failing)
-    return pc.and_(named, pc.equal(picks["source"], "pool"))
 
 
 def _kept_heads(of: _RecipeData, candidates: Candidates) -> Keep:
@@ -201,12 +192,12 @@ def _candidates(of: _RecipeData) -> Candidates:
     """What the ends of the recipe are trained on, out of the picks of a selection."""
     store, data = of.store, of.data
     from_pool, from_errors = by_source(data.picks)
-    is_failing = _is_failing(from_pool, data)
-    n_verified = pc.sum(is_failing).as_py() or 0
+    failing = is_failing(from_pool, data)
+    n_verified = pc.sum(failing).as_py() or 0
     pool_order = (
         pc.sort_indices(from_pool["image_id"]).to_numpy().astype(int) if n_verified else None
     )
-    from_pool = from_pool.filter(pc.invert(is_failing))
+    from_pool = from_pool.filter(pc.invert(failing))
     rows = rows_of(store, data, of.config)
     known = pool_agreement(store, data.index)
     at = pc.index_in(from_pool["image_id"], value_set=known["image_id"].combine_chunks())

@@ -10,6 +10,7 @@ segments.
 
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +21,7 @@ from dcd.index.quantizers import Codec
 from dcd.index.row_groups import Reader, row_groups
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.tables.rows import with_column
+from dcd.tables.rows import codes, with_column
 from dcd.tables.vectors import blobs_as_lists
 
 
@@ -71,11 +72,41 @@ def vectors_of(
     table = pa.concat_tables(found).rename_columns(names)
     missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=pc.unique(table["image_id"]))))
     if len(missing):
-        raise DataError(
-            f"index {index.index_id} of pool {index.pool}: {len(missing)} of {len(wanted)} images "
-            f"are not in it, such as {missing[0].as_py()!r}; select again on this index"
-        )
+        raise _not_there(index, missing, len(wanted))
     return table.sort_by([("image_id", "ascending"), ("label", "ascending")]).combine_chunks()
+
+
+def read_vectors(
+    store: Store,
+    index: IndexInfo,
+    image_ids: pa.ChunkedArray,
+    found: np.ndarray,
+    labels: pa.Array | None = None,
+) -> None:
+    """Read the vectors of these images into `found`, in their order: (N, D) float32, N ids.
+
+    As `vectors_of`, which sorts and copies rows that a head needs only the numbers of. No id may
+    come twice.
+    """
+    wanted = image_ids.combine_chunks()
+    missing = np.ones(len(wanted), bool)
+    with Reader(store, codec_of(store, index)) as reader:
+        for group in row_groups(read_directory(store, index, labels)):
+            ids = group.rows_of(reader.read(group, ["image_id"]))["image_id"]
+            place = codes(ids.combine_chunks(), wanted)
+            rows = np.flatnonzero(place >= 0)
+            if not len(rows):
+                continue
+            vectors = group.rows_of(reader.read(group, ["embedding"]))["embedding"]
+            first = 0
+            for chunk in vectors.chunks:
+                inside = rows[(rows >= first) & (rows < first + len(chunk))]
+                halves = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, index.dim)
+                found[place[inside]] = halves[inside - first].astype(np.float32)
+                first += len(chunk)
+            missing[place[rows]] = False
+    if missing.any():
+        raise _not_there(index, wanted.filter(pa.array(missing)), len(wanted))
 
 
 def pool_sample(store: Store, index: IndexInfo) -> pa.Table:
@@ -109,6 +140,13 @@ def read_directory(store: Store, index: IndexInfo, labels: pa.Array | None = Non
 def shared_sample(store: Store, index: IndexInfo) -> pa.Table:
     """Read `pool_sample` once for all selections and models of a run, and hold it."""
     return held_sample(store.url, index.pool, index.encoder_id, index.index_id)
+
+
+def _not_there(index: IndexInfo, missing: pa.Array, n_wanted: int) -> DataError:
+    return DataError(
+        f"index {index.index_id} of pool {index.pool}: {len(missing)} of {n_wanted} images "
+        f"are not in it, such as {missing[0].as_py()!r}; select again on this index"
+    )
 
 
 @lru_cache(maxsize=1)

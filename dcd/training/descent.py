@@ -7,9 +7,10 @@ taken apart at once, and a third of the passes over them suffice.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from dcd.training.losses import ImageLosses
 SETTLED = 1e-4  # of a gradient's parts: the predictions move no more
 
 _BLOCK_BYTES = 5 * 2**20  # of features: what a core's cache holds
-_CURVED_ROWS = 4096  # of which the curvature is learnt
+_CURVED_ROWS = 4096  # of which the curvature is learnt, beside those of a high weight
+_HEAVY = 8  # times the mean weight: few images that decide much of the curvature
 _LEAST_CURVATURE = 1e-6  # of what no penalty holds and no image moves, such as a bias
 _MEMORY = 10  # steps that are remembered
 _TRIES = 12  # of a step's length
 _SUFFICIENT, _CURVED = 1e-4, 0.9  # Wolfe's conditions, as Nocedal and Wright have them
 
+T = TypeVar("T")
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -60,38 +63,20 @@ class MeanLoss:
         for BLAS's own threads only wait for each other on matrices this narrow. The blocks, and so
         the sums, do not depend on the number of threads.
         """
-        dtype = self.features.dtype
-        across, bias = np.ascontiguousarray(point[:, :-1].T, dtype), point[:, -1].astype(dtype)
-        share = self.weight / self.weight.sum()
-
-        def of_block(rows: slice) -> tuple[float, np.ndarray, np.ndarray]:
-            block = self.features[rows]
-            losses, slopes = self.losses_of(block @ across + bias, rows)
-            slopes *= share[rows, None].astype(dtype)
-            loss = float(share[rows] @ losses.astype(float))
-            return loss, slopes.T @ block, slopes.sum(axis=0, dtype=float)
-
-        value = self.l2 / 2 * float(np.sum(point[:, :-1] ** 2))
-        gradient = self.l2 * point
-        gradient[:, -1] = 0
-        for loss, by_weight, by_bias in threads.map(of_block, self._blocks()):
-            value += loss
-            gradient[:, :-1] += by_weight
-            gradient[:, -1] += by_bias
-        return value, gradient
+        return at_each([self], [point], threads)[0]
 
     def inverse_curvature(self, point: np.ndarray) -> np.ndarray:
         """Return a rough inverse of the Hessian at a point, alike for all classes: (D + 1, D + 1).
 
-        Of a sample of the images, an image being as curved as the softmax of its logits is in the
-        mean of the classes.
+        Of a sample of the images, all of a high weight among them, an image being as curved as the
+        softmax of its logits is in the mean of the classes.
         """
-        rows = slice(None, None, -(-len(self.features) // _CURVED_ROWS))
+        rows, share = self._curving()
         features = self.features[rows]
         logits = features @ point[:, :-1].T.astype(features.dtype) + point[:, -1]
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         p = scores / scores.sum(axis=1, keepdims=True)
-        curved = self.weight[rows] / self.weight[rows].sum() * (p * (1 - p)).mean(axis=1)
+        curved = share * (p * (1 - p)).mean(axis=1)
         extended = np.ones((len(features), features.shape[1] + 1), features.dtype)
         extended[:, :-1] = features
         extended *= np.sqrt(curved)[:, None].astype(features.dtype)
@@ -101,10 +86,64 @@ class MeanLoss:
         matrix[np.diag_indices_from(matrix)] += np.maximum(penalty, _LEAST_CURVATURE)
         return np.linalg.inv(matrix).astype(features.dtype)
 
-    def _blocks(self) -> list[slice]:
-        n, dim = self.features.shape
-        step = max(1, _BLOCK_BYTES // (dim * self.features.itemsize))
-        return [slice(i, i + step) for i in range(0, n, step)]
+    def _curving(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which images the curvature is learnt of, and their shares of the loss."""
+        weight = np.asarray(self.weight, float)
+        heavy = weight > _HEAVY * weight.mean()
+        light = np.flatnonzero(~heavy)
+        sample = light[:: -(-len(light) // _CURVED_ROWS)]
+        of_sample = weight[sample] * (weight[light].sum() / (weight[sample].sum() or 1.0))
+        share = np.concatenate([weight[heavy], of_sample])
+        return np.concatenate([np.flatnonzero(heavy), sample]), share / share.sum()
+
+
+def at_each(
+    losses: Sequence[MeanLoss], points: Sequence[np.ndarray], threads: Executor
+) -> list[tuple[float, np.ndarray]]:
+    """Return what `MeanLoss.at` gives, of losses that differ in their weights alone.
+
+    One pass over the features serves all: a product with the columns of several heads costs less
+    than one for each.
+    """
+    first, (n_classes, width) = losses[0], points[0].shape
+    dtype = first.features.dtype
+    across = np.ascontiguousarray(np.concatenate([p[:, :-1] for p in points]).T, dtype)
+    bias = np.concatenate([p[:, -1] for p in points]).astype(dtype)
+    shares = [loss.weight / loss.weight.sum() for loss in losses]
+    parts = [slice(i * n_classes, (i + 1) * n_classes) for i in range(len(losses))]
+
+    def of_block(rows: slice) -> tuple[list[float], np.ndarray, np.ndarray]:
+        block = first.features[rows]
+        logits = block @ across + bias
+        found = []
+        for part, share in zip(parts, shares, strict=True):
+            of_images, slopes = first.losses_of(np.ascontiguousarray(logits[:, part]), rows)
+            np.multiply(slopes, share[rows, None].astype(dtype), out=logits[:, part])
+            found.append(float(share[rows] @ of_images.astype(float)))
+        return found, logits.T @ block, logits.sum(axis=0, dtype=float)
+
+    values = np.zeros(len(losses))
+    gradient = np.zeros((len(losses) * n_classes, width))
+    blocks = _blocks(first.features, len(losses))
+    of_all = threads.map(of_block, blocks) if len(blocks) > 1 else map(of_block, blocks)
+    for of_each, by_weight, by_bias in of_all:
+        values += of_each
+        gradient[:, :-1] += by_weight
+        gradient[:, -1] += by_bias
+    each = []
+    for i, (loss, point) in enumerate(zip(losses, points, strict=True)):
+        penalty = loss.l2 * point
+        penalty[:, -1] = 0
+        value = loss.l2 / 2 * float(np.sum(point[:, :-1] ** 2)) + float(values[i])
+        each.append((value, penalty + gradient[parts[i]]))
+    return each
+
+
+def _blocks(features: np.ndarray, n_heads: int) -> list[slice]:
+    """Rows whose features and logits fit into a core's cache."""
+    n, dim = features.shape
+    step = max(1, _BLOCK_BYTES // (dim * features.itemsize) // n_heads)
+    return [slice(i, i + step) for i in range(0, n, step)]
 
 
 @one_blas_thread()
@@ -115,6 +154,32 @@ def descend(loss: MeanLoss, start: np.ndarray, ending: Ending) -> np.ndarray:
         return minimise(lambda point: loss.at(point, threads), start, inverse, ending)
 
 
+@one_blas_thread()
+def descend_together(
+    losses: Sequence[MeanLoss], start: np.ndarray, ending: Ending
+) -> list[np.ndarray]:
+    """Descend each of some losses that differ in their weights alone, as `descend` does each.
+
+    All know the curvature of the first. Deterministic; which others come along moves the last
+    digits.
+    """
+    inverse = losses[0].inverse_curvature(start)
+    descents = [_descending(start, inverse, ending) for _ in losses]
+    asked = {i: next(descent) for i, descent in enumerate(descents)}
+    found: dict[int, np.ndarray] = {}
+    with ThreadPoolExecutor(cores()) as threads:
+        while asked:
+            here = list(asked)
+            told = at_each([losses[i] for i in here], list(asked.values()), threads)
+            for i, answer in zip(here, told, strict=True):
+                try:
+                    asked[i] = descents[i].send(answer)
+                except StopIteration as end:
+                    found[i] = end.value
+                    del asked[i]
+    return [found[i] for i in range(len(losses))]
+
+
 def minimise(
     objective: Objective, start: np.ndarray, inverse: np.ndarray, ending: Ending
 ) -> np.ndarray:
@@ -122,13 +187,27 @@ def minimise(
 
     objective: gives the value and the gradient (C, P). inverse: (P, P), positive definite.
     """
+    descent = _descending(start, inverse, ending)
+    asked = next(descent)
+    while True:
+        try:
+            asked = descent.send(objective(asked))
+        except StopIteration as end:
+            return end.value
+
+
+# Yields points, is sent the value and the gradient there, and returns what it found.
+Descent = Generator[np.ndarray, tuple[float, np.ndarray], T]
+
+
+def _descending(start: np.ndarray, inverse: np.ndarray, ending: Ending) -> Descent[np.ndarray]:
     point = start.astype(float)
-    value, gradient = objective(point)
+    value, gradient = yield point
     memory = _Memory(inverse)
     for _ in range(ending.steps):
         if np.abs(gradient).max() <= ending.gradient:
             break
-        found = _step(objective, point, value, gradient, -memory.times(gradient))
+        found = yield from _step(point, value, gradient, -memory.times(gradient))
         if found is None:
             break  # rounding hides what is left to gain
         next_point, next_value, next_gradient = found
@@ -173,12 +252,8 @@ class _Memory:
 
 
 def _step(
-    objective: Objective,
-    point: np.ndarray,
-    value: float,
-    gradient: np.ndarray,
-    direction: np.ndarray,
-) -> tuple[np.ndarray, float, np.ndarray] | None:
+    point: np.ndarray, value: float, gradient: np.ndarray, direction: np.ndarray
+) -> Descent[tuple[np.ndarray, float, np.ndarray] | None]:
     """Walk along a direction as far as Wolfe's conditions want it: the point, its value, gradient.
 
     By bisection. Where no length suffices, the last one that gained anything; None without one.
@@ -188,7 +263,7 @@ def _step(
     best = None
     for _ in range(_TRIES):
         ahead = point + length * direction
-        found, there = objective(ahead)
+        found, there = yield ahead
         if found > value + _SUFFICIENT * length * slope:
             high = length
         else:

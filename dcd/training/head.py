@@ -4,20 +4,22 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.threads import one_blas_thread
+from dcd.threads import cores, one_blas_thread
 from dcd.training.data import TrainingSet
 from dcd.training.descent import SETTLED, Ending, MeanLoss, descend
 from dcd.training.losses import image_losses
 
 # Rare features make the last digits of the optimum slow to reach; predictions settle long before.
-_ENDING = Ending(gradient=SETTLED, gain=1e-14, steps=300)
-_LABELS_ARE_TRUE = TrainingConfig(loss="cross_entropy")
+TO_THE_END = Ending(gradient=SETTLED, gain=1e-14, steps=300)
+LABELS_ARE_TRUE = TrainingConfig(loss="cross_entropy")
+_ROWS_AT_ONCE = 4096
 _REMEMBERED_BYTES = 64 * 2**20  # of features: larger ones are hardly ever asked for twice
 
 
@@ -61,6 +63,11 @@ def fit_standardizer(features: np.ndarray) -> Standardizer:
     return Standardizer(mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32))
 
 
+def as_they_are(dim: int) -> Standardizer:
+    """Return what leaves features of so many dimensions as they are."""
+    return Standardizer(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+
+
 @one_blas_thread()
 def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> LinearHead:
     """Fit softmax regression by L-BFGS, all labels being taken for true; deterministic.
@@ -80,15 +87,12 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
     _must_be_finite(data.features, "training images")
     weight = np.asarray(data.weight, float)
     target = class_indices(data.labels, classes)
-    in_class = np.bincount(target, weight, minlength=len(classes))
-    if np.any(in_class <= 0):
-        missing = [name for name, total in zip(classes, in_class, strict=True) if total <= 0]
-        raise LabelError(f"training images: none has the label {missing}; every class needs one")
+    every_class_counts(target, weight, classes)
 
     def fit() -> LinearHead:
-        losses = image_losses(target, data.doubt, len(classes), _LABELS_ARE_TRUE)
+        losses = image_losses(target, data.doubt, len(classes), LABELS_ARE_TRUE)
         loss = MeanLoss(standardised(data.features, standardizer), losses, weight, l2)
-        found = descend(loss, np.zeros((len(classes), expected[1] + 1)), _ENDING)
+        found = descend(loss, np.zeros((len(classes), expected[1] + 1)), TO_THE_END)
         return folded(classes, found, standardizer)
 
     if data.features.nbytes > _REMEMBERED_BYTES:
@@ -97,6 +101,17 @@ def train_head(data: TrainingSet, standardizer: Standardizer, l2: float) -> Line
     for array in (data.features, target, weight, standardizer.mean, standardizer.std):
         seen.update(np.ascontiguousarray(array).data)
     return _remembered.get(seen.digest(), fit)
+
+
+def every_class_counts(target: np.ndarray, weight: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise LabelError where a class has no image of some weight.
+
+    target, weight: (N,), class indices and weights in the loss.
+    """
+    in_class = np.bincount(target, weight, minlength=len(classes))
+    if np.any(in_class <= 0):
+        missing = [name for name, total in zip(classes, in_class, strict=True) if total <= 0]
+        raise LabelError(f"training images: none has the label {missing}; every class needs one")
 
 
 class _Remembered:
@@ -132,8 +147,15 @@ def standardised(features: np.ndarray, standardizer: Standardizer) -> np.ndarray
     """Return standardised copies of raw features (N, D), or what is standardised already."""
     if not standardizer.mean.any() and (standardizer.std == 1).all():
         return features
-    found = features - standardizer.mean
-    found /= standardizer.std
+    found = np.empty_like(features)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        np.subtract(features[rows], standardizer.mean, out=found[rows])
+        found[rows] /= standardizer.std
+
+    with ThreadPoolExecutor(cores()) as threads:
+        list(threads.map(fill, range(0, len(features), _ROWS_AT_ONCE)))
     return found
 
 

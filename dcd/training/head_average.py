@@ -6,16 +6,18 @@ al. 2022, "Robust fine-tuning of zero-shot models", CVPR, for networks).
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from dcd.tables.vectors import principal_directions
-from dcd.threads import one_blas_thread
+from dcd.threads import cores, one_blas_thread
 from dcd.training.head import LinearHead, Standardizer
 
 _MAX_DIM = 512
 _FIT_ROWS = 10_000  # of which the directions are learnt
+_BLOCK_ROWS = 4096
 
 
 def average_heads(heads: Mapping[str, LinearHead], shares: Mapping[str, float]) -> LinearHead:
@@ -34,26 +36,50 @@ def average_heads(heads: Mapping[str, LinearHead], shares: Mapping[str, float]) 
 class Compression:
     """Standardised features on their first principal directions: a fit costs less than half.
 
-    mean: (D,) float32, of standardised features. directions: (D, d) float32, orthonormal.
+    directions: (D, d) float32, orthonormal. offset: (d,) float32, where the mean of standardised
+    features lies on them.
     """
 
     standardizer: Standardizer
-    mean: np.ndarray
     directions: np.ndarray
+    offset: np.ndarray
 
     @one_blas_thread()
     def compress(self, features: np.ndarray) -> np.ndarray:
-        """Turn raw features (N, D) into (N, d) float32."""
+        """Turn raw features (N, D) into (N, d) float32.
+
+        Block by block on all cores; the blocks do not depend on their number.
+        """
         scaled = self.directions / self.standardizer.std[:, None]
-        return features @ scaled - (self.standardizer.mean @ scaled + self.mean @ self.directions)
+        offset = self.standardizer.mean @ scaled + self.offset
+        found = np.empty((len(features), scaled.shape[1]), np.float32)
+
+        def fill(start: int) -> None:
+            rows = slice(start, start + _BLOCK_ROWS)
+            np.matmul(features[rows], scaled, out=found[rows])
+            found[rows] -= offset
+
+        with ThreadPoolExecutor(cores()) as threads:
+            list(threads.map(fill, range(0, len(features), _BLOCK_ROWS)))
+        return found
 
     @one_blas_thread()
     def expand(self, head: LinearHead) -> LinearHead:
         """Return the head on raw features that says the same as `head` on compressed ones."""
         weight = (head.weight @ self.directions.T) / self.standardizer.std
         bias = head.bias - weight @ self.standardizer.mean
-        bias = bias - head.weight @ (self.mean @ self.directions)
+        bias = bias - head.weight @ self.offset
         return LinearHead(head.classes, weight.astype(np.float32), bias.astype(np.float32))
+
+    def as_head(self) -> LinearHead:
+        """Return directions and offset as a head, which a store keeps: a class a direction."""
+        names = tuple(str(i) for i in range(len(self.offset)))
+        return LinearHead(names, np.ascontiguousarray(self.directions.T), self.offset)
+
+    @classmethod
+    def of_head(cls, standardizer: Standardizer, head: LinearHead) -> "Compression":
+        """Invert `as_head`."""
+        return cls(standardizer, np.ascontiguousarray(head.weight.T), head.bias)
 
 
 @one_blas_thread()
@@ -67,4 +93,5 @@ def fit_compression(
     rows = np.arange(len(features)) if rows is None else rows
     sample = features[rows[:: -(-len(rows) // _FIT_ROWS)]]
     standardised = (sample - standardizer.mean) / standardizer.std
-    return Compression(standardizer, *principal_directions(standardised, _MAX_DIM))
+    mean, directions = principal_directions(standardised, _MAX_DIM)
+    return Compression(standardizer, directions, mean @ directions)

@@ -1,15 +1,22 @@
 """Fit the classifier on features where labels may be wrong: losses of `dcd.training.losses`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from dcd.config import TrainingConfig
 from dcd.threads import one_blas_thread
 from dcd.training.data import TrainingSet
-from dcd.training.descent import SETTLED, Ending, MeanLoss, descend
+from dcd.training.descent import SETTLED, Ending, MeanLoss, descend, descend_together
 from dcd.training.head import (
+    LABELS_ARE_TRUE,
+    TO_THE_END,
     LinearHead,
     Standardizer,
+    as_they_are,
     class_indices,
+    every_class_counts,
     folded,
     standardised,
     train_head,
@@ -44,6 +51,39 @@ def fit_head(
     return _fit(data.take(kept), standardizer, config, start, tolerance)
 
 
+@one_blas_thread()
+def fit_together(
+    data: TrainingSet,
+    weights: Sequence[np.ndarray],
+    config: TrainingConfig,
+    start: LinearHead | None = None,
+    tolerance: float = EXACT,
+) -> list[LinearHead]:
+    """Fit several heads to features as they are, each with weights of its own; deterministic.
+
+    As `fit_head` fits each, but for the last digits, in one pass over the features at a time.
+    weights: (N,) each; an image of weight 0 is none of that head's. data.weight does not count.
+    Raises what `train_head` raises.
+    """
+    dim = data.features.shape[1]
+    is_plain = _is_plain(data, config)
+    if drops(data, config) or not (is_plain or start):
+        each = [replace(data, weight=weight).take(np.flatnonzero(weight)) for weight in weights]
+        return [fit_head(one, as_they_are(dim), config, start, tolerance) for one in each]
+    target = class_indices(data.labels, data.classes)
+    for weight in weights:
+        every_class_counts(target, weight, data.classes)
+    if is_plain or start is None:
+        point, ending = np.zeros((len(data.classes), dim + 1)), TO_THE_END
+        of_images = image_losses(target, data.doubt, len(data.classes), LABELS_ARE_TRUE)
+    else:
+        point, ending = unfolded(start, as_they_are(dim)), _ending(tolerance)
+        of_images = losses_of(data, config)
+    losses = [MeanLoss(data.features, of_images, weight, config.l2) for weight in weights]
+    found = descend_together(losses, point, ending)
+    return [folded(data.classes, point, as_they_are(dim)) for point in found]
+
+
 def drops(data: TrainingSet, config: TrainingConfig) -> bool:
     """Whether a fit leaves out images for their loss."""
     return config.drop_high_loss > 0 and bool(data.doubt.weak.any())
@@ -70,8 +110,7 @@ def _fit(
     start: LinearHead | None,
     tolerance: float,
 ) -> LinearHead:
-    softened = config.soft_labels != "none" or config.loss == "forward"
-    if config.q == 0 and not (softened and data.doubt.weak.any()):
+    if _is_plain(data, config):
         return train_head(data, standardizer, config.l2)
     if start is None:
         # The forward correction starts where the true labels lead; pool images only shift that.
@@ -79,6 +118,16 @@ def _fit(
         first = np.flatnonzero(~data.doubt.weak) if forward else np.arange(len(data))
         start = train_head(data.take(first), standardizer, config.l2)
     return _descend(start, data, losses_of(data, config), standardizer, config.l2, tolerance)
+
+
+def _is_plain(data: TrainingSet, config: TrainingConfig) -> bool:
+    """Whether all labels are taken for true."""
+    softened = config.soft_labels != "none" or config.loss == "forward"
+    return config.q == 0 and not (softened and data.doubt.weak.any())
+
+
+def _ending(tolerance: float) -> Ending:
+    return Ending(gradient=SETTLED, gain=tolerance, steps=_MAX_ITERATIONS)
 
 
 def losses_of(data: TrainingSet, config: TrainingConfig) -> ImageLosses:
@@ -102,5 +151,5 @@ def _descend(
     the loss.
     """
     loss = MeanLoss(standardised(data.features, standardizer), losses, data.weight, l2)
-    ending = Ending(gradient=SETTLED, gain=tolerance, steps=_MAX_ITERATIONS)
-    return folded(start.classes, descend(loss, unfolded(start, standardizer), ending), standardizer)
+    found = descend(loss, unfolded(start, standardizer), _ending(tolerance))
+    return folded(start.classes, found, standardizer)

@@ -71,7 +71,7 @@ def test_what_is_kept_does_not_depend_on_what_runs_beside_it():
     def kept() -> list[bytes]:
         noise = estimate_noise(*train, features, np.arange(2800) % 10, classes)
         mean, directions = principal_directions(features, 64)
-        compression = Compression(fit_standardizer(features), mean, directions)
+        compression = Compression(fit_standardizer(features), directions, mean @ directions)
         found = (
             probabilities(head, features),
             noise.matrix,

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dcd.cells.candidates import Candidates
+from dcd.cells.candidates import Candidates, training_set, weights_of_all
 from dcd.cells.lines import BASELINES
+from dcd.config import TrainingConfig
 from tests.dcd.cells.recipe_case import recipe_candidates
 
 
@@ -67,3 +68,25 @@ def test_without_the_verified_failures_all_else_stays(candidates: Candidates):
     assert len(found.doubt.weak) == len(found.labels) == 396
     assert found.added_weight[260:].sum() == pytest.approx(candidates.added_weight[260:].sum())
     assert candidates.without_verified() is candidates
+
+
+def test_images_that_follow_each_other_are_not_copied(candidates: Candidates):
+    every, config = np.ones(candidates.n_train, bool), TrainingConfig()
+    whole = training_set(
+        candidates, candidates.features, candidates.weights("whole_pool"), every, config
+    )
+    assert whole.features.base is candidates.features
+    fold = training_set(
+        candidates, candidates.features, candidates.weights("targeted"), ~every, config
+    )
+    assert len(fold) == 280
+
+
+def test_weights_of_all_images_are_those_of_the_ones_that_are_trained_on(candidates: Candidates):
+    kept = np.arange(candidates.n_train) % 3 != 0
+    added = candidates.weights("filtered_pool")
+    config = TrainingConfig(class_weighting="balanced")
+    every = weights_of_all(candidates, added, kept, config)
+    given = training_set(candidates, candidates.features, added, kept, config)
+    np.testing.assert_array_equal(every[np.flatnonzero(np.r_[kept, added > 0])], given.weight)
+    assert every.sum() == pytest.approx(given.weight.sum())

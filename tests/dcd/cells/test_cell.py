@@ -21,7 +21,7 @@ from dcd.errors import DataError
 from dcd.store import keys
 from dcd.training.checkpoints import Checkpoint
 from dcd.training.data import Progress
-from dcd.training.head import hold_out
+from dcd.training.head import hold_out, train_head
 from dcd.training.robust_head import fit_head
 from dcd.training.saved_models import load_model, save_model
 from tests.case import LABELS
@@ -105,6 +105,28 @@ def test_new_failures_train_nothing_that_they_have_no_part_in(case: CellCase, mo
     assert others(before).equals(others(after))
     after_more("error_sample")
     assert len(fitted) == 3
+
+
+def test_the_head_of_train_that_others_start_from_is_kept_and_changes_nothing(
+    case: CellCase, monkeypatch: pytest.MonkeyPatch
+):
+    fitted: list[int] = []
+
+    def fit(data, *rest):
+        fitted.append(len(data))
+        return train_head(data, *rest)
+
+    monkeypatch.setattr("dcd.cells.train.train_head", fit)
+    plan = case.plan("random_in_label", l2=0.0123, loss="forward")
+    before = files_of(case, cell := run_cell(case.store, plan))
+    forget(case, cell)
+    assert files_of(case, run_cell(case.store, plan)) == before
+    assert len(fitted) == 1
+    for key in case.store.keys_under("heads"):
+        case.store.delete(key)
+    forget(case, cell)
+    monkeypatch.setattr("dcd.cells.train._kept_start", lambda *_: None)
+    assert files_of(case, run_cell(case.store, plan)) == before
 
 
 def test_the_weight_of_picks_counts_in_a_head_too(case: CellCase):

@@ -156,6 +156,7 @@ def test_what_saw_no_failure_is_kept_and_the_same_to_the_bit_when_failures_come(
     config = TrainingConfig()
     judge_ends(fewer, config, keep)
     assert {name.partition(" without ")[0] for name in fitted} == {
+        "compression",
         "none",
         "whole_pool",
         "filtered_pool",

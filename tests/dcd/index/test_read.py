@@ -11,7 +11,7 @@ from dcd.errors import DataError, EncoderMismatch, ObjectUnreadable, StoreError
 from dcd.index import external_sort, sort
 from dcd.index.build import build_index
 from dcd.index.info import index_info
-from dcd.index.read import pool_rows, pool_sample, vectors_of
+from dcd.index.read import pool_rows, pool_sample, read_vectors, vectors_of
 from dcd.store import Store, keys
 from dcd.tables import schemas
 from dcd.tables.vectors import from_blobs
@@ -64,6 +64,17 @@ def test_rows_come_back_clustered_and_counted(store, small_groups):
         assert np.array_equal(np.float16(row["embedding"]), made[row["image_id"]])
         assert row["content_hash"] == content(row["image_id"])
     assert index_info(store, POOL, ENCODER, index.index_id) == index
+
+
+def test_vectors_are_read_to_their_places(store, small_groups):
+    made = random_pool(store)
+    index = build_index(store, POOL, ENCODER, ["s0", "s1", "s2"], None)
+    ids = np.random.default_rng(1).permutation(sorted(made))[:70].tolist()
+    found = np.full((70, DIM), np.nan, np.float32)
+    read_vectors(store, index, pa.chunked_array([ids[:20], ids[20:]]), found)
+    np.testing.assert_array_equal(found, np.stack([made[i] for i in ids]))
+    with pytest.raises(DataError, match="1 of 2 images are not in it, such as 'nobody'"):
+        read_vectors(store, index, pa.chunked_array([[ids[0], "nobody"]]), found[:2])
 
 
 def test_the_sample_of_a_small_pool_is_the_pool(store):

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,14 @@ from scipy.optimize import minimize as scipys_minimize
 from scipy.optimize import rosen, rosen_der
 
 from dcd.training import descent
-from dcd.training.descent import Ending, MeanLoss, descend, minimise
+from dcd.training.descent import (
+    Ending,
+    MeanLoss,
+    at_each,
+    descend,
+    descend_together,
+    minimise,
+)
 from dcd.training.losses import cross_entropy_and_slopes, losses_and_slopes
 
 TO_THE_END = Ending(gradient=1e-9, gain=0.0, steps=300)
@@ -134,3 +142,46 @@ def test_no_more_steps_are_taken_than_are_allowed():
     values = [at(loss, descend(loss, start, Ending(0.0, 0.0, steps)))[0] for steps in (0, 1, 3, 9)]
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == 4
+
+
+def folds_of(loss: MeanLoss) -> list[MeanLoss]:
+    """The loss, and it without a fifth of the images each."""
+    left_out = [np.arange(len(loss.weight)) % 5 == fold for fold in range(5)]
+    return [loss, *(replace(loss, weight=np.where(out, 0, loss.weight)) for out in left_out)]
+
+
+def test_one_pass_gives_each_loss_what_its_own_would_give(small_blocks):
+    losses = folds_of(mean_loss(0.7))
+    points = list(np.random.default_rng(2).normal(size=(6, 3, 6)))
+    with ThreadPoolExecutor(2) as threads:
+        together = at_each(losses, points, threads)
+    for loss, point, (value, slopes) in zip(losses, points, together, strict=True):
+        own_value, own_slopes = at(loss, point)
+        assert value == pytest.approx(own_value)
+        np.testing.assert_allclose(slopes, own_slopes, atol=1e-12)
+
+
+def test_descents_that_go_together_reach_what_each_reaches_alone():
+    losses, start = folds_of(correlated_loss()), np.zeros((4, 21))
+    ending = Ending(gradient=1e-7, gain=0.0, steps=300)
+    found = descend_together(losses, start, ending)
+    for loss, point in zip(losses, found, strict=True):
+        np.testing.assert_allclose(point, descend(loss, start, ending), atol=1e-4)
+    again = descend_together(losses, start, ending)
+    assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
+
+
+def test_few_images_of_a_high_weight_decide_the_curvature(monkeypatch):
+    """A sample of every tenth image would hardly meet them."""
+    loss = correlated_loss()
+    weight = np.where(np.arange(300) % 50 == 1, 100.0, 1.0)
+    heavy = replace(loss, weight=weight)
+    exact = heavy.inverse_curvature(np.zeros((4, 21)))
+    monkeypatch.setattr(descent, "_CURVED_ROWS", 30)
+    sampled = heavy.inverse_curvature(np.zeros((4, 21)))
+    monkeypatch.setattr(descent, "_HEAVY", np.inf)
+    blind = heavy.inverse_curvature(np.zeros((4, 21)))
+    gap, blind_gap = (
+        np.linalg.norm(np.linalg.inv(found) - np.linalg.inv(exact)) for found in (sampled, blind)
+    )
+    assert gap < blind_gap / 2

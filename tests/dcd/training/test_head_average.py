@@ -1,7 +1,7 @@
 import numpy as np
 
 from dcd.training.head import LinearHead, fit_standardizer
-from dcd.training.head_average import average_heads, fit_compression
+from dcd.training.head_average import Compression, average_heads, fit_compression
 
 
 def head(rng: np.random.Generator, dim: int) -> LinearHead:
@@ -41,3 +41,10 @@ def test_few_dimensions_are_only_standardised():
     compressed = fit_compression(x, fit_standardizer(x)).compress(x)
     np.testing.assert_allclose(compressed.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(compressed.std(axis=0), 1, atol=1e-3)
+
+
+def test_a_compression_comes_back_from_the_head_that_a_store_keeps():
+    x = np.random.default_rng(0).normal(size=(700, 600)).astype(np.float32)
+    compression = fit_compression(x, fit_standardizer(x))
+    again = Compression.of_head(compression.standardizer, compression.as_head())
+    np.testing.assert_array_equal(again.compress(x), compression.compress(x))

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from dcd.config import TrainingConfig
+from dcd.errors import LabelError
 from dcd.training.data import TrainingSet
-from dcd.training.head import LinearHead, fit_standardizer, probabilities, train_head
+from dcd.training.head import (
+    LinearHead,
+    as_they_are,
+    fit_standardizer,
+    probabilities,
+    train_head,
+)
 from dcd.training.losses import LabelDoubt
-from dcd.training.robust_head import fit_head
+from dcd.training.robust_head import fit_head, fit_together
 
 CLASSES = ("a", "b", "c")
 N_TRUE, N_WEAK, DIM = 60, 600, 8
@@ -111,3 +118,28 @@ def test_two_classes_stay_mirror_images():
     data = replace(noisy.data, classes=CLASSES[:2], doubt=doubt).take(rows)
     head = fit_head(data, noisy.standardizer, TrainingConfig(loss="gce"))
     np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"loss": "forward"}, {"drop_high_loss": 0.2}, {"loss": "gce"}, {}])
+def test_heads_that_are_fitted_together_are_those_that_are_fitted_alone(
+    noisy: Noisy, option: dict[str, object]
+):
+    config = TrainingConfig.model_validate({"loss": "cross_entropy"} | option)
+    left_out = [np.arange(len(noisy.labels)) % 4 == fold for fold in range(3)]
+    weights = [np.ones(len(noisy.labels)), *(np.where(out, 0.0, 2.0) for out in left_out)]
+    start = LinearHead(CLASSES, np.zeros((3, DIM), np.float32), np.zeros(3, np.float32))
+    found = fit_together(noisy.data, weights, config, start)
+    for head, weight in zip(found, weights, strict=True):
+        rows = np.flatnonzero(weight)
+        data = replace(noisy.data, weight=weight).take(rows)
+        alone = fit_head(data, as_they_are(DIM), config, start)
+        np.testing.assert_allclose(
+            probabilities(head, noisy.fresh), probabilities(alone, noisy.fresh), atol=5e-3
+        )
+
+
+def test_of_heads_that_are_fitted_together_each_needs_every_class(noisy: Noisy):
+    without_a = np.array([float(label != "a") for label in noisy.labels])
+    config = TrainingConfig(loss="cross_entropy")
+    with pytest.raises(LabelError, match=r"none has the label \['a'\]"):
+        fit_together(noisy.data, [np.ones(len(without_a)), without_a], config)
