@@ -120,7 +120,9 @@ def test_two_classes_stay_mirror_images():
     np.testing.assert_allclose(head.weight[0], -head.weight[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("option", [{"loss": "forward"}, {"drop_high_loss": 0.2}, {"loss": "gce"}, {}])
+@pytest.mark.parametrize(
+    "option", [{"loss": "forward"}, {"drop_high_loss": 0.2}, {"loss": "gce"}, {}]
+)
 def test_heads_that_are_fitted_together_are_those_that_are_fitted_alone(
     noisy: Noisy, option: dict[str, object]
 ):
