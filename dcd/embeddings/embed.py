@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from dcd.config import EncoderConfig
 from dcd.encoders.encoder import Encoder, load_encoder
-from dcd.errors import CountMismatch, ObjectNotFound, ObjectUnreadable
+from dcd.errors import CountMismatch, EncoderError, ObjectNotFound, ObjectUnreadable
 from dcd.images.decode_pool import decoded_elsewhere, decoded_here
 from dcd.sources.passed_over import PassedOver
 from dcd.sources.records import RawImage, Reject, Shard
@@ -331,11 +331,19 @@ def embed_shard(
     encoder_id: str,
     on_images: Callable[[int], None] | None = None,
 ) -> ShardOutcome:
-    """Embed one shard and publish it, unless it is there for the same etag and encoder."""
+    """Embed one shard and publish it, unless it is there for the same etag and encoder.
+
+    Raises EncoderError if the config's encoder is another one by now.
+    """
     done = published(store, source.id, encoder_id, shard)
     if done is not None:
         return ShardOutcome(done, reused=True)
     encoder = load_encoder(config)
+    if encoder.encoder_id != encoder_id:
+        raise EncoderError(
+            f"{config.checkpoint or config.model}: holds other weights than when this run began; "
+            "start it again"
+        )
     marks = forgotten_marks(store)
     n_bytes = 0
     passed_over = PassedOver()

@@ -33,6 +33,7 @@ _WRAPPED = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
 _MAX_DEPTH = 6
+_LEARNT = ("weight", "bias", "running_mean", "running_var")
 _EXPECTED = "a file of safetensors or of torch.save (.pt, .pth, .pth.tar, .ckpt, .bin, …)"
 _TORCHSCRIPT = "it is TorchScript, which holds code; save the model's state_dict"
 _OTHER_CONTENT = (
@@ -77,13 +78,14 @@ def fitted_weights(uri: str, expected: StateDict) -> FittedWeights:
 
     Of all mappings of tensors in the file the one that holds most of the expected names, under any
     prefix; of equals the averaged ones (`…_ema`, DINO's teacher) go first. Raises EncoderError if
-    the file is missing, broken, without tensors, or would need code to be run.
+    the file is missing, broken, without tensors, not finite, or would need code to be run.
     """
     found = _mappings(read_document(uri), uri)
     fitted = [(fit_names(each.tensors, expected), each) for each in found]
     state, taken = max(
         fitted, key=lambda fit: (len(fit[0].keys() & expected.keys()), -fit[1].rank, len(fit[0]))
     )
+    refuse_not_finite({n: t for n, t in state.items() if n in expected}, uri)
     n_fit = len(state.keys() & expected.keys())
     prefix = _prefix(taken.tensors, expected)
     left = sorted(name for name in taken.tensors if name.removeprefix(prefix) not in expected)
@@ -98,6 +100,26 @@ def fitted_weights(uri: str, expected: StateDict) -> FittedWeights:
         more = ", …" if len(others) > 3 else ""
         words += f"; left unread: {', '.join(others[:3])}{more}"
     return FittedWeights(state, words)
+
+
+def refuse_not_finite(state: StateDict, uri: str) -> None:
+    """Raise EncoderError for weights that are no numbers: every answer would be one, or none.
+
+    What is not learnt may be infinite, as masks are.
+    """
+    found = [
+        name
+        for name, tensor in sorted(state.items())
+        if tensor.is_floating_point()
+        and (tensor.isnan() | (tensor.isinf() & name.endswith(_LEARNT))).any()
+    ]
+    if found:
+        more = ", …" if len(found) > 3 else ""
+        raise EncoderError(
+            f"{uri}: {len(found)} of its tensors hold NaN or infinite numbers "
+            f"({', '.join(found[:3])}{more}), as of a training that diverged; give an earlier "
+            "checkpoint"
+        )
 
 
 def read_checkpoint(uri: str) -> StateDict:

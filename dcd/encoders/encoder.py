@@ -12,6 +12,7 @@ from dcd.config import EncoderConfig
 from dcd.encoders.int8 import StoredGraph, placed, stored_graph
 from dcd.encoders.kept import GRAPH, KeptEncoder, keep, kept_folder, read_kept
 from dcd.encoders.precision import Embed, Precision, Runtime, compiled_when_used
+from dcd.encoders.weights_file import version_of
 from dcd.errors import EncoderError
 from dcd.images.preprocess import Preprocess, pixels_need_no_torch
 from dcd.scratch import scratch_folder
@@ -43,11 +44,12 @@ class Encoder:
 
 
 _loading = threading.Lock()
-_loaded: dict[EncoderConfig, Encoder] = {}
+# By config, with the version of a checkpoint that lies on this machine.
+_loaded: dict[EncoderConfig, tuple[str | None, Encoder]] = {}
 
 
 def load_encoder(config: EncoderConfig) -> Encoder:
-    """Load the encoder of a config; once per process, compiled at its first batch.
+    """Load the encoder of a config; once per process and checkpoint, compiled at its first batch.
 
     What an earlier process on this machine has kept needs neither torch nor timm.
 
@@ -59,16 +61,18 @@ def load_encoder(config: EncoderConfig) -> Encoder:
             that this machine lacks, int8 that was not calibrated yet.
     """
     with _loading:
-        if config not in _loaded:
+        version = None if config.checkpoint is None else version_of(config.checkpoint)
+        if config not in _loaded or _loaded[config][0] != version:
             graph = _int8_graph(config) if config.precision == "int8" else None
             # Once: of a checkpoint it reads every byte.
             folder = kept_folder(config, graph and graph.key)
-            _loaded[config] = (
+            encoder = (
                 _kept_encoder(folder)
                 or (graph and _stored_encoder(config, graph, folder))
                 or _new_encoder(config, folder)
             )
-        return _loaded[config]
+            _loaded[config] = version, encoder
+        return _loaded[config][1]
 
 
 def _kept_encoder(folder: Path | None) -> Encoder | None:

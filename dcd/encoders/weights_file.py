@@ -1,8 +1,10 @@
 """Find the file of weights that a URI means, and tell its content from others."""
 
 import hashlib
+import os
 from typing import cast
 
+from dcd.errors import StoreError
 from dcd.store.filesystems import locate
 
 WEIGHTS_IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
@@ -19,6 +21,22 @@ def weights_file(uri: str) -> str | None:
         return uri
     files = [f"{uri.rstrip('/')}/{name}" for name in WEIGHTS_IN_A_FOLDER]
     return next((file for file in files if located.fs.isfile(locate(file).path)), None)
+
+
+def version_of(uri: str) -> str | None:
+    """Return what changes when somebody writes local weights anew; None of others.
+
+    Not their content: it is asked for with every shard.
+    """
+    try:
+        file = weights_file(uri)
+        located = locate(file or uri)
+        if file is None or "file" not in located.fs.protocol:
+            return None
+        status = os.stat(located.path)
+    except (OSError, StoreError):
+        return None  # whoever loads it says what is wrong
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def content_digest(uri: str) -> str:

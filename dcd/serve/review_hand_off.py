@@ -33,6 +33,7 @@ Only = Literal["all", "undecided", "skipped"]
 # Where Label Studio serves files of its own disk; the folder is its document root.
 _URL_PREFIX: Mapping[Tool, str] = {"label-studio": "/data/local-files/?d="}
 _JPEG_QUALITY = 92
+_ZIP = b"PK\3\4"
 _AT_ONCE = 256  # encoded images held at once: bounds memory
 _BATCH = 2000  # decisions in one object
 
@@ -101,6 +102,8 @@ def take_back(store: Store, desk: Desk, tool: Tool, data: bytes, place: str) -> 
     An answer that was taken before counts once, however often its file comes. Raises DataError if
     `data` is no export of the tool.
     """
+    if data.startswith(_ZIP):  # as CVAT's exports are
+        raise DataError(f"{place}: is a ZIP; unpack it and give the file of annotations in it")
     answers: list[Answer] = TOOLS[tool].answers(data, place)
     candidates = desk.by_content
     labels = {key: of.label for key, of in candidates.items()}

@@ -16,6 +16,7 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
+from dcd.encoders.checkpoint_files import refuse_not_finite
 from dcd.errors import EncoderError, EncoderMismatch, LabelError
 from dcd.images.preprocess import Preprocess, crop_mode_of
 from dcd.scratch import scratch_folder
@@ -82,7 +83,8 @@ def save_model(
 def load_model(directory: Path) -> SavedModel:
     """Read a folder that `save_model`, or timm, wrote. Weights are safetensors or weights-only.
 
-    Raises EncoderError if the folder holds no such model, LabelError if it names no classes.
+    Raises EncoderError if the folder holds no such model, or weights that are not finite,
+    LabelError if it names no classes.
     """
     try:
         network: Any = timm.create_model(f"local-dir:{directory}", pretrained=True)
@@ -91,6 +93,7 @@ def load_model(directory: Path) -> SavedModel:
             f"{directory}: cannot be loaded as a timm model: {err}; expected {MODEL_CONFIG} and "
             f"{MODEL_WEIGHTS} as timm saves them"
         ) from err
+    refuse_not_finite(network.state_dict(), str(directory))
     cfg = network.pretrained_cfg
     classes = tuple(label_text(name) or "" for name in cfg.get("label_names") or ())
     if len(classes) != network.num_classes:

@@ -21,11 +21,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dcd.config import EncoderConfig, StartConfig
+from dcd.config import DataConfig, EncoderConfig, StartConfig
+from dcd.embeddings.embed import embed_shard
 from dcd.encoders.checkpoint_files import fitted_weights, read_document
-from dcd.encoders.network import checkpoint_words, load_network
+from dcd.encoders.encoder import load_encoder
+from dcd.encoders.network import checkpoint_words, load_network, preprocess_of
 from dcd.errors import EncoderError
 from dcd.failures.answers import open_model
+from dcd.sources.records import Shard
+from dcd.sources.source import Source
+from dcd.store import Store
+from dcd.training.saved_models import save_model
 from dcd.training.user_model import load_start
 
 CLASSES = ("cat", "dog", "fox")
@@ -220,3 +226,43 @@ def test_weights_in_several_files_are_told(tmp_path: Path):
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(EncoderError, match=r"a folder without model\.safetensors or .* several"):
         read_document(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_at_every_door(tmp_path: Path, value: float):
+    """A network of them answers alike whatever it sees, and a run would end without a word."""
+    spoilt = {name: tensor.clone() for name, tensor in WANTED.items()}
+    spoilt["bn1.weight"][0] = value
+    torch.save({"state_dict": spoilt}, tmp_path / "m.pt")
+    told = r"1 of its tensors hold NaN or infinite numbers \(bn1\.weight\), as of a training"
+    with pytest.raises(EncoderError, match=told):
+        load_network(EncoderConfig(model="test_resnet", checkpoint=str(tmp_path / "m.pt")))
+    start = {"architecture": "test_resnet", "classes": CLASSES}
+    with pytest.raises(EncoderError, match=told):
+        load_start(StartConfig(model=str(tmp_path / "m.pt"), **start))
+    network = timm.create_model("test_resnet", num_classes=3)
+    network.load_state_dict(spoilt)
+    preprocess = preprocess_of(EncoderConfig(model="test_resnet"))
+    save_model(tmp_path / "f", network, CLASSES, preprocess, "test_resnet")
+    with pytest.raises(EncoderError, match=told):
+        load_start(StartConfig(model=str(tmp_path / "f")))
+
+
+def test_a_mask_may_be_infinite(tmp_path: Path):
+    masked = WANTED | {"attn_mask": torch.tensor([0.0, float("-inf")])}
+    torch.save(masked, tmp_path / "m.pt")
+    assert "attn_mask" in fitted_weights(str(tmp_path / "m.pt"), masked).state
+
+
+def test_a_checkpoint_that_is_written_anew_is_another_encoder(tmp_path: Path):
+    """A notebook trains on, and embeds again with the same file."""
+    config = EncoderConfig(model="test_resnet", checkpoint=str(tmp_path / "m.pt"), input_size=32)
+    torch.save(WANTED, tmp_path / "m.pt")
+    first = load_encoder(config)
+    assert load_encoder(config) is first
+    torch.save(OTHER, tmp_path / "m.pt")
+    assert load_encoder(config).encoder_id != first.encoder_id
+    shard = Shard("s", "s", "parquet", 0, "e")
+    source = Source("own", DataConfig(images="own"))
+    with pytest.raises(EncoderError, match="holds other weights than when this run began"):
+        embed_shard(Store(str(tmp_path)), source, shard, config, first.encoder_id)

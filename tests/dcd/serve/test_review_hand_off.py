@@ -145,3 +145,8 @@ def test_a_run_whose_index_is_gone_says_what_to_do(tmp_path):
 def test_a_name_that_stands_for_nothing_is_refused(case):
     with pytest.raises(DataError, match="no run and no selection"):
         desk_named(Store(str(case[0] / "store")), "../x")
+
+
+def test_a_zip_is_told_as_that(reviews, desk):
+    with pytest.raises(DataError, match=r"export\.zip: is a ZIP; unpack it"):
+        take_back(reviews, desk, "cvat", b"PK\3\4rest", "export.zip")
