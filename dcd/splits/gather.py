@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from dcd.errors import DataError, LabelError
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.tables.vectors import why_not_finite
+from dcd.tables.vectors import embedding_matrix, why_not_finite
 
+_COMPARED = 10_000  # rows at most, spread over the split
 _IDS_AT_ONCE = 2**21  # bounds memory: about 200 MB
 
 
@@ -31,7 +32,8 @@ def gather(
 
     unique: an id names the same picture wherever it stands, so that its first shard counts.
     `labels` picks and labels the images; None takes every image with the label of its source.
-    Raises LabelError for images that have no label, DataError if labelled images are nowhere.
+    Raises LabelError for images that have no label, DataError if labelled images are nowhere, or
+    those of train have one vector alone.
     """
     every = list(shard_names)
     read = (keys.embeddings(source_id, encoder_id, shard) for shard in every)
@@ -137,7 +139,22 @@ def _joined(rows: pa.Table, labels: pa.Table, place: str) -> pa.Table:
     table = found.append_column("content_hash", taken["content_hash"])
     table = table.append_column("embedding", taken["embedding"])
     features = schemas.conform(table, schemas.labelled_features(dim), place)
+    if place == "train":
+        _refuse_one_vector(features)
     return features.append_column("shard", taken["shard"]).sort_by("image_id")
+
+
+def _refuse_one_vector(features: pa.Table) -> None:
+    """Raise DataError if different pictures of train all have one vector: nothing can be learnt."""
+    step = -(-features.num_rows // _COMPARED)
+    some = features.take(pa.array(range(0, features.num_rows, step), pa.int64()))
+    vectors = embedding_matrix(some)
+    if pc.count_distinct(some["label"]).as_py() > 1 and (vectors == vectors[0]).all():
+        raise DataError(
+            f"train: the encoder gives {some.num_rows:,} pictures of different labels one and the "
+            "same vector, as weights do that are damaged or belong elsewhere; give another "
+            "encoder or checkpoint"
+        )
 
 
 def _refuse_repeats(rows: pa.Table, place: str) -> None:

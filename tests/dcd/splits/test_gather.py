@@ -183,3 +183,19 @@ def test_an_id_in_two_shards_is_refused_with_both(store, tmp_path):
     wanted = read_labels(DataConfig(images="i", labels=uri), "train")
     with pytest.raises(DataError, match="'a2' stands in two shards, a and c"):
         gather(store, "own", "enc", ["a", "b", "c"], wanted, "train")
+
+
+@pytest.mark.parametrize(("place", "refused"), [("train", True), ("debug_val", False)])
+def test_an_encoder_that_sees_nothing_is_refused(store: Store, place: str, refused: bool):
+    """Weights that overflow, or are all zero, give every picture one vector."""
+    key = keys.embeddings("own", "enc", "a")
+    table = store.read_table(key).slice(0, 4)
+    same = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 * DIM, np.float16)), DIM)
+    at = table.column_names.index("embedding")
+    table = table.set_column(at, "embedding", same)
+    store.write_table(key, schemas.conform(table, schemas.embeddings(DIM), "test"))
+    if not refused:
+        assert gather(store, "own", "enc", ["a"], None, place).num_rows == 4
+        return
+    with pytest.raises(DataError, match="gives 4 pictures of different labels one and the same"):
+        gather(store, "own", "enc", ["a"], None, place)
