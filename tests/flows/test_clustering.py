@@ -29,7 +29,7 @@ from flows.embed_pool import EmbeddedSource
 from tests.dcd.index.vector_pools import ENCODER, POOL, put_shard
 from tests.flows.test_runners import KINDS, Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # of Ray starting again and again
 
 DIM, N_SHARDS, N_ROWS = 128, 4, 30_000  # so many that a worker can be met at work
 PART_ROWS = 20_000
@@ -43,6 +43,12 @@ def prefect_api(prefect_home: str) -> Iterator[None]:
     with temporary_settings({PREFECT_API_URL: server.api_url}):
         yield
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_index(embedded: tuple[Store, EmbeddedSource]) -> None:
+    """Nothing that a test before has left."""
+    taken_away(embedded[0])
 
 
 @pytest.fixture
