@@ -40,8 +40,8 @@ def image_groups(store: Store, info: SplitInfo, data: DataConfig, copy_distance:
 def read_groups(data: DataConfig, place: str) -> pa.Table | None:
     """Read GROUPS from a data set's labels table; None if it names no `group_column`.
 
-    Raises DataError if the table cannot be read, LabelError if it has no such column or puts an
-    image into two groups.
+    Raises DataError if the table cannot be read, LabelError if it has no such column, nothing in it
+    or what is no text or number, or puts an image into two groups.
     """
     if data.group_column is None or data.labels is None:
         return None
@@ -54,7 +54,16 @@ def read_groups(data: DataConfig, place: str) -> pa.Table | None:
             "which images belong together with group_column"
         )
     table = file.read({"image_id", data.group_column})
-    groups = cleaned(table[data.group_column], file.code_book(data.group_column)).column()
+    found = cleaned(table[data.group_column], file.code_book(data.group_column))
+    if faults := found.faults():
+        reason = faults.most_common(1)[0][0].replace("label", "group")
+        raise LabelError(f"{what}: column {data.group_column} holds no groups: {reason}")
+    groups = found.column()
+    if groups.null_count == len(groups):
+        raise LabelError(
+            f"{what}: column {data.group_column} is blank in every row; name the one that tells "
+            "which images belong together, or remove group_column"
+        )
     ids = id_column(table["image_id"])
     pairs = pa.table([ids, groups], schema=GROUPS).group_by(GROUPS.names, use_threads=False)
     rows = pairs.aggregate([]).sort_by([(name, "ascending") for name in GROUPS.names])

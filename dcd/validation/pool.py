@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dcd.config import PoolConfig
 from dcd.errors import LabelError
+from dcd.sources.parquet import UNREADABLE, open_parquet
 from dcd.splits.label_map import classes_of, none_in_common, read_pool_table
 from dcd.splits.label_table import LabelTable, read_true_labels
 from dcd.validation.inventory import Inventory
@@ -40,7 +42,10 @@ def pool_labels(
         if not inventory.complete:
             return _of_tables(table)
         if not labels:
-            raise LabelError("none of its images has a label; give pool.labels or label_column")
+            raise LabelError(
+                f"none of its images has a label{_columns_there(inventory)}; give pool.labels or "
+                "label_column"
+            )
         if table is None:
             return set(labels)
         classes = classes_of(labels.keys(), table)
@@ -166,3 +171,14 @@ def _of_table(
             )
         )
     return set(counts)
+
+
+def _columns_there(inventory: Inventory) -> str:
+    """The columns of a Parquet file of the pool, which may call its labels otherwise; "" if none is
+    read.
+    """
+    shards = (shard for shard in inventory.shards.values() if shard.format == "parquet")
+    for shard in shards:
+        with suppress(*UNREADABLE):
+            return f" (its files have the columns {open_parquet(shard.uri).schema_arrow.names})"
+    return ""

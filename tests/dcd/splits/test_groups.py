@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -102,3 +103,20 @@ def test_a_group_column_needs_a_table_and_a_judge():
         DataConfig(images="pictures", group_column="burst")
     with pytest.raises(ValidationError, match="the pool's do not"):
         PoolConfig(images="pictures", labels="labels.csv", group_column="burst")
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ([[1], [1]], "column burst holds no groups: the group is a list"),
+        ([None, None], "column burst is blank in every row"),
+        ([" ", None], "column burst is blank in every row"),
+    ],
+)
+def test_a_column_that_names_no_group_is_refused(tmp_path: Path, column: list, told: str):
+    """Images would count as unrelated, and intervals as narrow as if they were."""
+    table = pa.table({"image_id": ["a", "b"], "label": ["cat", "cat"], "burst": column})
+    pq.write_table(table, tmp_path / "l.parquet")
+    labels = str(tmp_path / "l.parquet")
+    with pytest.raises(LabelError, match=told):
+        read_groups(DataConfig(images="i", labels=labels, group_column="burst"), "test")

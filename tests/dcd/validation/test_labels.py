@@ -202,3 +202,13 @@ def test_images_that_will_get_a_label_are_told_as_such(case: Path, tmp_path: Pat
     assert problems == ""
     assert "labelled where one class has a probability of at least 0.9" in notes
     assert "label 'blue' is carried by no pool image: only images without a label" in notes
+
+
+def test_a_pool_whose_labels_are_called_otherwise_is_told_its_columns(tmp_path: Path):
+    config = write_case(tmp_path, seeds=(0,))
+    for path in tmp_path.glob("pool-*.parquet"):
+        names = ["image_id", "image", "Label"]
+        pq.write_table(pq.read_table(path).rename_columns(names), path)
+    [problem] = examine(load_config(config)).problems
+    assert "none of its images has a label (its files have the columns" in problem.message
+    assert "'Label'" in problem.message
