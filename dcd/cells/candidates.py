@@ -87,7 +87,9 @@ class Candidates:
             case "none":
                 return np.zeros(len(is_pool))
             case "error_sample":
-                return np.r_[np.zeros(n_pool), known.astype(float)]
+                # Shared with what was verified, as in the selection: more of it costs test.
+                share = 1 - self.n_verified / max(len(known), 1)
+                return np.r_[np.zeros(n_pool), share * known]
             case "whole_pool":
                 return np.r_[np.ones(n_pool), verified.astype(float)]
             case "filtered_pool":

@@ -24,8 +24,8 @@ NEAR, _NEAR_SHARE = 50, 1 / 20  # in a small pool no more than this share of it 
 
 # Raised whenever the same reviews would count otherwise. 3: other labels are judged by them too; 4:
 # the model is chosen without what is used as a failure; 5: that shares the error sample's weight;
-# 6: whatever is drawn is drawn as without reviews.
-_FORMAT = 6
+# 6: whatever is drawn is drawn as without reviews; 7: the weight is shared in error_sample too.
+_FORMAT = 7
 
 _MAX_DISTANCES = 2**25  # held at once
 _ROUNDING = 1 + 1e-5  # of distances that are computed in two ways

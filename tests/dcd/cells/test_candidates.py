@@ -42,7 +42,10 @@ def test_a_failure_that_is_left_out_takes_its_picks_along(candidates: Candidates
 
 
 def test_verified_failures_stay_in_the_pool(candidates: Candidates):
-    """They weigh there as any image does, and as a failure in the selection."""
+    """They weigh there as any image does, and as a failure where failures are learnt.
+
+    They share the error sample's weight there.
+    """
     given = replace(candidates, n_verified=4)
     n = {end: int((given.weights(end) > 0).sum()) for end in (*BASELINES, "targeted")}
     assert n == {
@@ -54,7 +57,7 @@ def test_verified_failures_stay_in_the_pool(candidates: Candidates):
     }
     known = np.arange(20) != 1
     assert given.weights("whole_pool", known)[260:].tolist() == [1, 0, 1, 1] + 16 * [0]
-    assert given.weights("error_sample", known)[260:].tolist() == [1, 0] + 18 * [1]
+    assert given.weights("error_sample", known)[260:].tolist() == [0.8, 0] + 18 * [0.8]
     assert given.weights("targeted", known)[261] == 0
 
 
