@@ -12,7 +12,7 @@ from dcd.index.parts import grouped
 from dcd.index.sort import Sizes
 from dcd.store import keys
 
-_LEAST_MEMORY_BYTES = 2**28  # of a worker, as of `index.max_memory_bytes`
+_LEAST_MEMORY_BYTES = 2**29  # of a worker: with less its libraries alone take a good part
 
 
 @dataclass(frozen=True, order=True)
@@ -142,7 +142,7 @@ def workers_of(runner: RunnerConfig, config: IndexConfig) -> Workers:
     """Tell how many workers of a runner build an index: one where it has threads only.
 
     `index.max_memory_bytes` holds for a machine. Workers on this one share it, and are as many as
-    have 256 MiB each; a cluster with an address has as many machines as workers.
+    have 512 MiB each; a cluster with an address has as many machines as workers.
     """
     memory = config.max_memory_bytes
     if runner.kind == "thread":

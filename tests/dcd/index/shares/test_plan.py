@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcd.config import IndexConfig, RunnerConfig
@@ -59,6 +59,7 @@ def test_shares_are_neighbouring_files_and_the_largest_is_begun_first():
     assert shares_of([], 3) == ()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 40))
 def test_every_file_is_in_one_share_and_none_is_empty(n_rows: list[int], n: int):
     shares = sorted(shares_of(parts_of(n_rows), n), key=lambda share: share.first_part)
@@ -71,6 +72,7 @@ def test_every_file_is_in_one_share_and_none_is_empty(n_rows: list[int], n: int)
     assert shares == sorted(shares_of(parts_of(n_rows), n), key=lambda one: one.first_part)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 40))
 def test_every_shard_is_in_one_batch_and_none_is_empty(n_rows: list[int], n: int):
     batches = batches_of(n_rows, n)
@@ -97,6 +99,7 @@ def table_of(places: list[Place]) -> pa.Table:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(PLACES, max_size=20),
     st.lists(PLACES, min_size=1, max_size=6, unique=True),
@@ -136,8 +139,8 @@ GIB = 2**30
     ("runner", "workers"),
     [
         (RunnerConfig(kind="thread", max_workers=8), Workers(1, GIB)),
-        (RunnerConfig(kind="process", max_workers=2), Workers(2, GIB // 2)),
-        (RunnerConfig(kind="ray", max_workers=9), Workers(4, GIB // 4)),
+        (RunnerConfig(kind="process", max_workers=1), Workers(1, GIB)),
+        (RunnerConfig(kind="ray", max_workers=9), Workers(2, GIB // 2)),
         (RunnerConfig(kind="dask", max_workers=9, address="tcp://head:8786"), Workers(9, GIB)),
     ],
 )
