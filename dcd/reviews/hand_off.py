@@ -1,6 +1,6 @@
 """What goes out to annotators and what comes back, whatever tool they use. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,23 @@ def check_classes(classes: tuple[str, ...]) -> None:
     """Raise DataError if a class has the name that stands for no class."""
     if NONE_OF_THESE in classes:
         raise DataError(f"a class is called {NONE_OF_THESE!r}, which is how annotators say no")
+
+
+def contradictions(answers: Sequence[Answer]) -> dict[tuple[str, str], str]:
+    """Find who says two things of an image in one file that keeps no time: neither is the later.
+
+    Returns in words what was said, by key and reviewer.
+    """
+    said: dict[tuple[str, str], set[str]] = {}
+    for answer in answers:
+        if not answer.stamp and not answer.skipped:
+            said.setdefault((answer.key, answer.reviewer), set()).add(answer.label or NONE_OF_THESE)
+    return {
+        (key, reviewer): f"{key[:80]}: stands there as {', '.join(map(repr, sorted(labels)))} "
+        f"by {reviewer[:80]}; keep one of them"
+        for (key, reviewer), labels in said.items()
+        if len(labels) > 1
+    }
 
 
 def judged(answer: Answer, labels: Mapping[str, str], classes: tuple[str, ...]) -> Judged | str:

@@ -17,7 +17,15 @@ from dcd.errors import DataError
 from dcd.images.decode import BadImage, decode
 from dcd.reviews.decisions import Decision, read_reviews, record
 from dcd.reviews.formats import csv_table, cvat, fiftyone, label_studio
-from dcd.reviews.hand_off import Answer, Asked, Judged, Tool, check_classes, judged
+from dcd.reviews.hand_off import (
+    Answer,
+    Asked,
+    Judged,
+    Tool,
+    check_classes,
+    contradictions,
+    judged,
+)
 from dcd.reviews.standing import standing
 from dcd.serve.review_desk import Candidate, Desk
 from dcd.store import Store, keys
@@ -113,7 +121,11 @@ def take_back(store: Store, desk: Desk, tool: Tool, data: bytes, place: str) -> 
     fresh: list[Decision] = []
     refused: list[str] = []
     n_known = 0
+    torn = contradictions(answers)
+    refused += torn.values()
     for answer in answers:
+        if (answer.key, answer.reviewer) in torn:
+            continue
         found = judged(answer, labels, desk.classes)
         if isinstance(found, str):
             refused.append(found)

@@ -29,7 +29,7 @@ def answers(data: bytes, place: str) -> list[Answer]:
         document: Any = json.loads(data)
         names, labels = document.get("classes"), document["labels"]
         found = [(str(key), _label(value, names)) for key, value in labels.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise DataError(
             f"{place}: is no labels.json of FiftyOne ({err!r}); export the reviewed view as "
             "FiftyOneImageClassificationDataset"

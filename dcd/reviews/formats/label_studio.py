@@ -33,7 +33,7 @@ def answers(data: bytes, place: str) -> list[Answer]:
     """
     try:
         tasks = json.loads(data)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DataError(f"{place}: no JSON ({err}); export the project as JSON") from err
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{place}: expected a list of tasks; export the project as JSON")

@@ -150,3 +150,14 @@ def test_a_name_that_stands_for_nothing_is_refused(case):
 def test_a_zip_is_told_as_that(reviews, desk):
     with pytest.raises(DataError, match=r"export\.zip: is a ZIP; unpack it"):
         take_back(reviews, desk, "cvat", b"PK\3\4rest", "export.zip")
+
+
+def test_two_labels_for_one_picture_are_told_and_none_is_taken(reviews, desk):
+    """Which of two rows of a table is the later, nothing tells."""
+    key, other = sorted(desk.by_content)[:2]
+    one, two = desk.classes[:2]
+    rows = [(key, one, "ann"), (key, two, "ann"), (key, one, "bo"), (other, two, "ann")]
+    text = "key,true_label,reviewer\n" + "".join(f"{','.join(row)}\n" for row in rows)
+    found = take_back(reviews, desk, "csv", text.encode(), "r.csv")
+    assert found.refused == (f"{key}: stands there as {one!r}, {two!r} by ann; keep one of them",)
+    assert found.n_new == 2

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
@@ -188,3 +189,9 @@ def test_a_csv_with_a_quote_that_is_not_closed_loses_no_decision():
     torn = f'key,true_label,note\n{KEY},dog,"see\n{KEY},cat,x\n'
     with pytest.raises(DataError, match="the quotes from line 2 on do not match"):
         csv_table.answers(torn.encode(), "r.csv")
+
+
+@pytest.mark.parametrize("form", [label_studio, fiftyone])
+def test_what_is_nested_too_deep_is_no_export(form: ModuleType):
+    with pytest.raises(DataError, match=r"^e\.json: "):
+        form.answers(b"[" * 200_000, "e.json")
