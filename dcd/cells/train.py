@@ -1,5 +1,6 @@
 """How a cell's model is trained: a head on cached features (whole networks: `networks`)."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +36,10 @@ from dcd.training.saved_heads import keep_model, kept_head, save_from_kept
 
 # Raised whenever the same images would give another head.
 _HEAD_FORMAT = 2
+
+_HELD_BYTES = 64 * 2**20  # of features of splits, the last ones that were asked for
+_held: dict[tuple[str, ...], np.ndarray] = {}
+_held_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,37 @@ def of_head(head: LinearHead, data: TrainingData, encoder: EncoderConfig) -> Tra
             keep_model(kept, directory)
 
     found: dict[Split, Predictions] = {
-        split: predict(head, embedding_matrix(table))
-        for split, table in data.tables.items()
+        split: predict(head, features_of_split(data, split))
+        for split in data.tables
         if split not in UNJUDGED_SPLITS
     }
     return TrainedModel(found, save)
+
+
+def features_of_split(data: TrainingData, split: Split) -> np.ndarray:
+    """Turn a split's vectors into (N, D) float32, once for all cells of a process that judge on it.
+
+    A large split is turned for each: it would be held for long.
+    """
+    table = data.tables[split]
+    if 4 * table.num_rows * data.index.dim > _HELD_BYTES:
+        return embedding_matrix(table)
+    # Labels that a model does not know leave rows out, so the ids count as well.
+    key = (
+        data.splits[split].id,
+        data.index.encoder_id,
+        keys.table_digest(table.select(["image_id"])),
+    )
+    with _held_lock:
+        features = _held.pop(key, None)
+    if features is None:
+        features = embedding_matrix(table)
+        features.flags.writeable = False
+    with _held_lock:
+        _held[key] = features
+        while sum(held.nbytes for held in _held.values()) > _HELD_BYTES:
+            _held.pop(next(iter(_held)))
+    return features
 
 
 def _head_id(data: TrainingData, config: TrainingConfig) -> str:

@@ -22,6 +22,7 @@ from dcd.cells.train import (
     TrainedModel,
     TrainingData,
     by_source,
+    features_of_split,
     in_fixed_order,
     is_failing,
     of_head,
@@ -33,7 +34,6 @@ from dcd.label_noise.pool_agreement import pool_agreement
 from dcd.selection.reviewed import verified_picks
 from dcd.store import Store, keys
 from dcd.tables import schemas
-from dcd.tables.vectors import embedding_matrix
 from dcd.training.data import CurvePoint
 from dcd.training.head import LinearHead, predict
 from dcd.training.head_average import Compression
@@ -68,7 +68,7 @@ def train_by_recipe(
         ends = _ends_of(of)
     recipe = choose_head(ends, config, selection.objective, _kept_heads(of, ends.candidates))
     shown = [split for split in shown if split in data.tables]
-    features = {split: embedding_matrix(data.tables[split]) for split in shown}
+    features = {split: features_of_split(data, split) for split in shown}
     truth = {split: np.array(data.tables[split]["label"].to_pylist()) for split in shown}
     judged = {model.name: model for model in recipe.judged}
     curve = []

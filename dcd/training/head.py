@@ -213,7 +213,7 @@ def class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
             f"training images: labels {unknown[:5]} are not among the {len(classes)} classes "
             f"({list(classes[:5])}…); map them to classes of train or drop those images"
         )
-    return np.fromiter((index[label] for label in labels), np.int64, len(labels))
+    return np.fromiter(map(index.__getitem__, labels), np.int64, len(labels))
 
 
 def loss_weights(
