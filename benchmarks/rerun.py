@@ -16,6 +16,7 @@ copy of it.
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import subprocess
@@ -66,11 +67,13 @@ def new_failures() -> list[dict[str, object]]:
     return [{**r, "label": label_of[r["image_id"]]} for r in images if r["image_id"] in label_of]
 
 
-def command(*arguments: str) -> float:
-    """Run `dcd …`; the seconds it took."""
-    start = time.monotonic()
+def command(*arguments: str) -> tuple[float, float]:
+    """Run `dcd …`; the seconds it took, and those of CPU, Prefect's temporary server included."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "flows", *arguments], check=True)
-    return time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - start, cpu_s
 
 
 def last_card(store: Store) -> dict[str, object]:
@@ -86,9 +89,9 @@ def first_run(
     if note.exists():
         return json.loads(note.read_text(encoding="utf-8"))
     config = write_config(folder, new_ids, baselines, input_size)
-    seconds = command("run", str(config))
+    seconds, cpu_s = command("run", str(config))
     card = last_card(Store(str(folder / "store")))
-    found: dict[str, object] = {"seconds": seconds, "run_id": card["run_id"]}
+    found: dict[str, object] = {"seconds": seconds, "cpu_s": cpu_s, "run_id": card["run_id"]}
     found |= {"stages": card["stages"], "baselines": baselines, "input_size": input_size}
     (folder / "store").rename(folder / "after-first")
     note.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -105,9 +108,9 @@ def rerun(folder: Path, arrived: list[dict[str, object]]) -> dict[str, object]:
         path = Path(store.path(f"{keys.FAILURES_INBOX}/{row['label']}/{row['image_id']}.jpg"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(row["image"]))  # type: ignore[arg-type]
-    watch_s = command("failures", "watch", str(config))
-    seconds = command("run", str(config))
-    return {"watch_s": watch_s, "seconds": seconds, **last_card(store)}
+    watch_s, _ = command("failures", "watch", str(config))
+    seconds, cpu_s = command("run", str(config))
+    return {"watch_s": watch_s, "seconds": seconds, "cpu_s": cpu_s, **last_card(store)}
 
 
 def measure(
@@ -126,6 +129,8 @@ def measure(
         "watch_s": statistics.median(float(str(found["watch_s"])) for found in reruns),
         "rerun_s": rerun_s,
         "every_rerun_s": every_s,
+        "first_cpu_s": first.get("cpu_s"),  # folders of earlier versions do not have it
+        "rerun_cpu_s": statistics.median(float(str(found["cpu_s"])) for found in reruns),
         "ratio": rerun_s / first_s,
         "first_stages": first["stages"],
         "rerun_stages": reruns[-1]["stages"],
@@ -167,6 +172,8 @@ def table(found: dict[str, object]) -> str:
         for stage, s in seconds[1].items()
     ]
     lines.append(f"| seconds, whole command | {found['first_s']:.1f} | {found['rerun_s']:.1f} |")
+    first_cpu = "–" if found["first_cpu_s"] is None else f"{found['first_cpu_s']:.1f}"
+    lines.append(f"| seconds of CPU, with Prefect's | {first_cpu} | {found['rerun_cpu_s']:.1f} |")
     lines.append(
         f"| share of the first run | 100 % | **{100 * float(str(found['ratio'])):.1f} %** |"
     )
