@@ -295,7 +295,8 @@ def _manifest_entry(row: _Row, by_row: str, folder: str) -> _Entry:
 
 
 def _absolute(uri: str, folder: str) -> str:
-    return uri if "://" in uri or uri.lstrip().startswith("/") else f"{folder}/{uri}"
+    is_absolute = "://" in uri or uri.lstrip().startswith(("/", "file:/"))
+    return uri if is_absolute else f"{folder}/{uri}"
 
 
 def _without_secrets(uri: str) -> str:

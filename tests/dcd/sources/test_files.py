@@ -374,3 +374,9 @@ def test_a_list_in_json_is_told(tmp_path: Path):
     put(tmp_path, "m.jsonl", b'{"uri": "a.png"}')
     with pytest.raises(DataError, match="looks like a list in JSON"):
         list_shards(source(tmp_path / "m.jsonl"))
+
+
+def test_a_manifest_of_spark_names_files_with_one_slash(tmp_path: Path):
+    path = put(tmp_path / "far", "a b.png", b"x")
+    put(tmp_path, "m.csv", f"image_id,uri\n1,file:{path.parent}/a%20b.png\n".encode())
+    assert read(source(tmp_path / "m.csv")) == [RawImage("1", b"x", None)]
