@@ -66,11 +66,13 @@ ELSEWHERE = {
     "results": "tests/tasks/test_reuse.py",
     "comparisons": "tests/flows/test_compare.py",
     "index pseudo_labels": "tests/dcd/label_noise/test_pseudo_labels.py",
+    "index shares": "tests/dcd/index/shares/test_build.py",
     ".probe": "none: it is there for a moment",
 }
 # Functions of dcd.store.keys that give no key of an object.
 NO_KEYS = {
     *("digest", "table_digest", "slug", "pool_id", "embeddings_of", "encoders_of", "index"),
+    "index_shares",
     *("selection", "cell", "run_models", "run_model"),
     *("run", "run_table", "MODEL_CONFIG"),  # names of files, and what takes any
 }
@@ -193,6 +195,7 @@ def name_of(key: str) -> str:
             short = {"index": "index", "cells": "cell", "selections": "selection", "runs": "run"}
             last = "picks" if last == "debug_train" and folder == "selections" else last
             last = next((e for e in ("copies", "checkpoint") if e in last), last)
+            last = "shares" if folder == "index" and "shares" in rest.split("/") else last
             return f"{short[folder]} {last}"
         case "failures" | "reviews":
             return f"{folder} {rest.partition('/')[0].partition('.')[0]}"
