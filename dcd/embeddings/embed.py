@@ -341,8 +341,9 @@ def embed_shard(
     encoder = load_encoder(config)
     if encoder.encoder_id != encoder_id:
         raise EncoderError(
-            f"{config.checkpoint or config.model}: holds other weights than when this run began; "
-            "start it again"
+            f"{config.checkpoint or config.model}: is the encoder {encoder.encoder_id} here, not "
+            f"{encoder_id}, with which this run began; if its weights changed, start it again, and "
+            "if this machine chose another precision, set encoder.precision"
         )
     marks = forgotten_marks(store)
     n_bytes = 0

@@ -99,7 +99,7 @@ def restore(store: Store, backed_up: Store) -> list[str]:
 
 def _refuse_none(store: Store, kept: list[str]) -> None:
     """Raise DataError for a place where nothing was ever written: a name with a slip."""
-    if not kept and not store.exists(keys.STORE_FORMAT):
+    if not kept and next(iter(store.objects_under()), None) is None:
         raise DataError(f"{store.url}: {_NOTHING}")
 
 

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from dcd.config import DataConfig, EncoderConfig, PoolConfig
 from dcd.embeddings.embed import embed_shard
+from dcd.encoders.encoder import load_encoder
 from dcd.errors import LabelError
 from dcd.failures import intake
 from dcd.failures.answers import read_classes
@@ -435,9 +436,10 @@ def test_embedding_and_validation_count_what_is_merged_at_every_source_door(
         data = DataConfig(images=images, **more)  # pyright: ignore
         source, store = source_of(data), Store(str(tmp_path / "store"))
         config = EncoderConfig(model="pixels", input_size=16, precision="fp32")
+        encoder_id = load_encoder(config).encoder_id
         by_embedding, by_validation = Counter[str](), Counter[str]()
         for shard in list_shards(source.data):
-            for way in embed_shard(store, source, shard, config, "none").respelled:
+            for way in embed_shard(store, source, shard, config, encoder_id).respelled:
                 by_embedding[way.label] += way.n
         for label, ways in take_inventory(data).spellings.items():
             by_validation[label] += sum(n for way, n in ways.items() if way != label)

@@ -6,6 +6,7 @@ from itertools import count
 import numpy as np
 import pyarrow as pa
 import pytest
+from s3fs import S3FileSystem
 
 from dcd.embeddings import read
 from dcd.embeddings.read import find_embedded, read_labels
@@ -23,6 +24,9 @@ TABLE = pa.table({"number": [1, 2]})
 def proxy(
     moto_endpoint: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyProxy]:
+    """The client that is not Arrow's tries once, and waits for nothing."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(S3FileSystem, "retries", 1)
     proxy = FaultyProxy(moto_endpoint)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
     yield proxy

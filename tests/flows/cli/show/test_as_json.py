@@ -18,7 +18,7 @@ from dcd.index.info import IndexInfo
 from dcd.selection.review_plan import ReviewPlan
 from dcd.selection.select import SelectionInfo
 from dcd.serve.review_hand_off import HandedOff, TakenBack
-from dcd.store import Store
+from dcd.store import Store, keys
 from dcd.tables import schemas
 from flows.cli.app import app
 from tests.case import write_case
@@ -38,13 +38,15 @@ def places(tmp_path: Path) -> dict[str, str]:
     store.write_bytes("cells/aaaaaaaaaaaa/predictions.parquet", b"no Parquet")
     store.write_bytes("runs/r-1/parts.json", b"[]")
     store.write_bytes("runs/r-1/report.html", b"<html>")
+    backup = Store(str(tmp_path / "backup"))
+    backup.write_json(f"{keys.FORGOTTEN}/a.json", {})
     config = write_case(tmp_path)
     (tmp_path / "drop" / "red").mkdir(parents=True)
     (tmp_path / "drop" / "red" / "one.png").write_bytes(b"no picture")
     return {
         "store": store.url,
         "config": str(config),
-        "backup": str(tmp_path / "backup"),
+        "backup": backup.url,
         "drop": str(tmp_path / "drop"),
     }
 
