@@ -28,6 +28,12 @@ def list_runs(store: Store) -> list[RunEntry]:
     return sorted(found, key=lambda entry: (entry.written, entry.run_id), reverse=True)
 
 
+def find_run(store: Store, run_id: str) -> RunEntry | None:
+    """Find a run with a report, without looking at any other; None where there is none."""
+    written = finished(store, f"{keys.RUNS}/{run_id}", keys.RUN_LAST)
+    return RunEntry(run_id, written[run_id]) if run_id in written else None
+
+
 def finished(store: Store, folder: str, last: str) -> dict[str, datetime]:
     """Return when the object that goes last was written, by the id of the run or the comparison."""
     return {

@@ -27,7 +27,7 @@ from dcd.errors import DCDError, ObjectNotFound
 from dcd.failures.registry import read_registry
 from dcd.gate import champions
 from dcd.report.page import page_environment, style_sheet
-from dcd.runs.finished import list_runs
+from dcd.runs.finished import find_run, list_runs
 from dcd.serve import browse
 from dcd.serve.map_pages import map_of_run, map_routes
 from dcd.serve.review_pages import ReviewAccess, review_routes
@@ -65,16 +65,20 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def create_app(
-    store: Store, hosts: tuple[str, ...] = LOOPBACK, review: ReviewAccess | None = None
+    store: Store,
+    hosts: tuple[str, ...] = LOOPBACK,
+    review: ReviewAccess | None = None,
+    fresh_s: float = 0.0,
 ) -> Starlette:
     """Make the pages of a store. hosts: the host names that requests may name ('*': any).
 
-    review: who may decide about images; None: nobody, and nothing is ever written.
+    review: who may decide about images; None: nobody, and nothing is ever written. fresh_s: how old
+    the lists of runs, failures, refusals and champions may be, for many readers.
     """
     # Long, since every page is a closure over the store; each is short and reads by itself.
     templates = page_environment(_TEMPLATES)
     templates.globals["has_review"] = review is not None
-    looks = SharedLooks()
+    looks = SharedLooks(fresh_s)
 
     def page(name: str, status: int = 200, policy: str = _POLICY, **values: Any) -> Response:
         html = templates.get_template(name).render(store=store.url, **values)
@@ -95,8 +99,7 @@ def create_app(
 
     def run(request: Request) -> Response:
         run_id = _name(request.path_params["run_id"])
-        entries = looks.get("list of runs", partial(list_runs, store))
-        entry = next((e for e in entries if e.run_id == run_id), None)
+        entry = find_run(store, run_id)
         if entry is None:
             raise HTTPException(404, f"There is no run {run_id}.")
         files = [name for name in RUN_FILES if store.exists(keys.run(run_id, name))]

@@ -34,6 +34,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Where a selection's images are.")
 ]
 _SHOWN = 20  # of what is refused
+_FRESH_S = 1.0  # a list that somebody else saw so long ago is shown again
 
 
 def serve(
@@ -61,7 +62,8 @@ def serve(
         opened.keys_under("runs/.none")  # a store that cannot be reached is told now
         given = None if config is None else load_config(config)
         access = ReviewAccess(secrets.token_urlsafe(24), given) if review else None
-        app = create_app(opened, LOOPBACK if host in LOOPBACK else ("*",), access)
+        hosts = LOOPBACK if host in LOOPBACK else ("*",)
+        app = create_app(opened, hosts, access, _FRESH_S)
     typer.echo(f"{store}: http://{host}:{port}/ (stop with Ctrl-C)")
     if access is not None:
         typer.echo(f"To review: http://{host}:{port}/review/enter?token={access.token}")

@@ -48,3 +48,29 @@ def test_all_who_wait_are_told_of_a_failure_and_the_next_one_looks_anew():
     with pytest.raises(ValueError, match="damaged"):
         looks.get("runs", fail)
     assert looks.get("runs", lambda: 1) == 1
+
+
+def test_what_was_just_found_is_shown_again_and_a_failure_is_not():
+    looks, n_looked = SharedLooks(fresh_s=600), []
+
+    def look() -> int:
+        n_looked.append(1)
+        if len(n_looked) == 1:
+            raise ValueError("damaged")
+        return len(n_looked)
+
+    with pytest.raises(ValueError, match="damaged"):
+        looks.get("runs", look)
+    assert [looks.get("runs", look) for _ in range(3)] == [2, 2, 2]
+    assert looks.get("failures", look) == 3
+
+
+def test_what_was_found_too_long_ago_is_not(monkeypatch):
+    looks, now = SharedLooks(fresh_s=1), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    found = iter(range(9))
+    assert looks.get("runs", lambda: next(found)) == 0
+    now[0] += 0.9
+    assert looks.get("runs", lambda: next(found)) == 0
+    now[0] += 0.2
+    assert looks.get("runs", lambda: next(found)) == 1

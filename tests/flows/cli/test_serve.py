@@ -13,7 +13,7 @@ def test_a_plan_is_made_and_goes_out(prefect_home, tmp_path):
     store = str(tmp_path / "store")
     planned = CliRunner().invoke(app, ["review", "plan", str(config), "--n", "6"])
     assert planned.exit_code == 0, planned.output
-    assert planned.output.startswith("6 of ")
+    assert planned.stdout.startswith("6 of ")  # how far it is goes to stderr
     found = re.search(r"/review/selections/(\w+)", planned.output)
     assert found is not None
     out = tmp_path / "out"
