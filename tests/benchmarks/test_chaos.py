@@ -1,6 +1,7 @@
 """A part of `python -m benchmarks.chaos` and of its pairs, as CI runs it: without Prefect."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -113,7 +114,9 @@ def test_a_life_is_the_command_and_says_when_it_has_imported_all(tmp_path: Path,
     life.wait_until_ready()
     assert life.end(120).exit_code == 0
     assert "holds nothing" in log.read_text()
-    stuck = Life(["failures", "watch", "absent.yaml"], {}, log, "functions", start)
+    nobody_writes = tmp_path / "config.yaml"
+    os.mkfifo(nobody_writes)
+    stuck = Life(["failures", "watch", str(nobody_writes)], {}, log, "functions", start)
     stuck.wait_until_ready()
     stuck.send("SIGKILL")
     assert stuck.end(120).exit_code == -9
