@@ -20,7 +20,9 @@ def shared_pictures(store: Store, of_seeds: Mapping[int, Mapping[Split, SplitInf
     """Tell, a sentence each, which splits of a seed share pictures, and log it."""
     told: list[str] = []
     for seed, splits in of_seeds.items():
-        content = {name: _content(store, splits[name]) for name in _APART if name in splits}
+        content: dict[Split, dict[bytes, str]] = {
+            name: _content(store, splits[name]) for name in _APART if name in splits
+        }
         for one, other in combinations(content, 2):
             here, there = content[one], content[other]
             words = shared_words(one, here, there, len(there))
