@@ -3,13 +3,11 @@
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import pyarrow as pa
 
-from dcd.errors import DataError, EncoderMismatch, StoreUnavailable
+from dcd.errors import DataError, EncoderMismatch
 from dcd.store import Store, keys
-from dcd.store.errors import READ_TRIES, is_unread
 from dcd.store.requests import (
     FOUND,
     METADATA_READ,
@@ -134,19 +132,5 @@ def _find(store: Store, pool: str, encoder_id: str, name: str) -> ShardEntry:
 
 
 def _batches(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Where an answer could not be taken, go on behind the batches that were read."""
-    n_read = 0
-    for n_left in reversed(range(READ_TRIES)):
-        try:
-            for batch in islice(_read_once(store, shard, columns), n_read, None):
-                n_read += 1
-                yield batch
-            return
-        except StoreUnavailable as err:
-            if not n_left or not is_unread(err):
-                raise
-
-
-def _read_once(store: Store, shard: ShardEntry, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with store.open_parquet(shard.key) as file:
-        yield from file.iter_batches(_READ_BATCH_ROWS, columns=list(columns), use_threads=False)
+        yield from file.batches(_READ_BATCH_ROWS, columns)

@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcd.errors import StoreUnavailable
 from dcd.index.parts import RUNS
 from dcd.index.quantizers import Codec
 from dcd.store import Store
-from dcd.store.errors import again_if_unread
+from dcd.store.parquet import ParquetParts
 from dcd.store.requests import FOUND, Requests, column_requests, footer_requests
 from dcd.tables import schemas
 from dcd.tables.rows import with_column
@@ -63,7 +61,7 @@ class Reader:
         self._store = store
         self._codec = codec
         self._part: str | None = None
-        self._file: pq.ParquetFile | None = None
+        self._file: ParquetParts | None = None
         self._opened = ExitStack()
 
     def __enter__(self) -> "Reader":
@@ -77,21 +75,11 @@ class Reader:
         stored = list(columns)
         if self._codec is not None:
             stored = ["code" if name == "embedding" else name for name in columns]
-        table = again_if_unread(partial(self._read, group, stored))
+        with self._store.reading(group.part):
+            table = self._open(group.part).row_group(group.number, stored)
         if "embedding" not in columns:
             return table.select(stored)
         return self._with_vectors(table).select(list(columns))
-
-    def _read(self, group: RowGroup, stored: Sequence[str]) -> pa.Table:
-        try:
-            with self._store.reading(group.part):
-                file = self._open(group.part)
-                # Arrow's own threads make a read of few, large columns slower (measured: 3 times).
-                return file.read_row_group(group.number, list(stored), use_threads=False)
-        except StoreUnavailable:
-            self._opened.close()  # it keeps what failed as read ahead
-            self._part = self._file = None
-            raise
 
     def _with_vectors(self, table: pa.Table) -> pa.Table:
         """With lists of float16 in place of their bytes, or of codes."""
@@ -112,7 +100,7 @@ class Reader:
         with self._store.reading(part):
             return self._open(part).metadata
 
-    def _open(self, part: str) -> pq.ParquetFile:
+    def _open(self, part: str) -> ParquetParts:
         if part != self._part or self._file is None:
             self._opened.close()
             self._part, self._file = (

@@ -12,7 +12,7 @@ from dcd.store.s3_settings import S3Settings
 
 Right = Literal["list", "read", "write", "delete"]
 T = TypeVar("T")
-READ_TRIES = 3
+_READ_TRIES = 3
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY_CODES = {
     *("RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "OperationAborted"),
@@ -93,7 +93,7 @@ def is_unread(error: BaseException | None) -> bool:
 
 def again_if_unread(read: Callable[[], T]) -> T:
     """Return what a read of the store gives; after an answer that Arrow could not take, again."""
-    for _ in range(READ_TRIES - 1):
+    for _ in range(_READ_TRIES - 1):
         try:
             return read()
         except StoreUnavailable as err:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
+
+    from dcd.store.parquet import ParquetParts
 
 T = TypeVar("T")
 _COPIED_AT_ONCE = 8 * 2**20  # bytes
@@ -191,10 +193,17 @@ class Store:
         return self._read(key, partial(parquet.read, columns=columns))
 
     @contextmanager
-    def open_parquet(self, key: str) -> "Iterator[pq.ParquetFile]":
+    def open_parquet(self, key: str) -> "Iterator[ParquetParts]":
         """Open a Parquet object to read parts of it; its footer and each page are checked."""
-        with self.reading(key), self.arrow().open_input_file(self.path(key)) as source:
-            yield again_if_unread(partial(self._footer_read, key, source))
+        from dcd.store import parquet
+
+        with self.reading(key), ExitStack() as sources:
+
+            def opened() -> "pq.ParquetFile":
+                source = self.arrow().open_input_file(self.path(key))
+                return parquet.opened(sources.enter_context(source))
+
+            yield parquet.ParquetParts(opened, partial(self.reading, key))
 
     def read_schema(self, key: str) -> "pa.Schema":
         """Read the schema of a Parquet object, with its metadata, without reading its rows."""
@@ -249,12 +258,6 @@ class Store:
                 return read(source)
 
         return again_if_unread(once)
-
-    def _footer_read(self, key: str, source: "pa.NativeFile") -> "pq.ParquetFile":
-        from dcd.store import parquet
-
-        with self.reading(key):
-            return parquet.opened(source)
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:

@@ -68,8 +68,8 @@ def ids_of_runs(store: Store, begun: BegunIndex) -> Iterator[pa.Table]:
     def ids_of(runs: tuple[Run, ...]) -> Generator[pa.Table, None, None]:
         for run in runs:
             with store.open_parquet(keys.index_run(begun.prefix, run.id)) as file:
-                for number in range(file.num_row_groups):
-                    yield file.read_row_group(number, _ID_COLUMNS, use_threads=False)
+                for number in range(file.metadata.num_row_groups):
+                    yield file.row_group(number, _ID_COLUMNS)
 
     n = min(REQUESTS_AT_ONCE, len(begun.runs))
     return taken_ahead([ids_of(begun.runs[start::n]) for start in range(n)])
@@ -86,7 +86,7 @@ def rows_of_share(store: Store, begun: BegunIndex, share: Share) -> Iterator[pa.
                 continue
             with store.open_parquet(keys.index_run(begun.prefix, run.id)) as file:
                 for number in groups:
-                    rows = share.rows_of(file.read_row_group(number, use_threads=False))
+                    rows = share.rows_of(file.row_group(number))
                     if rows.num_rows:
                         yield rows.cast(schema)
 

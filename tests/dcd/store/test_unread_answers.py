@@ -99,3 +99,12 @@ def test_a_row_group_is_read_again(store: Store, proxy: FaultyProxy):
         assert reader.footer(KEY).num_rows == 2
         answer(proxy, "503")
         assert reader.read(group, ["number"]) == TABLE
+
+
+def test_an_open_file_is_read_again(store: Store, proxy: FaultyProxy):
+    with store.open_parquet(KEY) as file:
+        answer(proxy, "503", 2)
+        assert file.row_group(0) == TABLE
+        answer(proxy, "503")
+        (batch,) = file.batches(10, ["number"])
+        assert pa.Table.from_batches([batch]) == TABLE
