@@ -103,7 +103,7 @@ def test_a_row_group_is_read_again(store: Store, proxy: FaultyProxy):
 
 def test_an_open_file_is_read_again(store: Store, proxy: FaultyProxy):
     with store.open_parquet(KEY) as file:
-        answer(proxy, "503", 2)
+        answer(proxy, "503")
         assert file.row_group(0) == TABLE
         answer(proxy, "503")
         (batch,) = file.batches(10, ["number"])
