@@ -239,7 +239,7 @@ class _Fewer:
             failures[~part.known] = failure_rows[~part.known] @ of.weight.T + of.bias
         return _CrossFitted(head, val, failures)
 
-    def _whole(self, end: str) -> "_Part":
+    def _whole(self, end: str) -> _Part:
         kept = np.ones(self._of.n_train, bool)
         return _Part(end, kept, np.ones(len(self.failure_fold), bool))
 
@@ -251,7 +251,7 @@ class _Fewer:
         return self._features[rows] @ head.weight.T + head.bias
 
     def _fit_all(
-        self, end: str, parts: "Sequence[_Part]", start: LinearHead | None = None
+        self, end: str, parts: Sequence[_Part], start: LinearHead | None = None
     ) -> list[LinearHead]:
         """The first part is everything. What may be kept is fitted for itself: others move it."""
         if end in WITHOUT_FAILURES:
@@ -266,7 +266,7 @@ class _Fewer:
         rows = np.flatnonzero(weights[0])
         return fit_together(every, [w[rows] for w in weights], self._config, start, NEAR)
 
-    def _fit(self, end: str, part: "_Part", start: LinearHead | None) -> LinearHead:
+    def _fit(self, end: str, part: _Part, start: LinearHead | None) -> LinearHead:
         def fit() -> LinearHead:
             weight = self._of.weights(end, part.known)
             data = training_set(self._of, self._features, weight, part.kept, self._config)

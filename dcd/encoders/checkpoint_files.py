@@ -228,8 +228,7 @@ def _tensors_in(value: object, path: tuple[str, ...]) -> Iterator[_Mapping]:
 def _prefix(state: StateDict, expected: StateDict) -> str:
     """The prefix of most expected names, as `fit_names` says; "" where there are none."""
     votes = Counter(prefix for name in state for prefix in _prefixes(name, expected))
-    ordered = sorted(votes, key=lambda p: (-votes[p], not _AVERAGED.search(p), len(p), p))
-    return ordered[0] if ordered else ""
+    return min(votes, key=lambda p: (-votes[p], not _AVERAGED.search(p), len(p), p), default="")
 
 
 def _prefixes(name: str, expected: StateDict) -> Iterator[str]:

@@ -29,11 +29,12 @@ def version_of(uri: str) -> str | None:
     Not their content: it is asked for with every shard.
     """
     try:
+        if "file" not in locate(uri).fs.protocol:
+            return None  # before anything is asked of a server
         file = weights_file(uri)
-        located = locate(file or uri)
-        if file is None or "file" not in located.fs.protocol:
+        if file is None:
             return None
-        status = os.stat(located.path)
+        status = os.stat(locate(file).path)
     except (OSError, StoreError):
         return None  # whoever loads it says what is wrong
     return f"{status.st_size}-{status.st_mtime_ns}"

@@ -6,6 +6,7 @@ run, of as many pictures as it reads.
 
 import logging
 from collections.abc import Mapping
+from functools import cache, partial
 from itertools import combinations
 
 from dcd.config import Split
@@ -19,13 +20,14 @@ _APART: tuple[Split, ...] = ("train", "test", "error_sample", "debug_val", "debu
 def shared_pictures(store: Store, of_seeds: Mapping[int, Mapping[Split, SplitInfo]]) -> list[str]:
     """Tell, a sentence each, which splits of a seed share pictures, and log it."""
     told: list[str] = []
+    content_of = cache(partial(_content, store))  # most splits are those of several seeds
     for seed, splits in of_seeds.items():
         content: dict[Split, dict[bytes, str]] = {
-            name: _content(store, splits[name]) for name in _APART if name in splits
+            name: content_of(splits[name].id) for name in _APART if name in splits
         }
         for one, other in combinations(content, 2):
             here, there = content[one], content[other]
-            words = shared_words(one, here, there, len(there))
+            words = shared_words(one, here, there)
             if words:
                 told.append(f"{other} (seed {seed}): {words}")
     for words in told:
@@ -33,9 +35,7 @@ def shared_pictures(store: Store, of_seeds: Mapping[int, Mapping[Split, SplitInf
     return told
 
 
-def shared_words(
-    one: Split, here: Mapping[bytes, str], there: Mapping[bytes, str], n_looked_at: int
-) -> str:
+def shared_words(one: Split, here: Mapping[bytes, str], there: Mapping[bytes, str]) -> str:
     """Say which pictures of a split are in split `one` too; "" without any.
 
     here, there: an id of each picture in `one` and in the other, by content.
@@ -45,13 +45,13 @@ def shared_words(
         return ""
     first = common[0]
     return (
-        f"{len(common):,} pictures of {n_looked_at:,} that were looked at are in {one} too, such "
+        f"{len(common):,} pictures of {len(there):,} that were looked at are in {one} too, such "
         f"as {there[first]!r}, which is {here[first]!r} there: figures on seen pictures prove "
         "nothing, so leave them out of one of the two"
     )
 
 
-def _content(store: Store, split: SplitInfo) -> dict[bytes, str]:
+def _content(store: Store, split_id: str) -> dict[bytes, str]:
     """The last id of each picture, by its content."""
-    rows = store.read_table(keys.split(split.id), ["image_id", "content_hash"])
+    rows = store.read_table(keys.split(split_id), ["image_id", "content_hash"])
     return dict(zip(rows["content_hash"].to_pylist(), rows["image_id"].to_pylist(), strict=True))

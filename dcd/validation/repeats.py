@@ -63,7 +63,7 @@ def _shared(one: Members, other: Members, hashes: dict[str, dict[str, bytes]]) -
     )
     if one.data.images == other.data.images:  # then `overlaps` tells of equal ids
         here = {hashed: i for hashed, i in here.items() if there.get(hashed) != i}
-    return shared_words(one.split, here, there, len(there))
+    return shared_words(one.split, here, there)
 
 
 def _hashes(group: Sequence[Members]) -> dict[str, bytes]:
