@@ -15,11 +15,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks.selection import in_a_fresh_process
 from benchmarks.selection_methods import bytes_read, peak_rss_bytes
 from benchmarks.synthetic_pool import ENCODER, PoolSize, make_shards
 from dcd.config import IndexConfig, PoolConfig, RunnerConfig
@@ -48,8 +47,7 @@ class Step:
 
 def measured(workers: int, step: str, rows: int, work: Callable, *args: object):
     """Run a step in a fresh process; what it returns, and what it took."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        made, seconds, n_bytes, peak = pool.submit(_counted, work, *args).result()
+    made, seconds, n_bytes, peak = in_a_fresh_process(_counted, work, *args)
     return made, Step(workers, step, rows, seconds, n_bytes, peak)
 
 

@@ -51,6 +51,12 @@ def taken_ahead(sources: Sequence[Generator[T, None, None]]) -> Generator[T, Non
             source.close()
 
 
+def in_blocks(n: int, size: int, work: Callable[[slice], None]) -> None:
+    """Do work on n rows, block by block on all cores; the blocks do not depend on their number."""
+    with ThreadPoolExecutor(cores()) as threads:
+        list(threads.map(lambda start: work(slice(start, start + size)), range(0, n, size)))
+
+
 _lock = Lock()
 
 # threadpoolctl (3.8) heeds only the thread that set the number first, so one thread sets it always.

@@ -3,7 +3,6 @@
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -14,7 +13,7 @@ from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound, StoreError
 from dcd.images.formats import REFUSED, suffix_of
 from dcd.sources.class_folders import PIECE_IMAGES, images_among, is_img2dataset
-from dcd.sources.objects import OPENED, Object, find_objects, read_range, stat_object
+from dcd.sources.objects import OPENED, Object, find_objects, first_there, read_range
 from dcd.sources.records import (
     MAX_IMAGE_BYTES,
     ListedImage,
@@ -28,7 +27,6 @@ from dcd.sources.records import (
 )
 from dcd.sources.sample_labels import MAX_LABEL_BYTES, sample_label, split_key
 from dcd.sources.tables import open_table, refuse_look_alikes
-from dcd.store.errors import explained
 from dcd.store.filesystems import Location, locate
 from dcd.store.requests import FOUND, MISSED, Requests, listing_requests
 from dcd.tables.labels import (
@@ -138,18 +136,16 @@ def absent_files(shard: Shard, data: DataConfig, at_most: int) -> Iterator[Rejec
             continue
         problem = None
         try:
-            problem = None if _stat(entry, location)[1].is_regular else _NOT_REGULAR
+            problem = None if _found(entry, location)[1].is_regular else _NOT_REGULAR
         except ObjectNotFound:
             problem = _no_object(location)
         yield Reject(short_id(entry.image_id), "read", problem) if problem else None
 
 
-def _stat(entry: _Entry, location: Location) -> tuple[Location, Object]:
+def _found(entry: _Entry, location: Location) -> tuple[Location, Object]:
     """Look at an image where it is said to be, else under its other names. Raises StoreError."""
-    for place in (location, *entry.others):
-        with suppress(ObjectNotFound), explained(place.path, "read"):
-            return place, stat_object(place)
-    raise ObjectNotFound(f"{location.path}: no such object")
+    _, place, found = first_there({each.path: each for each in (location, *entry.others)})
+    return place, found
 
 
 def _no_object(location: Location) -> str:
@@ -356,7 +352,7 @@ def _read_one(entry: _Entry, label_column: str | None) -> RawImage | Reject:
         return Reject(image_id, "read", problem or "no location")
     try:
         if n_bytes is None:
-            location, found = _stat(entry, location)
+            location, found = _found(entry, location)
             n_bytes = found.n_bytes
             problem = None if found.is_regular else _NOT_REGULAR
         if n_bytes > MAX_IMAGE_BYTES:

@@ -8,12 +8,13 @@ import lzma
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from dcd.errors import DataError, StoreUnavailable
+from dcd.errors import DataError, ObjectNotFound, StoreUnavailable
 from dcd.store.errors import explained
 from dcd.store.filesystems import (
     LFS_MEND,
@@ -67,6 +68,17 @@ def stat_object(located: Location) -> Object:
     if len(located.path.partition("/")[2].encode()) > _LONGEST_KEY_BYTES:
         raise FileNotFoundError(errno.ENOENT, "the key is too long", located.path)
     return _remote(located, located.path, located.fs.info(located.path))
+
+
+def first_there(places: Mapping[str, Location]) -> tuple[str, Location, Object]:
+    """Find the first of some places that is there. places: by what an error calls them.
+
+    Raises ObjectNotFound without any, StoreError if the store fails.
+    """
+    for name, place in places.items():
+        with suppress(ObjectNotFound), explained(name, "read"):
+            return name, place, stat_object(place)
+    raise ObjectNotFound(f"{next(iter(places))}: no such object")
 
 
 def find_objects(folder: Location, root: Location | None = None) -> list[Object]:

@@ -2,7 +2,6 @@
 
 import posixpath
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +9,10 @@ import pyarrow as pa
 
 from dcd.config import DataConfig
 from dcd.errors import DataError, ObjectNotFound
-from dcd.sources.objects import Object, is_local, read_range, stat_object
+from dcd.sources.objects import first_there, is_local, read_range
 from dcd.sources.records import MAX_IMAGE_BYTES, label_names, too_many_bytes
 from dcd.sources.tables import refuse_look_alikes
-from dcd.store.errors import explained
-from dcd.store.filesystems import Location, locate
+from dcd.store.filesystems import locate
 from dcd.tables.labels import Names, code_book, may_be_codes, names_meant
 
 # The name that img2dataset gives its image column is the format it encoded to.
@@ -139,7 +137,7 @@ def read_beside(table_uri: str, name: str) -> bytes:
         raise ValueError(f"{says}, which does not lie beside the table; put the files there")
     names = [f"{folder}/{each}" if folder else each for each in names_meant(inside)]
     try:
-        uri, located, found = _first_there(names)
+        uri, located, found = first_there({each: locate(each) for each in names})
         if not found.is_regular:
             raise ValueError(f"{says}, which is not a regular file")
         if found.n_bytes > MAX_IMAGE_BYTES:
@@ -147,15 +145,6 @@ def read_beside(table_uri: str, name: str) -> bytes:
         return read_range(uri, located, 0, found.n_bytes)
     except ObjectNotFound as err:
         raise ValueError(f"{says}, and no such file lies beside the table") from err
-
-
-def _first_there(uris: Sequence[str]) -> tuple[str, Location, Object]:
-    """Find the first of these that is there. Raises ObjectNotFound without any, StoreError."""
-    for uri in uris:
-        located = locate(uri)
-        with suppress(ObjectNotFound), explained(uri, "read"):
-            return uri, located, stat_object(located)
-    raise ObjectNotFound(f"{uris[0]}: no such object")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -4,14 +4,13 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from dcd.config import TrainingConfig
 from dcd.errors import DataError, EncoderMismatch, LabelError
-from dcd.threads import cores, one_blas_thread
+from dcd.threads import in_blocks, one_blas_thread
 from dcd.training.data import TrainingSet
 from dcd.training.descent import SETTLED, Ending, MeanLoss, descend
 from dcd.training.losses import image_losses
@@ -149,13 +148,11 @@ def standardised(features: np.ndarray, standardizer: Standardizer) -> np.ndarray
         return features
     found = np.empty_like(features)
 
-    def fill(start: int) -> None:
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    def fill(rows: slice) -> None:
         np.subtract(features[rows], standardizer.mean, out=found[rows])
         found[rows] /= standardizer.std
 
-    with ThreadPoolExecutor(cores()) as threads:
-        list(threads.map(fill, range(0, len(features), _ROWS_AT_ONCE)))
+    in_blocks(len(features), _ROWS_AT_ONCE, fill)
     return found
 
 

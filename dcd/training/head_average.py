@@ -6,13 +6,12 @@ al. 2022, "Robust fine-tuning of zero-shot models", CVPR, for networks).
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from dcd.tables.vectors import principal_directions
-from dcd.threads import cores, one_blas_thread
+from dcd.threads import in_blocks, one_blas_thread
 from dcd.training.head import LinearHead, Standardizer
 
 _MAX_DIM = 512
@@ -46,21 +45,16 @@ class Compression:
 
     @one_blas_thread()
     def compress(self, features: np.ndarray) -> np.ndarray:
-        """Turn raw features (N, D) into (N, d) float32.
-
-        Block by block on all cores; the blocks do not depend on their number.
-        """
+        """Turn raw features (N, D) into (N, d) float32."""
         scaled = self.directions / self.standardizer.std[:, None]
         offset = self.standardizer.mean @ scaled + self.offset
         found = np.empty((len(features), scaled.shape[1]), np.float32)
 
-        def fill(start: int) -> None:
-            rows = slice(start, start + _BLOCK_ROWS)
+        def fill(rows: slice) -> None:
             np.matmul(features[rows], scaled, out=found[rows])
             found[rows] -= offset
 
-        with ThreadPoolExecutor(cores()) as threads:
-            list(threads.map(fill, range(0, len(features), _BLOCK_ROWS)))
+        in_blocks(len(features), _BLOCK_ROWS, fill)
         return found
 
     @one_blas_thread()
