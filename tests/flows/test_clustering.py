@@ -3,12 +3,8 @@
 Nothing is faked: a worker is killed with SIGKILL while it sorts rows.
 """
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +24,7 @@ from flows.clustering import clustered
 from flows.embed_pool import EmbeddedSource
 from tests.dcd.index.vector_pools import ENCODER, POOL, put_shard
 from tests.flows.test_runners import KINDS, Kind
+from tests.killed import holders_killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # of Ray starting again and again
 
@@ -99,41 +96,9 @@ def taken_away(store: Store) -> dict[str, bytes]:
     return files
 
 
-@contextmanager
-def sorters_killed(scratch: Path, at_most: int | None = None) -> Iterator[set[int]]:
+def sorters_killed(scratch: Path, at_most: int | None = None) -> AbstractContextManager[set[int]]:
     """Kill every process that holds a folder to sort in; gives the ids of those that were."""
-    killed: set[int] = set()
-    over = threading.Event()
-
-    def kill() -> None:
-        while not over.is_set() and (at_most is None or len(killed) < at_most):
-            if next(scratch.glob("dcd-scratch-cluster-*"), None) is not None:
-                for pid in sorted(_holders(scratch) - killed)[: at_most and at_most - len(killed)]:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.add(pid)
-            time.sleep(0.005)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        killer.join()
-
-
-def _holders(scratch: Path) -> set[int]:
-    found = set()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            held = [os.readlink(fd) for fd in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(name.startswith(f"{scratch}/dcd-scratch-cluster-") for name in held):
-            found.add(int(process.name))
-    return found
+    return holders_killed(lambda name: name.startswith(f"{scratch}/dcd-scratch-cluster-"), at_most)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,11 +4,8 @@ Nothing is faked: a worker is killed with SIGKILL while it has the archive of a 
 """
 
 import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +23,7 @@ from dcd.errors import EmbeddingFailed
 from dcd.store import Store
 from flows.embed_pool import embed_pool, summary
 from tests.case import LABELS, png
+from tests.killed import holders_killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -78,40 +76,9 @@ def published(config: EmbedConfig) -> dict[str, bytes]:
     return {key.rpartition("/")[2]: store.read_bytes(key) for key in keys}
 
 
-def readers_of(path: Path) -> set[int]:
-    """Other processes that have a file open."""
-    found = set()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            if any(os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()):
-                found.add(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
-@contextmanager
-def readers_killed(path: Path, at_most: int | None = None) -> Iterator[set[int]]:
+def readers_killed(path: Path, at_most: int | None = None) -> AbstractContextManager[set[int]]:
     """Kill every process that opens a file; gives the ids of those that were."""
-    killed: set[int] = set()
-    over = threading.Event()
-
-    def kill() -> None:
-        while not over.is_set() and (at_most is None or len(killed) < at_most):
-            for pid in readers_of(path) - killed:
-                os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
-            time.sleep(0.005)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        killer.join()
+    return holders_killed(lambda name: name == str(path), at_most)
 
 
 @pytest.mark.parametrize("kind", KINDS)
